@@ -1,0 +1,116 @@
+"""Reading files that nobody vouches for, and writing files that are there completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from foreword.errors import FileFormatError, ForewordError
+
+
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading and give it with its size in bytes.
+
+    Links, folders, pipes and devices are refused before a byte is read: opening a pipe could wait for ever, and a link
+    in a folder that somebody else fills can point anywhere.
+
+    Raises:
+        FileFormatError: the path is not a regular file, or cannot be opened.
+    """
+    where = os.fspath(path)
+    try:
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise FileFormatError(
+                f"this is {_kind(mode)}", where=where, expected="a regular file", hint=_hint(path, mode)
+            )
+        # Checked again on what was really opened: the path may have been swapped in between.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        hint = "check the path" if isinstance(error, (FileNotFoundError, ValueError)) else "check the permissions"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FileFormatError(f"the file cannot be opened ({reason})", where=where, hint=hint) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise FileFormatError(f"this is {_kind(status.st_mode)}", where=where, expected="a regular file")
+        yield file, status.st_size
+
+
+def _kind(mode: int) -> str:
+    names = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+    return names.get(stat.S_IFMT(mode), "a device or a socket")
+
+
+def _hint(path: str | Path, mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return f"give the file that it points to, {os.path.realpath(path)!r}, if you trust it"
+    return "give the path of the file itself"
+
+
+def read_regular(path: str | Path, limit: int) -> bytes:
+    """All bytes of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        FileFormatError: not a regular file, longer than ``limit``, or changed while it was read.
+    """
+    with open_regular(path) as (file, size):
+        if size > limit:
+            raise FileFormatError(
+                "the file is too long",
+                where=os.fspath(path),
+                expected=f"at most {limit} bytes",
+                received=f"{size} bytes",
+            )
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise FileFormatError(
+            "the file changed while it was read", where=os.fspath(path), hint="wait until it is written, then try again"
+        )
+    return data
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write a file so that every reader, also after a crash, sees the old content or the new, never a part.
+
+    The bytes go to a new file in the same folder, to the disk, and then take the name. Missing folders are made.
+
+    Raises:
+        ForewordError: the file cannot be written; what was there before is untouched.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Made with 0o666 so that the user's umask decides, as for any other file.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise ForewordError(
+            f"the file cannot be written ({error.strerror or error})",
+            where=os.fspath(path),
+            hint="check the free space and the permissions of the folder",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

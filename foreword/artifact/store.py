@@ -1,0 +1,145 @@
+"""Save, load and peek at one .foreword file: a safetensors file whose metadata holds the manifest as JSON.
+
+What is read is not trusted. The header is checked by hand, then the manifest, then names, shapes and types, then the
+bytes go to the safetensors library, and the digests must agree; a foreword comes out whole or not at all. The digests
+find damage, not forgery: who can change the tensors can change the digest too.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from foreword.artifact.files import read_regular, write_atomically
+from foreword.artifact.header import ITEM_BYTES, MAX_FILE_BYTES, Header, read_header, refuser
+from foreword.artifact.manifest import Manifest
+from foreword.artifact.peek import Peek, check_header, peek, sha256
+from foreword.core.value import Foreword
+from foreword.errors import FileFormatError
+
+__all__ = ["Peek", "decode", "encode", "load", "peek", "read_tensors", "save"]
+
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+
+
+def save(path: str | Path, foreword: Foreword, manifest: Manifest) -> Manifest:
+    """Write a .foreword file atomically; the same foreword and manifest always give the same bytes.
+
+    The guidance text is taken from the foreword. What was encoded is decoded again and compared before the file gets its
+    name, so that a file is never written that :func:`load` would refuse.
+
+    Args:
+        path: where to write; an existing file is replaced, missing folders are made.
+        foreword: tensors of float32, float16 or bfloat16, on any device.
+        manifest: what the file says about itself.
+
+    Returns:
+        The manifest as it was written.
+
+    Raises:
+        FileFormatError: the foreword or the manifest cannot be stored, for example a tensor that holds NaN.
+        ForewordError: the disk refused; what was there before is untouched.
+    """
+    written = manifest.model_copy(update={"text": foreword.text})
+    data = encode(foreword, written, os.fspath(path))
+    decode(data, os.fspath(path))
+    write_atomically(path, data)
+    return written
+
+
+def load(path: str | Path) -> tuple[Foreword, Manifest]:
+    """Read a .foreword file; the tensors are on the CPU in the precision of the file.
+
+    Raises:
+        FileFormatError: the file is missing, truncated, damaged, hostile, or of an unknown version.
+    """
+    return decode(read_regular(path, MAX_FILE_BYTES), os.fspath(path))
+
+
+def encode(foreword: Foreword, manifest: Manifest, where: str = "foreword") -> bytes:
+    """The bytes of a .foreword file.
+
+    Raises:
+        FileFormatError: a tensor has a type that the format does not hold; ``where`` is named in the error.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in foreword.tensors().items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise FileFormatError(
+                f"the tensor {name!r} cannot be stored",
+                where=where,
+                expected="float32, float16 or bfloat16",
+                received=tensor.dtype,
+                hint="convert it first: foreword.to(dtype=torch.float32)",
+            )
+    try:
+        text = manifest.to_json_text()
+        digest = foreword.digest()
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"the manifest cannot be written: {error}", where=where) from error
+    metadata = {"foreword": text, "digest": digest, "manifest_digest": sha256(text)}
+    # Four-byte types first, so that every tensor starts at a multiple of its item size.
+    order = sorted(tensors, key=lambda name: -ITEM_BYTES[_DTYPES[tensors[name].dtype]])
+    raw = {name: _little_endian(tensors[name]) for name in order}
+    offsets, position = {}, 0
+    for name in order:
+        offsets[name] = [position, position + len(raw[name])]
+        position += len(raw[name])
+    entries = {
+        name: {"dtype": _DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": offsets[name]}
+        for name, t in tensors.items()
+    }
+    header = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, *(raw[name] for name in order)])
+
+
+def decode(data: bytes, where: str = "foreword") -> tuple[Foreword, Manifest]:
+    """The inverse of :func:`encode`.
+
+    Raises:
+        FileFormatError: as :func:`load`; ``where`` is named in the error.
+    """
+    refuse = refuser(where)
+    header = read_header(io.BytesIO(data), len(data), where)
+    manifest = check_header(header, where)
+    tensors = read_tensors(data, header, where)
+    try:
+        foreword = Foreword.from_tensors(tensors, manifest.text)
+    except ValueError as error:
+        raise refuse(f"the tensors do not make a foreword: {error}") from error
+    if foreword.digest() != header.metadata["digest"]:
+        raise refuse("the tensors are not the ones that were saved", expected="the digest in the header")
+    return foreword, manifest
+
+
+def read_tensors(data: bytes, header: Header, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose header was checked, in the order of the header.
+
+    Raises:
+        FileFormatError: the safetensors library refuses the bytes, or a value is NaN or infinite.
+    """
+    refuse = refuser(where)
+    try:
+        loaded = safetensors.torch.load(data) if header.tensors else {}
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        raise refuse(f"the tensors cannot be read: {error}") from error
+    for name, tensor in loaded.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise refuse(f"the tensor {name!r} holds NaN or infinite values", expected="finite values")
+    return {info.name: loaded[info.name] for info in header.tensors}
+
+
+def _little_endian(tensor: Tensor) -> bytes:
+    """The values' bytes, as the format stores them on every machine."""
+    array = tensor.flatten().view(torch.uint8).numpy()
+    if torch.tensor([1], dtype=torch.int16).view(torch.uint8)[0].item() != 1:
+        array = array.reshape(-1, tensor.element_size())[:, ::-1]
+    return bytes(array.tobytes())
