@@ -1,0 +1,86 @@
+"""The command ``foreword``: finds the command, and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from foreword.cli import check, doctor, evaluate, generate, ls, predict, show, train, verify
+from foreword.cli.failure import report
+from foreword.errors import SettingsError
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "check": check.command,
+    "train": train.command,
+    "evaluate": evaluate.command,
+    "predict": predict.command,
+    "generate": generate.command,
+    "ls": ls.command,
+    "show": show.command,
+    "verify": verify.command,
+    "doctor": doctor.command,
+}
+
+app = typer.Typer(
+    name="foreword",
+    help="Teach a frozen language model a task with a few learned tokens in front of it.",
+    epilog="Exit codes: 0 ok, 1 failure, 2 usage or settings, 3 data refused, 4 not enough memory or no such device, "
+    "100 a required result was not met, 130 interrupted.",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> int:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("foreword"))
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Never raises for an error; returns the exit code.
+
+    Args:
+        argv: the words after ``foreword``; None takes them from the process.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    options = args[: args.index("--")] if "--" in args else args
+    machine, verbose = "--json" in options, "-v" in options or "--verbose" in options
+    try:
+        code = app(args=args, prog_name="foreword", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        return report(_usage(error, args), machine, verbose)
+    except BrokenPipeError:
+        # The reader has gone (``| head``): keep the interpreter from failing once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, machine, verbose)
+    if code == 130:  # typer's own answer to Ctrl-C
+        return report(KeyboardInterrupt(), machine, verbose)
+    return int(code or 0)
+
+
+def _usage(error: TyperException, args: Sequence[str]) -> SettingsError:
+    command = next((word for word in args if word in COMMANDS), None)
+    return SettingsError(
+        error.format_message().rstrip("."), hint=f"see foreword {command + ' ' if command else ''}--help"
+    )

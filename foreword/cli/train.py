@@ -1,0 +1,108 @@
+"""``foreword train DATA --base BASE --output-dir RUN``, and ``foreword train --resume RUN``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foreword.cli import options
+from foreword.cli.output import show, work
+from foreword.cli.output_dir import claimed
+from foreword.errors import SettingsError
+from foreword.settings import TrainRequest
+from foreword.settings_file import resolve
+
+
+def command(
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
+    dev: options.Dev = None,
+    test: options.Test = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
+    template: options.Template = None,
+    guidance: options.Guidance = None,
+    labels: options.Labels = None,
+    input: options.Input = None,
+    target: options.Target = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
+    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
+    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
+    config: options.Config = None,
+    set: options.Assign = None,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in RUN.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Settings, memory and time; trains nothing.")] = False,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
+    flags = {
+        "data": data,
+        "base": base,
+        "output_dir": output_dir,
+        "dev": dev,
+        "test": test,
+        "method": method,
+        "template": template,
+        "guidance": guidance,
+        "labels": labels,
+        "inputs": input,
+        "target": target,
+        "metric": metric,
+        "chat": chat,
+        "learning_rate": learning_rate,
+        "num_train_epochs": num_train_epochs,
+        "seed": seed,
+        "encoding": encoding,
+        "skip_bad": skip_bad,
+    }
+    if resume is not None:
+        given = [key for key, value in flags.items() if value is not None]
+        given += [key for key, value in (("config", config), ("set", set)) if value]
+        given += [key for key, value in (("overwrite", overwrite), ("dry_run", dry_run)) if value]
+        return _resume(resume, given, json)
+    return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json)
+
+
+def _resume(folder: Path, given: list[str], machine: bool) -> int:
+    if given:
+        names = ", ".join("DATA" if key == "data" else "--" + key.replace("_", "-") for key in given)
+        raise SettingsError(
+            "--resume takes everything from the run",
+            where=str(folder),
+            received=names,
+            hint="leave them out, or start a new run in another folder",
+        )
+    if not folder.is_dir():
+        raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
+    with work() as progress:
+        from foreword import run
+
+        result = run.resume(folder, progress)
+    show(result, machine)
+    return 0
+
+
+def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool) -> int:
+    from dataclasses import replace
+
+    if dry_run:
+        with work() as progress:
+            from foreword import run
+
+            plan = run.dry_run(replace(request, progress=progress))
+        show(plan, machine)
+        return 0
+    with claimed(request.output_dir, overwrite), work() as progress:
+        from foreword import run
+
+        result = run.train(replace(request, progress=progress))
+    show(result, machine)
+    return 0

@@ -1,0 +1,225 @@
+"""What a user can ask for: how to train, what the task is, and the request that joins both.
+
+The dataclasses here are the settings file, the flags and the record in the run's folder at once. Names are those
+of transformers' TrainingArguments where it has one. Nothing here imports anything heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+from foreword.errors import SettingsError
+from foreword.settings_values import Range, settle
+
+Count: TypeAlias = Annotated[int, Range(least=1)]
+Whole: TypeAlias = Annotated[int, Range(least=0)]
+Share: TypeAlias = Annotated[float, Range(least=0, most=1)]
+NotNegative: TypeAlias = Annotated[float, Range(least=0)]
+Positive: TypeAlias = Annotated[float, Range(above=0)]
+Rate: TypeAlias = Annotated[float | None, Range(above=0)]
+
+
+class ProgressCall(Protocol):
+    """How work reports how far it is: ``progress("train", 40, 96, loss=0.41)``."""
+
+    def __call__(self, name: str, done: int, total: int, **fields: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. Raises SettingsError for a value of the wrong type or out of range.
+
+    Args:
+        learning_rate: the one learning rate to use; None tries the rates in ``sweep``.
+        sweep: learning rates to try; empty means the method's own.
+        num_train_epochs: passes over the training rows.
+        max_steps: optimizer steps at most; -1 means as many as the epochs give.
+        per_device_train_batch_size: rows in a training batch.
+        per_device_eval_batch_size: rows in an evaluation batch.
+        gradient_accumulation_steps: batches per optimizer step.
+        optim: optimizer.
+        weight_decay: decoupled for adamw, added to the gradient for the others.
+        momentum: for sgd and rmsprop.
+        lr_scheduler_type: how the learning rate falls after the warm-up.
+        warmup_ratio: share of the steps in which the learning rate rises from zero.
+        max_grad_norm: gradients are clipped to this norm; 0 means never.
+        eval_steps: optimizer steps between evaluations on dev; 0 means once an epoch.
+        save_steps: optimizer steps between checkpoints; 0 means one at each evaluation.
+        early_stopping_patience: evaluations without a better dev metric before training stops; 0 means never.
+        seed: of initial values and of the order of rows.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
+        dtype: precision of the base model; auto chooses by the device.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        max_length: tokens a row may have with everything in front of it; None means the base model's context.
+        num_threads: CPU threads; 0 leaves the choice to torch.
+    """
+
+    learning_rate: Rate = None
+    sweep: Annotated[tuple[float, ...], Range(above=0)] = ()
+    num_train_epochs: Positive = 3.0
+    max_steps: Annotated[int, Range(least=-1)] = -1
+    per_device_train_batch_size: Count = 16
+    per_device_eval_batch_size: Count = 32
+    gradient_accumulation_steps: Count = 1
+    optim: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    weight_decay: NotNegative = 0.0
+    momentum: Share = 0.9
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: Share = 0.1
+    max_grad_norm: NotNegative = 1.0
+    eval_steps: Whole = 0
+    save_steps: Whole = 0
+    early_stopping_patience: Whole = 3
+    seed: Whole = 13
+    gradient_checkpointing: bool = False
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    device: str = "auto"
+    max_length: Annotated[int | None, Range(least=1)] = None
+    num_threads: Whole = 0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return _json(self)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What the task is, as far as the user says so; the rest is made from the data and shown.
+
+    Args:
+        template: Jinja2 text of one row, naming its columns: ``Text: {{ text }}``.
+        guidance: text in front of every row: the prompt.
+        guidance_file: a UTF-8 file with the guidance, instead of ``guidance``.
+        labels: label -> words that the model says for it, as typed; also the text ``a=words,b=words``.
+        inputs: columns of the input.
+        target: column of the label or of the text to generate.
+        metric: the metric that decides on dev.
+        metrics: more metrics to report.
+        chat: use the base model's chat template.
+        head: classify by a trained head instead of by words.
+        pooling: what the head reads of the last hidden state.
+        dev_fraction: share of the rows (below 1) or number of rows for dev, when no dev file is given.
+        test_fraction: the same for test.
+        split_seed: of the split.
+        max_new_tokens: tokens to generate at most; None means the default of decoding.
+        first_k: classification: look only at the first k tokens of the label words; None means all.
+    """
+
+    template: str | None = None
+    guidance: str | None = None
+    guidance_file: str | None = None
+    labels: Mapping[str, str] | None = None
+    inputs: tuple[str, ...] = ()
+    target: str | None = None
+    metric: str | None = None
+    metrics: tuple[str, ...] = ()
+    chat: bool = False
+    head: bool = False
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    dev_fraction: NotNegative = 0.1
+    test_fraction: NotNegative = 0.2
+    split_seed: Whole = 13
+    max_new_tokens: Annotated[int | None, Range(least=1)] = None
+    first_k: Annotated[int | None, Range(least=1)] = None
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if self.guidance is not None and self.guidance_file is not None:
+            raise SettingsError(
+                "guidance is given twice, as text and as a file",
+                where=self.guidance_file,
+                hint="keep one of guidance and guidance_file",
+            )
+
+    def guidance_text(self) -> str | None:
+        """The guidance, read from its file if it has one. Raises SettingsError when the file cannot be read."""
+        if self.guidance_file is None:
+            return self.guidance
+        try:
+            return Path(self.guidance_file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                "the guidance file cannot be read",
+                where=self.guidance_file,
+                expected="a text file in UTF-8",
+                received=error,
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return _json(self)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything that one training run is asked to do.
+
+    Args:
+        data: a data file, or rows in memory (DataFrame, Dataset, list of dicts).
+        base: the base model: hub id, folder or GGUF file.
+        output_dir: the run's folder.
+        dev: data for dev; None takes a part of ``data``.
+        test: data for test; None takes a part of ``data``.
+        method: name of the method.
+        method_settings: plain values, checked by the method's own dataclass.
+        settings: how to train.
+        task_options: what the task is.
+        skip_bad: go on without the rows that the check refuses, counted.
+        resume: go on with the run in ``output_dir``.
+        encoding: of the data files; None finds it out.
+        progress: called as work goes on.
+        places: setting -> ``file:line`` or flag where it was given, for error messages.
+    """
+
+    data: Any
+    base: str
+    output_dir: str | Path
+    dev: Any = None
+    test: Any = None
+    method: str = "prefix"
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    task_options: TaskOptions = field(default_factory=TaskOptions)
+    skip_bad: bool = False
+    resume: bool = False
+    encoding: str | None = None
+    progress: ProgressCall | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved settings in the sections of a settings file; data in memory is named by its type."""
+        return {
+            "data": _data_name(self.data),
+            "dev": _data_name(self.dev),
+            "test": _data_name(self.test),
+            "base": self.base,
+            "output_dir": str(self.output_dir),
+            "skip_bad": self.skip_bad,
+            "encoding": self.encoding,
+            "task": self.task_options.to_json(),
+            "method": {"name": self.method, **self.method_settings},
+            "training": self.settings.to_json(),
+        }
+
+
+def _data_name(data: object) -> str | None:
+    if data is None or isinstance(data, (str, Path)):
+        return None if data is None else str(data)
+    return f"<{type(data).__name__} in memory>"
+
+
+def _json(settings: TrainSettings | TaskOptions) -> dict[str, Any]:
+    values = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

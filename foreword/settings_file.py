@@ -1,0 +1,180 @@
+"""Settings from a YAML file, from flags and from ``--set``, laid over each other, every value with its place.
+
+A file has the sections ``task:``, ``method:`` and ``training:``; the same keys may stand flat beside them, with
+``data``, ``base``, ``output_dir``, ``dev``, ``test``, ``skip_bad`` and ``encoding``. Flags win over the file and
+``--set`` wins over both. Paths are relative to the working directory, wherever they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from foreword.errors import SettingsError
+from foreword.settings import ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.settings_values import Given, build, field_types, unknown_key
+from foreword.settings_yaml import read_value, read_yaml
+
+
+@dataclass(frozen=True)
+class RequestKeys:
+    """The keys that stand outside the sections."""
+
+    data: str | None = None
+    base: str | None = None
+    output_dir: str | None = None
+    dev: str | None = None
+    test: str | None = None
+    skip_bad: bool = False
+    encoding: str | None = None
+
+
+SECTIONS: dict[str, type] = {"task": TaskOptions, "training": TrainSettings}
+ESCAPED = ("template", "guidance")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What file, flags and ``--set`` say together. ``places`` maps a setting to where it was given."""
+
+    keys: RequestKeys = field(default_factory=RequestKeys)
+    task_options: TaskOptions = field(default_factory=TaskOptions)
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    method: str = "prefix"
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def request(self, progress: ProgressCall | None = None, resume: bool = False) -> TrainRequest:
+        """The training request. Raises SettingsError when data, base or output folder was not given."""
+        k = self.keys
+        needed = {"DATA": k.data, "--base": k.base, "--output-dir": k.output_dir}
+        for flag, value in needed.items():
+            if value is None:
+                raise SettingsError(f"{flag} is missing", hint=f"give {flag}, or its key in the file of --config")
+        return TrainRequest(
+            data=k.data,
+            base=str(k.base),
+            output_dir=str(k.output_dir),
+            dev=k.dev,
+            test=k.test,
+            method=self.method,
+            method_settings=self.method_settings,
+            settings=self.settings,
+            task_options=self.task_options,
+            skip_bad=k.skip_bad,
+            resume=resume,
+            encoding=k.encoding,
+            progress=progress,
+            places=self.places,
+        )
+
+
+def resolve(
+    config: str | Path | None = None,
+    flags: Mapping[str, object] | None = None,
+    assignments: Sequence[str] = (),
+) -> Resolved:
+    """Lay the settings file, the flags and the ``--set`` assignments over each other.
+
+    Args:
+        config: a YAML file, or None.
+        flags: setting -> value; None values were not given.
+        assignments: ``key=value`` or ``section.key=value``, values as YAML.
+
+    Raises:
+        SettingsError: unknown keys, values that do not fit, a file that cannot be read; with the place.
+    """
+    layers = _Layers()
+    if config is not None:
+        layers.add(read_yaml(config))
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    layers.add({key: _typed(key, Given.of(value, "--" + key.replace("_", "-"))) for key, value in given.items()})
+    for assignment in assignments:
+        layers.add(_assignment(assignment))
+    return layers.result()
+
+
+def from_json(values: Mapping[str, object], where: str = "settings") -> Resolved:
+    """The inverse of ``TrainRequest.to_json``, for instance of the settings recorded in a run's folder."""
+    layers = _Layers()
+    layers.add({key: Given.of(value, where) for key, value in values.items()})
+    return layers.result()
+
+
+class _Layers:
+    """Collects values by section; a later layer wins key by key."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[str, Given]] = {"keys": {}, "task": {}, "training": {}, "method": {}}
+        self.known = {key: part for part, cls in SECTIONS.items() for key in field_types(cls)}
+        self.known |= dict.fromkeys(field_types(RequestKeys), "keys")
+
+    def add(self, layer: Mapping[str, Given]) -> None:
+        for key, given in layer.items():
+            if key == "method" and not isinstance(given.value, dict):
+                self.parts["method"]["name"] = given
+            elif key in ("method", *SECTIONS):
+                self._section(key, given)
+            elif key in self.known:
+                self.parts[self.known[key]][key] = given
+            else:
+                self._flat_unknown(key, given)
+
+    def _section(self, section: str, given: Given) -> None:
+        if given.value is None:
+            return
+        if not isinstance(given.value, dict):
+            raise given.wrong(section, "settings under it, one a line")
+        for key, item in given.value.items():
+            if section != "method" and key not in field_types(SECTIONS[section]):
+                raise unknown_key(key, list(field_types(SECTIONS[section])), item.where)
+            self.parts[section][key] = item
+
+    def _flat_unknown(self, key: str, given: Given) -> None:
+        """A flat key that no section knows is the method's, which checks it later, unless it is plainly a slip."""
+        names = [*self.known, "method", *SECTIONS]
+        if get_close_matches(key, names, n=1, cutoff=0.8):
+            raise unknown_key(key, names, given.where)
+        self.parts["method"][key] = given
+
+    def result(self) -> Resolved:
+        method = dict(self.parts["method"])
+        name = method.pop("name", Given.of("prefix", "default"))
+        if not isinstance(name.value, str) or not name.value:
+            raise name.wrong("method", "the name of a method")
+        places = {key: given.where for part in self.parts.values() for key, given in part.items()}
+        return Resolved(
+            keys=build(RequestKeys, self.parts["keys"]),
+            task_options=build(TaskOptions, self.parts["task"]),
+            settings=build(TrainSettings, self.parts["training"]),
+            method=name.value,
+            method_settings={key: given.plain() for key, given in method.items()},
+            places=places,
+        )
+
+
+def _typed(key: str, given: Given) -> Given:
+    """A template or guidance typed at a shell: ``\\n`` is a new line there."""
+    if key not in ESCAPED or given.text is None:
+        return given
+    text = given.text.replace("\\n", "\n").replace("\\t", "\t")
+    return Given(text, text, given.where)
+
+
+def _assignment(text: str) -> dict[str, Given]:
+    name, equals, value = text.partition("=")
+    where = f"--set {name.strip()}"
+    if not equals or not name.strip():
+        raise SettingsError(f"--set {text} has no value", where="--set", expected="key=value")
+    *sections, key = name.strip().split(".")
+    try:
+        given = read_value(value, where) if value.strip() else Given("", "", where)
+    except SettingsError:
+        given = Given(value, value, where)  # not YAML: the text as it is, such as a template
+    given = _typed(key, Given(given.value, value, where))
+    for section in reversed(sections):
+        key, given = section, Given({key: given}, None, where)
+    return {key: given}

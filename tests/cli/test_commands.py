@@ -1,0 +1,310 @@
+"""Every command against a stand-in for the library: what is called, what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from foreword import errors
+from foreword.cli.main import COMMANDS, main
+
+
+@dataclass(frozen=True)
+class Prediction:
+    id: str
+    input: str
+    output: str
+    score: float
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    ok: bool
+    rows: list[dict[str, object]]
+
+
+class CheckReport:
+    def __init__(self, refuses: bool) -> None:
+        self.refuses = refuses
+
+    def to_json(self) -> dict[str, object]:
+        return {"refuses": self.refuses, "ratio": float("nan")}
+
+    def render(self) -> str:
+        return "2 problems"
+
+
+class FakeRun(ModuleType):
+    """Records calls; a function answers with what ``answers`` says, or raises it."""
+
+    def __init__(self) -> None:
+        super().__init__("foreword.run")
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answers: dict[str, Any] = {
+            "check": CheckReport(False),
+            "train": {"file": "RUN/model.foreword", "metrics": {"accuracy": 0.9125}},
+            "dry_run": {"memory_mb": 900},
+            "resume": {"file": "RUN/model.foreword"},
+            "evaluate": {"accuracy": {"value": 0.9, "low": 0.85, "high": 0.94}},
+            "predict": [Prediction("a-0", "fine film", "good", -0.1), Prediction("b-0", "a\tb\nc", "bad", -0.2)],
+            "generate": "once upon",
+            "verify": VerifyReport(True, []),
+            "show": {"method": "prefix", "base": {"id": "some/model"}},
+            "ls": [{"file": "a.foreword", "method": "prefix"}],
+            "doctor": {"python": "3.11"},
+        }
+        for name in self.answers:
+            setattr(self, name, self._function(name))
+
+    def _function(self, name: str) -> Any:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args, kwargs))
+            print("a library prints")
+            answer = self.answers[name]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer(*args, **kwargs) if callable(answer) else answer
+
+        return function
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    fake = FakeRun()
+    monkeypatch.setitem(sys.modules, "foreword.run", fake)
+    package = sys.modules["foreword"]
+    monkeypatch.setattr(package, "run", fake, raising=False)
+    return fake
+
+
+FORMS = {
+    "check": ["check", "d.csv"],
+    "train": ["train", "d.csv", "--base", "b", "--output-dir", "OUT"],
+    "evaluate": ["evaluate", "m.foreword", "d.csv"],
+    "predict": ["predict", "m.foreword", "--text", "fine film"],
+    "generate": ["generate", "m.foreword", "--text", "start"],
+    "ls": ["ls", "."],
+    "show": ["show", "m.foreword"],
+    "verify": ["verify", "m.foreword"],
+    "doctor": ["doctor"],
+}
+
+
+def test_every_command_has_a_form_here() -> None:
+    assert FORMS.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_json_is_the_only_thing_on_stdout(
+    name: str, run: FakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*FORMS[name], "--json"]) == 0
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert out.count("\n") == 1
+    assert "a library prints" in err
+    assert [call[0] for call in run.calls] == [name]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_people_get_text(
+    name: str, run: FakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(FORMS[name]) == 0
+    out, _ = capsys.readouterr()
+    assert out.strip()
+    assert "a library prints" not in out
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.BaseError("no base", where="b", hint="get one"), 1),
+        (errors.SettingsError("no"), 2),
+        (errors.DataError("bad rows", where="d.csv:3"), 3),
+        (errors.ResourceError("too big"), 4),
+        (errors.GateError("too low"), 100),
+        (errors.Interrupted("stopped"), 130),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 4),
+        (PermissionError(13, "Permission denied", "out.jsonl"), 1),
+        (ZeroDivisionError("division by zero"), 1),
+    ],
+)
+def test_errors_have_text_json_and_exit_code(
+    name: str,
+    error: BaseException,
+    code: int,
+    run: FakeRun,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run.answers[name] = error
+    assert main([*FORMS[name], "--json"]) == code
+    out, err = capsys.readouterr()
+    assert json.loads(out)["exit_code"] == code
+    assert "foreword: " in err
+    assert "Traceback" not in err
+
+
+def test_traceback_only_with_v(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run.answers["doctor"] = ZeroDivisionError("division by zero")
+    assert main(["doctor", "-v"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" in err
+    assert "division by zero" in err
+
+
+@pytest.mark.parametrize("words", [["trian"], ["train", "--bse", "x"], ["evaluate", "m.foreword"], ["doctor", "extra"]])
+def test_usage_errors_exit_2(words: list[str], run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"] == "SettingsError"
+    assert "--help" in err
+    assert run.calls == []
+
+
+def test_check_refuses_with_3_unless_skipping(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run.answers["check"] = CheckReport(True)
+    assert main(["check", "d.csv"]) == 3
+    assert capsys.readouterr().out == "2 problems\n"
+    assert main(["check", "d.csv", "--skip-bad"]) == 0
+    assert main(["check", "d.csv", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"refuses": True, "ratio": None}
+
+
+def test_check_passes_what_was_asked(run: FakeRun) -> None:
+    assert main(["check", "d.csv", "--dev", "v.csv", "--base", "b", "--labels", "a=x,b=y", "--input", "t"]) == 0
+    _, args, kwargs = run.calls[0]
+    options = kwargs.pop("task_options")
+    assert args == ("d.csv",)
+    assert kwargs == {"dev": "v.csv", "test": None, "base": "b", "skip_bad": False, "encoding": None}
+    assert dict(options.labels) == {"a": "x", "b": "y"}
+    assert options.inputs == ("t",)
+
+
+def test_train_builds_the_request_from_file_flags_and_set(run: FakeRun, tmp_path: Path) -> None:
+    config = tmp_path / "task.yaml"
+    config.write_text(
+        "base: from-file\nseed: 1\ntask:\n  template: 'T: {{ text }}'\n"
+        "method:\n  name: ptuning\n  num_virtual_tokens: 4\n"
+        "training:\n  optim: sgd\n  num_train_epochs: 2\n",
+    )
+    words = ["train", "d.csv", "--output-dir", str(tmp_path / "run"), "--config", str(config), "--seed", "2"]
+    words += [
+        "--num-train-epochs",
+        "5",
+        "--set",
+        "num_train_epochs=7",
+        "--set",
+        "method.num_virtual_tokens=8",
+        "--chat",
+    ]
+    assert main(words) == 0
+    request = run.calls[0][1][0]
+    assert (request.data, request.base, request.method) == ("d.csv", "from-file", "ptuning")
+    assert request.method_settings == {"num_virtual_tokens": 8}
+    assert (request.settings.seed, request.settings.num_train_epochs, request.settings.optim) == (2, 7.0, "sgd")
+    assert request.task_options.template == "T: {{ text }}"
+    assert request.task_options.chat is True
+    assert request.progress is not None
+    assert request.places["optim"] == f"{config}:9"
+    assert request.places["seed"] == "--seed"
+
+
+def test_a_new_line_in_a_template_flag(run: FakeRun, tmp_path: Path) -> None:
+    words = ["train", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "r"), "--template", r"A: {{ a }}\nB:"]
+    assert main(words) == 0
+    assert run.calls[0][1][0].task_options.template == "A: {{ a }}\nB:"
+
+
+@pytest.mark.parametrize("missing", [0, 2, 4])
+def test_train_names_what_is_missing(missing: int, run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["d.csv", "", "--base", "b", "--output-dir", "r"]
+    del words[missing : missing + 2]
+    assert main(["train", *[word for word in words if word]]) == 2
+    assert {0: "DATA", 2: "--base", 4: "--output-dir"}[missing] + " is missing" in capsys.readouterr().err
+    assert run.calls == []
+
+
+def test_dry_run_trains_nothing(run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "something").touch()
+    words = ["train", "d.csv", "--base", "b", "--output-dir", str(tmp_path), "--dry-run", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out) == {"memory_mb": 900}
+    assert [call[0] for call in run.calls] == ["dry_run"]
+
+
+def test_resume(run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", str(tmp_path)]) == 0
+    name, args, _ = run.calls[0]
+    assert name == "resume"
+    assert args[0] == tmp_path
+    assert callable(args[1])
+    assert main(["train", "--resume", str(tmp_path / "none")]) == 2
+    assert main(["train", "d.csv", "--resume", str(tmp_path), "--seed", "3", "--set", "a=1"]) == 2
+    assert "DATA, --seed, --set" in capsys.readouterr().err
+    assert len(run.calls) == 1
+
+
+def test_predict_writes_prints_and_refuses(run: FakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["predict", "m.foreword", "--text", "fine film"]) == 0
+    assert capsys.readouterr().out == "good\n"
+    assert main(["predict", "m.foreword", "d.csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["id\tinput\toutput\tscore", "a-0\tfine film\tgood\t-0.1", "b-0\ta b\\nc\tbad\t-0.2"]
+    out = tmp_path / "o.jsonl"
+    assert main(["predict", "m.foreword", "d.csv", "--output", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(out), "rows": 2}
+    assert run.calls[-1][2]["output"] == out
+    assert main(["predict", "m.foreword", "d.csv", "--json"]) == 0
+    assert [row["output"] for row in json.loads(capsys.readouterr().out)] == ["good", "bad"]
+    assert main(["predict", "m.foreword"]) == 2
+    assert main(["predict", "m.foreword", "d.csv", "--text", "x"]) == 2
+
+
+def test_generate_decoding(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "m.foreword", "--text", "a", "--max-new-tokens", "5", "--temperature", "0.5"]) == 0
+    assert run.calls[0][2] == {"base": None, "max_new_tokens": 5, "do_sample": True, "temperature": 0.5}
+    assert main(["generate", "m.foreword", "--text", "a", "--temperature", "0"]) == 0
+    assert run.calls[1][2] == {"base": None, "do_sample": False}
+    assert capsys.readouterr().out == "once upon\n" * 2
+
+
+def test_verify_exits_1_when_answers_differ(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run.answers["verify"] = VerifyReport(False, [{"row": 0, "expected": "a", "received": "b"}])
+    assert main(["verify", "m.foreword", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_ls_with_nothing_and_without_folder(run: FakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run.answers["ls"] = []
+    assert main(["ls", str(tmp_path)]) == 0
+    assert "no .foreword file" in capsys.readouterr().out
+    assert main(["ls", str(tmp_path), "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+    assert main(["ls", str(tmp_path / "none")]) == 2
+
+
+def test_unknown_setting_names_line_and_nearest(
+    run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "task.yaml"
+    config.write_text("training:\n  seed: 1\n  learning_rte: 0.1\n")
+    assert main(["train", "d.csv", "--base", "b", "--output-dir", "r", "--config", str(config)]) == 2
+    err = capsys.readouterr().err
+    assert f"{config}:3" in err
+    assert "did you mean learning_rate?" in err
