@@ -1,0 +1,73 @@
+"""A run's report: report.json, report.md and report.html.
+
+The keys of the report are listed in :mod:`foreword.evaluation.contents`; all of them may be absent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foreword.evaluation.contents import Table, Text, sections
+from foreword.evaluation.page import render_html
+from foreword.evaluation.predictions import write_atomically
+
+__all__ = ["render_html", "render_markdown", "write_report"]
+
+
+def write_report(folder: str | Path, report: Mapping[str, Any]) -> dict[str, Path]:
+    """Write report.json, report.md and report.html into ``folder``; returns format -> path.
+
+    report.json is strict JSON: a figure that is not finite becomes null.
+    """
+    contents = {
+        "json": json.dumps(_strict(report), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+        "md": render_markdown(report),
+        "html": render_html(report),
+    }
+    paths = {form: Path(folder) / f"report.{form}" for form in contents}
+    for form, content in contents.items():
+        write_atomically(paths[form], [content.encode("utf-8", "backslashreplace")])
+    return paths
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """The report as Markdown."""
+    parts = [f"# {_inline(str(report.get('title', 'foreword report')))}\n"]
+    for section in sections(report):
+        if section.title:
+            parts.append(f"## {section.title}\n")
+        for block in section.blocks:
+            if isinstance(block, Text):
+                text = _inline(block.text)
+                parts.append({"lead": f"**{text}**\n", "warning": f"> warning: {text}\n"}.get(block.tone, f"{text}\n"))
+            elif isinstance(block, Table):
+                parts.append(_markdown_table(block))
+    return "\n".join(parts)
+
+
+def _inline(text: str) -> str:
+    """Text from rows and settings must not turn into markup: pipes, HTML and emphasis are escaped."""
+    flat = " ".join(text.split())
+    for sign in "\\`*_<>|[]":
+        flat = flat.replace(sign, f"\\{sign}")
+    return flat
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [[_inline(cell) for cell in line] for line in (table.head, *table.lines)]
+    lines.insert(1, ["---"] * len(table.head))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,265 @@
+"""Intervals and p-values against scipy, statsmodels' formulas, sacrebleu and simulations."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from foreword.errors import DataError
+from foreword.evaluation.metrics import METRICS
+from foreword.evaluation.power import holm, minimum_detectable_difference, rows_needed
+from foreword.evaluation.repeated import paired_difference_of_runs
+from foreword.evaluation.statistics import (
+    bootstrap_interval,
+    mcnemar_p,
+    paired_difference,
+    paired_proportion_interval,
+    permutation_p,
+    resamples,
+    score_interval,
+    wilson_interval,
+)
+
+ACCURACY, MACRO, ROUGE, BLEU_METRIC = METRICS["accuracy"], METRICS["macro_f1"], METRICS["rouge_l"], METRICS["bleu"]
+
+
+def answers(rng: np.random.Generator, right: np.ndarray, classes: int = 3) -> tuple[list[str], list[str]]:
+    """Golds at random, and outputs that are right where ``right`` says so."""
+    golds = rng.integers(classes, size=len(right))
+    outputs = np.where(right, golds, (golds + rng.integers(1, classes, size=len(right))) % classes)
+    return [str(x) for x in outputs], [str(x) for x in golds]
+
+
+def sentences(rng: np.random.Generator, n: int, noise: float) -> tuple[list[str], list[str]]:
+    vocabulary = np.array("the a cat dog sat on mat near house river runs home now".split())
+    golds = [list(rng.choice(vocabulary, size=rng.integers(6, 14))) for _ in range(n)]
+    outputs = [[w if rng.random() > noise else str(rng.choice(vocabulary)) for w in gold] for gold in golds]
+    return [" ".join(words) for words in outputs], [" ".join(words) for words in golds]
+
+
+def test_a_resample_draws_as_many_rows_as_there_are() -> None:
+    chunks = list(resamples(700, 9000, seed=1))
+    counts = np.concatenate(chunks)
+    assert len(chunks) > 1 and counts.shape == (9000, 700)
+    assert (counts.sum(axis=1) == 700).all() and counts.mean(axis=0) == pytest.approx(1, abs=0.1)
+    assert np.array_equal(counts, np.concatenate(list(resamples(700, 9000, seed=1))))
+
+
+def test_the_bootstrap_of_a_mean_is_scipys() -> None:
+    outputs, golds = sentences(np.random.default_rng(2), 80, 0.3)
+    values = ROUGE.per_row(outputs, golds)
+    for method, name in (("percentile", "percentile"), ("bca", "BCa")):
+        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)
+        theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=name, rng=4).confidence_interval
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=2e-3)
+        assert ours.method == f"bootstrap-{method}" and ours.level == 0.95
+
+
+def test_the_bootstrap_of_macro_f1_is_scipys_over_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    outputs, golds = answers(rng, rng.random(60) < 0.8)
+
+    def score(rows: np.ndarray) -> float:
+        return f1_score(np.array(golds)[rows], np.array(outputs)[rows], average="macro", zero_division=0)
+
+    ours = bootstrap_interval(outputs, golds, MACRO, n=4000, seed=3, method="percentile")
+    draws = [score(rng.integers(60, size=60)) for _ in range(1000)]
+    assert (ours.low, ours.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+
+
+def test_bleu_agrees_with_sacrebleus_paired_tests() -> None:
+    rng = np.random.default_rng(4)
+    good, golds = sentences(rng, 60, 0.25)
+    bad = [" ".join(w for w in text.split() if rng.random() > 0.06) for text in good]
+    difference = paired_difference(BLEU_METRIC, good, bad, golds, n=4000, seed=1)
+    metric = BLEU(references=[golds], force=True)
+    _, scores = PairedTest(
+        [("bad", bad), ("good", good)], {"BLEU": metric}, references=None, test_type="ar", n_samples=4000
+    )()
+    bad_result, good_result = scores["BLEU"]
+    assert difference.a == pytest.approx(good_result.score) and difference.b == pytest.approx(bad_result.score)
+    assert difference.p_value == pytest.approx(good_result.p_value, abs=0.02)
+    assert difference.estimate == pytest.approx(difference.a - difference.b)
+    _, boots = PairedTest(
+        [("bad", bad), ("good", good)], {"BLEU": metric}, references=None, test_type="bs", n_samples=4000
+    )()
+    single = bootstrap_interval(good, golds, BLEU_METRIC, n=4000, method="percentile")
+    assert (single.high - single.low) / 2 == pytest.approx(boots["BLEU"][1].ci, rel=0.1)
+
+
+def test_mcnemar_is_the_binomial_test_on_discordant_rows() -> None:
+    for a, b in itertools.product(range(0, 30, 3), range(0, 30, 4)):
+        expected = stats.binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
+        assert mcnemar_p(a, b) == pytest.approx(expected)
+    assert mcnemar_p(900, 1100) == pytest.approx(stats.binomtest(900, 2000).pvalue)
+
+
+def test_the_permutation_p_value_is_scipys() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.2, 1, 40), rng.normal(0, 1, 40)
+    theirs = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=20_000, rng=rng
+    ).pvalue
+    ones = np.ones(40)
+    rows = [np.column_stack([values, ones]) for values in (a, b)]
+    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)
+    assert permutation_p(rows[0], rows[0], ROUGE.score, n=100) == 1.0
+
+
+def test_wilson_is_scipys() -> None:
+    for right, rows, level in ((0, 10, 0.95), (10, 10, 0.95), (33, 50, 0.9), (1, 2000, 0.99)):
+        theirs = stats.binomtest(right, rows).proportion_ci(level, method="wilson")
+        ours = wilson_interval(right, rows, level)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        wilson_interval(1, 2, 95)
+
+
+def test_score_interval_has_a_width_when_every_row_is_right() -> None:
+    interval = score_interval(["a"] * 20, ["a"] * 20, ACCURACY)
+    assert interval.method == "wilson" and interval.high == 1.0 and 0.8 < interval.low < 0.9
+    assert score_interval(["a", "b"] * 9, ["a"] * 18, MACRO).method == "bootstrap-bca"
+
+
+def test_the_paired_proportion_interval_is_the_published_formula() -> None:
+    # Fagerland, Lydersen and Laake (2014), airway reactivity before and after: 1, 1, 7, 12 of 21 rows.
+    interval = paired_proportion_interval(1, 7, 21)
+    assert (interval.low, interval.high) == pytest.approx((-0.508, -0.013), abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "bleu"])
+def test_paired_intervals_are_narrower_than_unpaired(name: str) -> None:
+    rng = np.random.default_rng(6)
+    metric = METRICS[name]
+    if name == "bleu":
+        a, golds = sentences(rng, 150, 0.3)
+        b = [" ".join(text.split()[:-1]) if rng.random() < 0.2 else text for text in a]
+    else:
+        right = rng.random(150) < 0.75
+        a, golds = answers(rng, right)
+        b = [other if rng.random() < 0.1 else same for same, other in zip(a, rng.permutation(golds), strict=True)]
+    paired = paired_difference(metric, a, b, golds, n=2000).interval
+    alone = [bootstrap_interval(outputs, golds, metric) for outputs in (a, b)]
+    unpaired = np.sqrt(sum((interval.high - interval.low) ** 2 for interval in alone))
+    assert paired.high - paired.low < 0.8 * unpaired
+
+
+def test_bootstrap_intervals_cover_the_truth() -> None:
+    rng = np.random.default_rng(7)
+    hits, trials = {"accuracy": 0, "rouge": 0, "difference": 0}, 300
+    for trial in range(trials):
+        right = rng.random(120) < 0.7
+        outputs, golds = answers(rng, right)
+        hits["accuracy"] += 0.7 in bootstrap_interval(outputs, golds, ACCURACY, n=600, seed=trial)
+        # The second system loses a tenth of the right rows: the true difference is 0.07.
+        others = [out if rng.random() > 0.1 else ("x" if ok else out) for out, ok in zip(outputs, right, strict=True)]
+        found = paired_difference(ACCURACY, outputs, others, golds, n=600, seed=trial, method="bca")
+        hits["difference"] += 0.07 in found.interval
+        # ROUGE-1 of one word against k: 2 / (k + 1) for k in 1..4, mean 0.6417.
+        lengths = rng.integers(1, 5, size=120)
+        references = ["a" + " b" * (k - 1) for k in lengths]
+        truth = float(np.mean([2 / (k + 1) for k in range(1, 5)]))
+        hits["rouge"] += truth in bootstrap_interval(["a"] * 120, references, METRICS["rouge_1"], n=600, seed=trial)
+    for name, count in hits.items():
+        assert 0.915 <= count / trials <= 0.985, (name, count / trials)
+
+
+def test_automatic_paired_intervals_cover_and_rarely_err_without_a_difference() -> None:
+    rng = np.random.default_rng(8)
+    trials, covered, claimed = 1500, 0, 0
+    for _ in range(trials):
+        kinds = rng.random(50)
+        only_a, only_b = int((kinds < 0.1).sum()), int((kinds > 0.9).sum())
+        covered += 0.0 in paired_proportion_interval(only_a, only_b, 50)
+        claimed += mcnemar_p(only_a, only_b) < 0.05
+    assert 0.93 <= covered / trials <= 0.98
+    assert claimed / trials <= 0.05
+
+
+def test_equal_systems_differ_by_nothing() -> None:
+    outputs, golds = sentences(np.random.default_rng(9), 30, 0.3)
+    for metric in (BLEU_METRIC, ROUGE, METRICS["exact_match"], METRICS["chrf"]):
+        difference = paired_difference(metric, outputs, outputs, golds, n=500)
+        assert difference.estimate == 0 and difference.p_value == 1.0 and not difference.decided
+
+
+def test_a_clear_difference_is_decided_and_signed() -> None:
+    golds = ["yes", "no"] * 40
+    difference = paired_difference(ACCURACY, golds, ["no"] * 80, golds)
+    assert difference.decided and difference.estimate == 0.5 and difference.test == "mcnemar-exact"
+    other = paired_difference(ACCURACY, ["no"] * 80, golds, golds)
+    assert other.interval.high == pytest.approx(-difference.interval.low)
+    assert difference.to_json()["interval"]["method"] == "bonett-price"
+    perplexity = paired_difference(METRICS["perplexity"], [1.0, 2.0, 1.5], [2.0, 3.0, 3.5], [1, 2, 1], n=500)
+    assert perplexity.estimate < 0
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    outputs, golds = sentences(np.random.default_rng(10), 30, 0.3)
+    shorter = [text[: len(text) // 2] for text in outputs]
+    runs = [paired_difference(ROUGE, outputs, shorter, golds, n=300, seed=seed) for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_two_rows_are_needed_and_the_rows_must_be_the_same() -> None:
+    with pytest.raises(DataError, match="at least two rows"):
+        bootstrap_interval(["a"], ["a"], MACRO)
+    with pytest.raises(DataError, match="different rows"):
+        paired_difference(ACCURACY, ["a", "b"], ["a"], ["a", "b"])
+
+
+def test_the_power_formulas_invert_each_other_and_simulate() -> None:
+    for rows in (30, 50, 400, 5000):
+        least = minimum_detectable_difference(rows, discordance=0.2)
+        assert rows_needed(least, discordance=0.2) == pytest.approx(rows, abs=1)
+    assert minimum_detectable_difference(2) == 1.0
+    assert minimum_detectable_difference(100, deviation=0.5) == pytest.approx(2.8016 * 0.05, abs=1e-4)
+    least, rng = minimum_detectable_difference(400, discordance=0.2), np.random.default_rng(11)
+    found = 0
+    for _ in range(1000):
+        only_a, only_b, _ = rng.multinomial(400, [0.1 + least / 2, 0.1 - least / 2, 0.8])
+        found += 0.0 not in paired_proportion_interval(only_a, only_b, 400)
+    assert 0.76 <= found / 1000 <= 0.86
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_runs_with_several_seeds_cover_the_truth() -> None:
+    rng = np.random.default_rng(12)
+    trials, covered, rows = 200, 0, 100
+    golds = ["a"] * rows
+    for trial in range(trials):
+        hard = rng.random(rows)
+
+        def run(skill: float, hard: np.ndarray = hard) -> list[str]:
+            level = skill + rng.normal(0, 0.03)
+            return ["a" if ok else "b" for ok in 0.7 * hard + 0.3 * rng.random(rows) < level]
+
+        difference = paired_difference_of_runs(
+            ACCURACY, [run(0.7) for _ in range(3)], [run(0.7) for _ in range(3)], golds, n=300, seed=trial
+        )
+        covered += 0.0 in difference.interval
+        assert (difference.p_value < 0.05) == difference.decided
+    assert covered / trials >= 0.93
+
+
+def test_one_run_each_is_the_plain_paired_bootstrap() -> None:
+    rng = np.random.default_rng(13)
+    a, golds = answers(rng, rng.random(300) < 0.8)
+    b = [out if rng.random() > 0.1 else "x" for out in a]
+    runs = paired_difference_of_runs(ACCURACY, [a], [b], golds, n=5000).interval
+    plain = paired_difference(ACCURACY, a, b, golds, method="percentile").interval
+    assert (runs.low, runs.high) == pytest.approx((plain.low, plain.high), abs=0.01)
+    same = paired_difference_of_runs(ACCURACY, [a], [a], golds, n=100)
+    assert same.p_value == 1.0 and (same.interval.low, same.interval.high) == (0, 0)
+    with pytest.raises(DataError, match="different rows"):
+        paired_difference_of_runs(ACCURACY, [a], [b[:-1]], golds)
