@@ -1,0 +1,236 @@
+"""The one attention function: it puts a row's foreword in front of the row's own keys and values.
+
+It is registered under ``"foreword"`` in transformers' attention and mask tables (a name with "flash" in it would trigger
+a kernel import) and hands over to the stock SDPA function, or to the model's own eager function where SDPA would
+ignore soft-capping or sinks. What it should add comes from the innermost :class:`Layer` lookup that the calling thread has
+put in force; a thread that has put nothing in force gets the stock function, unchanged.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+NAME = "foreword"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What reached the attention function at one site: keys ``[B, H, S, Dk]``, values ``[B, H, S, Dv]``."""
+
+    module: nn.Module
+    query_length: int
+    key: Tensor
+    value: Tensor
+    causal: bool
+    window: int | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """What stands in front at one site: keys ``[B, H, P, Dk]``, values ``[B, H, P, Dv]``, live ``[B, P]`` or None (all).
+
+    ``lengths`` ``[B]`` is each row's own P: rows with a shorter foreword are padded at the end.
+    """
+
+    keys: Tensor
+    values: Tensor
+    live: Tensor | None
+    lengths: Tensor
+
+
+class Source(Protocol):
+    """What can be put in force: it knows what to add at a module, and whether the module is one of its own."""
+
+    def owns(self, module: nn.Module) -> bool: ...
+
+    def front(self, module: nn.Module, rows: int) -> Front | None: ...
+
+
+_IN_FORCE: ContextVar[tuple[Source, ...]] = ContextVar("foreword_in_force", default=())
+_RECORD: ContextVar[list[Call] | None] = ContextVar("foreword_record", default=None)
+_LOCK = threading.Lock()
+_EVERYWHERE: list[Source] = []
+
+
+@contextmanager
+def in_force(source: Source) -> Iterator[None]:
+    """Let ``source`` decide, in this thread, what its modules are given; the innermost one wins."""
+    token = _IN_FORCE.set((*_IN_FORCE.get(), source))
+    with _LOCK:
+        _EVERYWHERE.append(source)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _EVERYWHERE.remove(source)
+        _IN_FORCE.reset(token)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Run the plain model in this thread, whatever is in force around it."""
+    token = _IN_FORCE.set(())
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
+
+
+@contextmanager
+def recording(calls: list[Call]) -> Iterator[None]:
+    """Append every attention call of this thread to ``calls``."""
+    token = _RECORD.set(calls)
+    try:
+        yield
+    finally:
+        _RECORD.reset(token)
+
+
+def source_for(module: nn.Module) -> Source | None:
+    """The innermost source of this thread that owns ``module``.
+
+    Checkpointed layers run again during backward, on an accelerator in a thread of the autograd engine, which has no
+    context of its own: there, the one source in force anywhere for this module is meant.
+    """
+    for source in reversed(_IN_FORCE.get()):
+        if source.owns(module):
+            return source
+    if isinstance(threading.current_thread(), threading._DummyThread) and torch._C._current_graph_task_id() != -1:
+        with _LOCK:
+            owners = {id(s): s for s in _EVERYWHERE if s.owns(module)}
+        if len(owners) > 1:
+            raise RuntimeError(
+                "gradient checkpointing runs layers again in a thread that cannot tell which of several forewords "
+                "in force on this base is meant; train one at a time or without gradient checkpointing"
+            )
+        return next(iter(owners.values()), None)
+    return None
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention over the foreword and the row: query ``[B, Hq, T, Dk]``, key and value ``[B, H, S, D]``.
+
+    Returns:
+        The output ``[B, T, Hq, Dv]`` and None (or the weights, on the eager path).
+    """
+    causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
+    window = kwargs.get("sliding_window")
+    calls = _RECORD.get()
+    if calls is not None:
+        calls.append(Call(module, query.shape[2], key, value, causal, window))
+    source = source_for(module)
+    front = source.front(module, query.shape[0]) if source is not None else None
+    if front is not None:
+        if attention_mask is None and causal and query.shape[2] > 1:
+            attention_mask = _causal_mask(query.shape[2], key.shape[2], key.device)
+        if attention_mask is not None or front.live is not None or (causal and window is not None):
+            attention_mask = _widen(attention_mask, front, query, key, window if causal else None)
+        if position_bias is not None:
+            position_bias = torch.cat([position_bias.new_zeros(*position_bias.shape[:-1], front.keys.shape[2]), position_bias], -1)
+        key = torch.cat([front.keys.to(key.dtype), key], 2)
+        value = torch.cat([front.values.to(value.dtype), value], 2)
+        is_causal = False
+    if position_bias is not None:
+        kwargs["position_bias"] = position_bias
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        return _eager(module, query, key, value, attention_mask, bool(causal and front is None), **kwargs)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)
+
+
+def _causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
+    """``[1, 1, T, S]``, aligned to the right: the last query sees every key."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)[None, None]
+
+
+def _widen(mask: Tensor | None, front: Front, query: Tensor, key: Tensor, window: int | None) -> Tensor:
+    """The row's mask with columns for the foreword in front, boolean or additive as it came.
+
+    Under a sliding window the foreword leaves the window like any token in a cache would: virtual token p of P stands
+    P - p before the content, and a query that sees n content keys stands n - 1 after its start. That
+    count holds for every padding side and every kind of cache.
+    """
+    rows, queries, length = query.shape[0], query.shape[2], front.keys.shape[2]
+    if mask is None:
+        mask = torch.ones(1, 1, queries, key.shape[2], dtype=torch.bool, device=key.device)
+    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    shape = (rows, mask.shape[1], queries, length)
+    seen = torch.ones(1, 1, 1, length, dtype=torch.bool, device=key.device)
+    if front.live is not None:
+        seen = front.live[:, None, None, :]
+    if window is not None:
+        before = front.lengths[:, None] - torch.arange(length, device=key.device)
+        seen = seen & (allowed.sum(-1, keepdim=True) + before[:, None, None, :] <= window)
+    seen = seen.expand(shape)
+    mask = mask.expand(rows, -1, queries, -1)
+    if mask.dtype != torch.bool:
+        seen = torch.zeros(shape, dtype=mask.dtype, device=mask.device).masked_fill(~seen, torch.finfo(mask.dtype).min)
+    return torch.cat([seen, mask], -1)
+
+
+def _eager(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The model's own eager function: the only one that honours soft-capping and sinks. It wants an additive mask."""
+    function: Callable[..., tuple[Tensor, Tensor | None]] = sys.modules[type(module).__module__].__dict__["eager_attention_forward"]
+    if mask is None and causal and query.shape[2] > 1:
+        mask = _causal_mask(query.shape[2], key.shape[2], key.device)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, torch.finfo(query.dtype).min)
+    return function(module, query, key, value, mask, **kwargs)
+
+
+@dataclass
+class _Routing:
+    users: int
+    before: list[tuple[PreTrainedModel, str | None]]
+
+
+_ROUTED: weakref.WeakKeyDictionary[nn.Module, _Routing] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def routed(model: PreTrainedModel) -> Iterator[None]:
+    """Send the model's attention through :func:`attend`; the last to leave restores what was there before."""
+    with _LOCK:
+        routing = _ROUTED.get(model)
+        if routing is None:
+            inner = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
+            routing = _Routing(0, [(m, m.config._attn_implementation) for m in inner])
+            model.set_attn_implementation(NAME)
+            _ROUTED[model] = routing
+        routing.users += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            routing.users -= 1
+            if routing.users == 0:
+                del _ROUTED[model]
+                for part, name in routing.before:
+                    part.config._attn_implementation = name
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

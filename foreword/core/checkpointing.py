@@ -1,0 +1,62 @@
+"""Gradient checkpointing for a base that stays in eval mode.
+
+transformers checkpoints a layer only while the layer trains, and a layer that trains drops out. A frozen base must not, so
+the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+_OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if _OFF.get() or not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def wrap(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """Let every layer's activations be computed again during backward; returns the layers for :func:`unwrap`."""
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and "forward" not in vars(m)]
+    for layer in layers:
+        layer.forward = _recomputed(layer.forward)  # type: ignore[method-assign]
+    return layers
+
+
+def unwrap(layers: list[GradientCheckpointingLayer]) -> None:
+    """Undo :func:`wrap`."""
+    for layer in layers:
+        del layer.forward
+
+
+@contextmanager
+def checkpointing(model: PreTrainedModel, on: bool = True) -> Iterator[None]:
+    """Gradient checkpointing inside the block; activations of one layer at a time instead of all of them."""
+    layers = wrap(model) if on else []
+    try:
+        yield
+    finally:
+        unwrap(layers)
+
+
+@contextmanager
+def uncheckpointed() -> Iterator[None]:
+    """Keep activations inside the block: a soft prompt's few tokens run under other injections than their backward would."""
+    token = _OFF.set(True)
+    try:
+        yield
+    finally:
+        _OFF.reset(token)

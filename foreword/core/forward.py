@@ -1,0 +1,185 @@
+"""From token ids to the few numbers that are wanted: scores of choices, log-likelihoods of completions, pooled states.
+
+The output layer is asked only where there is a label. All of it is differentiable and runs under whatever is in
+force on the model; nothing here knows a task or a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+from transformers import PreTrainedModel
+
+from foreword.core.sites import backbone, find_sites
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
+    """Rows of different lengths as one batch, padded on ``side``."""
+    width = max(1, *(len(r) for r in rows))
+    ids = torch.full((len(rows), width), fill, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[i, place] = torch.tensor(list(row), dtype=torch.long)
+        mask[i, place] = 1
+    return Padded(ids.to(device), mask.to(device))
+
+
+_SELECTED: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("foreword_selected", default=None)
+
+
+@contextmanager
+def _only_at(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterator[None]:
+    """Let the output layer see only ``hidden[rows, positions]`` as ``[1, N, E]``; what follows it works on any shape."""
+    chosen = (rows, positions)
+
+    def select(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return (args[0][rows, positions][None],) if _SELECTED.get() is chosen else None
+
+    token = _SELECTED.set(chosen)
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+        _SELECTED.reset(token)
+
+
+def logits_at(model: PreTrainedModel, rows: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
+    """The logits ``[N, V]`` in float32 at N places, given by row and position, of one forward pass."""
+    with _only_at(model, rows, positions):
+        return model(**inputs, use_cache=False).logits[0].float()
+
+
+def device_of(model: PreTrainedModel) -> torch.device:
+    """Where the model's inputs go."""
+    return model.get_input_embeddings().weight.device
+
+
+def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+    """log p(choice | input) ``[B, C]``, choices of one or more tokens, in one pass.
+
+    A decoder reads each input once: what a longer choice needs stands behind the input as branches that see the input
+    and themselves, not each other. Where a layer cannot see such branches (sliding windows shorter than the rows,
+    recurrent layers) each pair of input and choice is a row of its own.
+
+    Args:
+        inputs: B rows of token ids.
+        choices: C token sequences, none empty.
+        fill: the padding id.
+    """
+    sites = find_sites(model)
+    if sites.kind == "encoder-decoder":
+        return _pairs(model, inputs, choices, fill)
+    widest = max(len(r) for r in inputs) + max(len(c) for c in choices)
+    branches = any(len(c) > 1 for c in choices)
+    if branches and (sites.recurrent or (sites.windowed is not None and sites.windowed <= widest)):
+        return _pairs(model, inputs, choices, fill)
+    return _branched(model, inputs, choices, fill)
+
+
+def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+    tails = [list(c[:-1]) for c in choices]
+    extra = [t for tail in tails for t in tail]
+    device = device_of(model)
+    batch = pad([list(r) + extra for r in inputs], fill, device)
+    ends = torch.tensor([len(r) for r in inputs], device=device)
+    starts = [sum(len(t) for t in tails[:c]) for c in range(len(choices))]
+    arguments: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    if extra:
+        arguments |= _branch_mask(batch, ends, tails)
+    rows, places = [], []
+    for b, end in enumerate(len(r) for r in inputs):
+        rows += [b] * (1 + len(extra))
+        places += [end - 1, *range(end, end + len(extra))]
+    logits = logits_at(model, torch.tensor(rows, device=device), torch.tensor(places, device=device), **arguments)
+    logp = log_softmax(logits, -1).view(len(inputs), 1 + len(extra), -1)
+    scores = []
+    for choice, start in zip(choices, starts, strict=True):
+        score = logp[:, 0, choice[0]]
+        for i, token in enumerate(choice[1:]):
+            score = score + logp[:, 1 + start + i, token]
+        scores.append(score)
+    return torch.stack(scores, 1)
+
+
+def _branch_mask(batch: Padded, ends: Tensor, tails: Sequence[Ids]) -> dict[str, Tensor]:
+    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input; 0 is the input's own segment."""
+    width = batch.ids.shape[1]
+    at = torch.arange(width, device=ends.device)[None] - ends[:, None]
+    branch = torch.tensor([i + 1 for i, t in enumerate(tails) for _ in t], device=ends.device)
+    step = torch.tensor([j for t in tails for j in range(len(t))], device=ends.device)
+    behind = at.clamp(0, len(branch) - 1)
+    segment = torch.where(at < 0, 0, branch[behind])
+    positions = torch.where(at < 0, at + ends[:, None], ends[:, None] + step[behind])
+    causal = torch.ones(width, width, dtype=torch.bool, device=ends.device).tril()
+    same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
+    # A padding query keeps itself, so that no row of the softmax is empty.
+    real = batch.mask[:, None, :].bool() | torch.eye(width, dtype=torch.bool, device=ends.device)
+    return {"attention_mask": (causal & same & real)[:, None], "position_ids": positions}
+
+
+def _pairs(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+    """Each input with each choice as a row: B x C rows in one pass (an injection repeats its rows accordingly)."""
+    pairs = [(row, choice) for row in inputs for choice in choices]
+    nll, owner = completion_losses(model, [p[0] for p in pairs], [p[1] for p in pairs], fill)
+    scores = torch.zeros(len(pairs), device=nll.device).index_add(0, owner, -nll)
+    return scores.view(len(inputs), len(choices))
+
+
+def completion_losses(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+) -> tuple[Tensor, Tensor]:
+    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    device = device_of(model)
+    rows = torch.tensor([b for b, t in enumerate(targets) for _ in t], device=device)
+    labels = torch.tensor([token for t in targets for token in t], device=device)
+    if model.config.is_encoder_decoder:
+        batch = pad(inputs, fill, device)
+        begin = model.config.decoder_start_token_id
+        answer = pad([[begin, *t[:-1]] for t in targets], fill, device)
+        places = torch.tensor([i for t in targets for i in range(len(t))], device=device)
+        arguments = {
+            "input_ids": batch.ids,
+            "attention_mask": batch.mask,
+            "decoder_input_ids": answer.ids,
+            "decoder_attention_mask": answer.mask,
+        }
+    else:
+        batch = pad([[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill, device)
+        places = torch.tensor(
+            [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))], device=device
+        )
+        arguments = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    logits = logits_at(model, rows, places, **arguments)
+    return nn.functional.cross_entropy(logits, labels, reduction="none"), rows
+
+
+def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
+    """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or ``"last"``."""
+    batch = pad(inputs, fill, device_of(model))
+    hidden = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+    rows = torch.arange(len(inputs), device=hidden.device)
+    if pooling == "cls":
+        return hidden[:, 0].float()
+    if pooling == "last":
+        return hidden[rows, batch.mask.sum(-1) - 1].float()
+    weight = batch.mask[..., None].to(hidden.dtype)
+    return ((hidden * weight).sum(1) / weight.sum(1)).float()

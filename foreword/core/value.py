@@ -1,0 +1,136 @@
+"""The foreword itself: an immutable value that can stand in front of a row.
+
+Letters used throughout: B rows, T tokens, P virtual tokens, L layers, H key/value heads, D head size,
+E embedding size, V vocabulary, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """What one attention site is given: keys ``[P, H, Dk]`` and values ``[P, H, Dv]``.
+
+    Keys are canonical, as in a cache: rotated for positions 0..P-1 where the base rotates keys.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        k, v = self.keys.shape, self.values.shape
+        if len(k) != 3 or len(v) != 3 or k[:2] != v[:2]:
+            raise ValueError(f"keys {tuple(k)} and values {tuple(v)} must be [P, H, Dk] and [P, H, Dv]")
+
+
+def _frozen(mapping: Mapping[str, object]) -> MappingProxyType:
+    return MappingProxyType(dict(mapping))
+
+
+@dataclass(frozen=True)
+class Foreword:
+    """Guidance text, a soft prompt, keys and values per site, and a head; every part may be absent.
+
+    Args:
+        text: guidance that is put in front of the row's own tokens as tokens (a text prompt).
+        prompt: a soft prompt ``[P, E]``, put in at the embedding.
+        sites: site name -> :class:`KeyValue`; every entry has the same P.
+        head: ``weight [C, E]`` and ``bias [C]`` of a classification head, on the pooled last hidden state.
+    """
+
+    text: str = ""
+    prompt: Tensor | None = None
+    sites: Mapping[str, KeyValue] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sites", _frozen(self.sites))
+        object.__setattr__(self, "head", _frozen(self.head))
+        if self.prompt is not None and self.prompt.ndim != 2:
+            raise ValueError(f"a soft prompt is [P, E], not {tuple(self.prompt.shape)}")
+        if self.prompt is not None and self.sites:
+            raise ValueError("a foreword has a soft prompt or keys and values, not both")
+        lengths = {kv.keys.shape[0] for kv in self.sites.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"every site has the same number of virtual tokens, not {sorted(lengths)}")
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """P: how many positions the content moves back by; 0 for a text or an empty foreword."""
+        if self.prompt is not None:
+            return self.prompt.shape[0]
+        return next((kv.keys.shape[0] for kv in self.sites.values()), 0)
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers the foreword holds."""
+        return sum(t.numel() for t in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor under its name in the file: ``prompt``, ``keys/SITE``, ``values/SITE``, ``head/NAME``."""
+        return dict(self._tensors())
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        if self.prompt is not None:
+            yield "prompt", self.prompt
+        for site, kv in self.sites.items():
+            yield f"keys/{site}", kv.keys
+            yield f"values/{site}", kv.values
+        for name, tensor in self.head.items():
+            yield f"head/{name}", tensor
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], text: str = "") -> Foreword:
+        """The inverse of :meth:`tensors`. Raises ValueError for a name or a shape that does not fit."""
+        keys, values, head, prompt = {}, {}, {}, None
+        for name, tensor in tensors.items():
+            room, _, rest = name.partition("/")
+            if name == "prompt":
+                prompt = tensor
+            elif room == "keys" and rest:
+                keys[rest] = tensor
+            elif room == "values" and rest:
+                values[rest] = tensor
+            elif room == "head" and rest:
+                head[rest] = tensor
+            else:
+                raise ValueError(f"no part of a foreword is called {name!r}")
+        if keys.keys() != values.keys():
+            raise ValueError(f"keys and values are for different sites: {sorted(keys.keys() ^ values.keys())}")
+        return cls(text, prompt, {s: KeyValue(keys[s], values[s]) for s in keys}, head)
+
+    def detach(self) -> Foreword:
+        """The frozen form: contiguous copies without a graph."""
+        parts = {name: tensor.detach().clone().contiguous() for name, tensor in self._tensors()}
+        return Foreword.from_tensors(parts, self.text)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Foreword:
+        """The same foreword on another device or in another precision."""
+        parts = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self._tensors()}
+        return Foreword.from_tensors(parts, self.text)
+
+    def digest(self) -> str:
+        """SHA-256 over text, names, shapes, types and bytes: equal digests mean bit-equal forewords."""
+        h = hashlib.sha256(self.text.encode())
+        for name, tensor in sorted(self._tensors()):
+            t = tensor.detach().cpu().contiguous()
+            h.update(f"|{name}|{tuple(t.shape)}|{t.dtype}|".encode())
+            h.update(t.flatten().view(torch.uint8).numpy().tobytes())
+        return h.hexdigest()
+
+
+EMPTY = Foreword()
+
+
+def equal(a: Foreword, b: Foreword) -> bool:
+    """Bit-equality of two forewords."""
+    return a.digest() == b.digest()
+

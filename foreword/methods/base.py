@@ -1,0 +1,165 @@
+"""What a method is, and how a new file in this folder is found by itself.
+
+A method is a frozen dataclass: its fields are its settings, with units in their comments. ``writer(start)`` makes the
+trainable form. A Writer is an ``nn.Module`` whose ``write()`` returns a Foreword, computed anew at each call and never kept:
+a value cached on a trainable module would silently lose its gradient after an evaluation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, get_type_hints
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from foreword.core.sites import SiteMap, find_sites
+from foreword.core.value import Foreword
+from foreword.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a writer starts from.
+
+    Args:
+        model: the frozen base.
+        text: the guidance text.
+        ids: its tokens, as they stand in front of a row.
+        foreword: another task's foreword to start from, or None.
+        seed: for everything that is drawn.
+        classes: C of a classification head; 0 for none.
+    """
+
+    model: PreTrainedModel
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    foreword: Foreword | None = None
+    seed: int = 13
+    classes: int = 0
+
+    @property
+    def sites(self) -> SiteMap:
+        """The base's sites."""
+        return find_sites(self.model)
+
+    def generator(self) -> torch.Generator:
+        """A fresh generator of this start's seed; drawing never touches the global one."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+class Writer(nn.Module, ABC):
+    """The trainable form of a foreword."""
+
+    @abstractmethod
+    def write(self) -> Foreword:
+        """The foreword as it is now, with its graph."""
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Settings that make a writer."""
+
+    name: ClassVar[str]
+    # AdamW's rates that the sweep tries, best guesses first; measured per method, see docs/log.md.
+    learning_rates: ClassVar[tuple[float, ...]] = (5e-3, 2e-2, 5e-2)
+    # What of DESIGN's families the method reaches: kinds of base.
+    kinds: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
+
+    @abstractmethod
+    def writer(self, start: Start) -> Writer:
+        """A new writer; the same start gives the same initial values."""
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values, for the manifest."""
+        return asdict(self)
+
+
+class Headed(Writer):
+    """A writer with a classification head ``[C, E]`` beside it."""
+
+    def __init__(self, inner: Writer, start: Start) -> None:
+        super().__init__()
+        self.inner = inner
+        size = start.model.config.get_text_config().hidden_size
+        # The usual head of transformers' classifiers: N(0, 0.02) and no bias.
+        self.weight = nn.Parameter(torch.randn(start.classes, size, generator=start.generator()) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(start.classes))
+
+    def write(self) -> Foreword:
+        value = self.inner.write()
+        return Foreword(value.text, value.prompt, value.sites, {"weight": self.weight, "bias": self.bias})
+
+
+def make_writer(method: Method, start: Start) -> Writer:
+    """The method's writer, with a head where the start has classes."""
+    writer = method.writer(start)
+    return Headed(writer, start) if start.classes else writer
+
+
+def trainable(start: Tensor) -> nn.Parameter:
+    """A parameter in float32, whatever the base computes in: small steps are lost in lower precision."""
+    return nn.Parameter(start.detach().clone().float())
+
+
+def kept(start: Tensor) -> nn.Buffer:
+    """A value that belongs to the writer and is not trained; saved with its state."""
+    return nn.Buffer(start.detach().clone().float())
+
+
+@cache
+def registry() -> Mapping[str, type[Method]]:
+    """Every method of this folder by its name."""
+    package = importlib.import_module("foreword.methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"foreword.methods.{module.name}")
+    found: dict[str, type[Method]] = {}
+
+    def visit(parent: type[Method]) -> None:
+        for child in parent.__subclasses__():
+            if child.__module__.startswith("foreword.methods.") and "name" in child.__dict__:
+                found[child.name] = child
+            visit(child)
+
+    visit(Method)
+    return dict(sorted(found.items()))
+
+
+def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """The method called ``name`` with ``settings``; every value is checked against its field.
+
+    Raises:
+        SettingsError: no such method, no such setting, or a value of another type.
+    """
+    methods = registry()
+    if name not in methods:
+        near = difflib.get_close_matches(name, methods, 1)
+        raise SettingsError(
+            "there is no such method", where="--method", expected=", ".join(methods), received=name,
+            hint=f"did you mean {near[0]}?" if near else None,
+        )  # fmt: skip
+    kind = methods[name]
+    hints, known = get_type_hints(kind), [f.name for f in fields(kind)]
+    values = {}
+    for key, value in (settings or {}).items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise SettingsError(
+                f"method {name} has no setting {key!r}", expected=", ".join(known), received=key,
+                hint=f"did you mean {near[0]}?" if near else None,
+            )  # fmt: skip
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as problem:
+            raise SettingsError(
+                f"method {name}: {key} cannot be that", where=key, expected=hints[key], received=repr(value)
+            ) from problem
+    return kind(**values)

@@ -1,0 +1,177 @@
+"""Prefix tuning: keys and values at every attention site (Li & Liang 2021), started from a real text's.
+
+Ours differs from the paper in three ways, each measured in docs/log.md: the start is what the base itself computes for the
+user's prompt, so step 0 is that prompt; the first position, where models park attention that they do not need, stays as
+it is; the keys and values are trained directly, the paper's MLP being an option.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foreword.core import seeds
+from foreword.core.value import Foreword, KeyValue
+from foreword.errors import SettingsError
+from foreword.methods.base import Method, Start, Writer, kept, trainable
+
+
+class _Row(nn.Module):
+    """One site's keys or values ``[P, H, D]``: the first ``frozen`` positions stay, the others are trained."""
+
+    def __init__(self, start: Tensor, frozen: int) -> None:
+        super().__init__()
+        self.head, self.rest = kept(start[:frozen]), trainable(start[frozen:])
+
+    def forward(self) -> Tensor:
+        return torch.cat([self.head, self.rest]) if len(self.head) else self.rest
+
+
+class _Fixed(nn.Module):
+    """One site's keys or values that are not trained (a layer that was not chosen)."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.value = kept(start)
+
+    def forward(self) -> Tensor:
+        return self.value
+
+
+class PrefixWriter(Writer):
+    """Keys and values per site."""
+
+    def __init__(self, start: dict[str, KeyValue], trained: set[str], frozen: int) -> None:
+        super().__init__()
+        self.names = tuple(start)
+
+        def part(name: str, value: Tensor) -> nn.Module:
+            return _Row(value, frozen) if name in trained else _Fixed(value)
+
+        self.keys = nn.ModuleList(part(name, kv.keys) for name, kv in start.items())
+        self.values = nn.ModuleList(part(name, kv.values) for name, kv in start.items())
+
+    def write(self) -> Foreword:
+        return Foreword(
+            sites={name: KeyValue(k(), v()) for name, k, v in zip(self.names, self.keys, self.values, strict=True)}
+        )
+
+
+class ReparameterisedWriter(Writer):
+    """The paper's MLP (its section 4.3): start + f(z) - f0(z0), which is the start itself at step 0.
+
+    Subtracting the MLP's first output keeps the start without silencing any gradient, as a zero last layer would.
+    """
+
+    def __init__(self, inner: PrefixWriter, length: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.inner = inner
+        for parameter in inner.parameters():
+            parameter.requires_grad_(False)
+        rows = [p for p in inner.parameters()]
+        self.length = length - next(len(m.head) for m in inner.keys if isinstance(m, _Row))
+        self.sizes = [p[0].numel() for p in rows]
+        self.code = nn.Parameter(torch.randn(self.length, hidden, generator=generator))
+        self.into = nn.Parameter(torch.randn(hidden, hidden, generator=generator) / hidden**0.5)
+        self.out = nn.Parameter(torch.randn(hidden, sum(self.sizes), generator=generator) * 0.02 / hidden**0.5)
+        with torch.no_grad():
+            self.first = kept(self._mlp())
+
+    def _mlp(self) -> Tensor:
+        return torch.tanh(self.code @ self.into) @ self.out
+
+    def write(self) -> Foreword:
+        change = iter((self._mlp() - self.first).split(self.sizes, -1))
+        sites = {}
+        moved: list[list[Tensor]] = []
+        for group in (self.inner.keys, self.inner.values):
+            out = []
+            for module in group:
+                value = module()
+                if isinstance(module, _Row):
+                    step = next(change).view(-1, *value.shape[1:])
+                    value = torch.cat([module.head, module.rest + step])
+                out.append(value)
+            moved.append(out)
+        for name, k, v in zip(self.inner.names, *moved, strict=True):
+            sites[name] = KeyValue(k, v)
+        return Foreword(sites=sites)
+
+
+@dataclass(frozen=True)
+class Prefix(Method):
+    """Keys and values in front at the attention sites."""
+
+    # Virtual tokens P; None: as many as the text has (20 where there is none).
+    num_virtual_tokens: int | None = None
+    # Where the values start: the guidance text's own, another foreword's, or N(0, 0.02^2).
+    init: Literal["text", "foreword", "random"] = "text"
+    # Whether the first position, where attention sinks, keeps its values; None: when the start is a text or a foreword.
+    freeze_first: bool | None = None
+    # Layers that are trained, as a slice ("15:", ":4", "2:10"); the others keep the text's values, or have none.
+    layers: str = ":"
+    # Sites that are used, as a pattern ("decoder.self.*").
+    sites: str = "*"
+    # The paper's MLP, dropped once written.
+    reparameterise: bool = False
+    # Width of that MLP.
+    hidden_size: int = 128
+
+    name: ClassVar[str] = "prefix"
+    learning_rates: ClassVar[tuple[float, ...]] = (2e-2, 5e-2, 5e-3, 1e-1)
+
+    def writer(self, start: Start) -> Writer:
+        known = start.sites.sites
+        used = [name for name in known if fnmatch.fnmatch(name, self.sites)]
+        if not used:
+            raise SettingsError("no site of this base matches", where="sites", expected=", ".join(known), received=self.sites)
+        trained = {name for name in used if known[name].layer in _slice(self.layers, max(known[n].layer for n in used) + 1)}
+        if not trained:
+            raise SettingsError("no layer of this base is in that slice", where="layers", received=self.layers)
+        values = self._start(start, used)
+        if self.init == "random":
+            values = {name: kv for name, kv in values.items() if name in trained}
+        frozen = int(self.freeze_first if self.freeze_first is not None else self.init != "random")
+        length = next(iter(values.values())).keys.shape[0]
+        if frozen >= length:
+            raise SettingsError(
+                "nothing is left to train: the only virtual token is frozen", where="num_virtual_tokens", expected="2 or more",
+                received=length, hint="give a longer prompt or set freeze_first=false",
+            )  # fmt: skip
+        writer = PrefixWriter(values, trained, frozen)
+        if not self.reparameterise:
+            return writer
+        return ReparameterisedWriter(writer, length, self.hidden_size, start.generator())
+
+    def _start(self, start: Start, used: list[str]) -> dict[str, KeyValue]:
+        if self.init == "foreword":
+            return _from_foreword(start, used)
+        if self.init == "random" or not start.ids:
+            sites = {name: start.sites.sites[name] for name in used}
+            return seeds.random(sites, self.num_virtual_tokens or 20, 0.02, start.generator())
+        values = seeds.from_ids(start.model, seeds.fit_length(start.ids, self.num_virtual_tokens))
+        return {name: values[name] for name in used}
+
+
+def _from_foreword(start: Start, used: list[str]) -> dict[str, KeyValue]:
+    if start.foreword is None:
+        raise SettingsError("init=foreword needs a file to start from", where="init", hint="add `--init FILE.foreword`")
+    missing = [name for name in used if name not in start.foreword.sites]
+    if missing:
+        raise SettingsError(
+            "the foreword to start from has nothing at some sites", where="init", expected=used[0], received=f"nothing at {missing[0]}"
+        )
+    return {name: start.foreword.sites[name] for name in used}
+
+
+def _slice(text: str, length: int) -> range:
+    """``"15:"`` as the layers it means; raises SettingsError for anything that is not a slice of numbers."""
+    try:
+        first, last = text.split(":")
+        return range(length)[slice(int(first) if first else None, int(last) if last else None)]
+    except ValueError:
+        raise SettingsError("layers are given as a slice", where="layers", expected='"15:", ":4" or "2:10"', received=text) from None

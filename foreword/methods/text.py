@@ -1,0 +1,31 @@
+"""A text prompt: guidance in front, as tokens. Nothing is trained; it is what the others must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from foreword.core.value import Foreword
+from foreword.methods.base import Method, Start, Writer
+
+
+class TextWriter(Writer):
+    """Always the same text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def write(self) -> Foreword:
+        return Foreword(text=self.text)
+
+
+@dataclass(frozen=True)
+class Text(Method):
+    """The guidance itself, as a foreword."""
+
+    name: ClassVar[str] = "text"
+    learning_rates: ClassVar[tuple[float, ...]] = ()
+
+    def writer(self, start: Start) -> Writer:
+        return TextWriter(start.text)

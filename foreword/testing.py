@@ -1,0 +1,354 @@
+"""Try a method or a foreword without weights and without a network: tiny random models of every family.
+
+    from foreword.testing import check_method
+    check_method("prefix")                    # every contract on every family, in seconds
+
+Your own method is checked the same way once its file stands in foreword/methods/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from foreword.core.checkpointing import checkpointing
+from foreword.core.inject import injected
+from foreword.core.sites import backbone, find_sites
+from foreword.core.value import Foreword, equal
+from foreword.errors import UnsupportedBaseError
+from foreword.methods.base import Start, Writer, make, make_writer, registry
+
+_SIZE = {
+    "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+_ENCODER = {**_SIZE, "max_position_embeddings": 64}
+_DECODER = {**_SIZE, "num_key_value_heads": 2, "max_position_embeddings": 128}
+_HYBRID = {
+    "num_hidden_layers": 2, "head_dim": 8, "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+}  # fmt: skip
+_MLA = {
+    "num_key_value_heads": 4, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+    "v_head_dim": 8, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2,
+    "first_k_dense_replace": 3, "moe_intermediate_size": 16,
+}  # fmt: skip
+_LEARNED = {"vocab_size": 264, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tiny configuration of one architecture.
+
+    Args:
+        model: transformers' class.
+        config: transformers' configuration class.
+        settings: its arguments.
+        exact_text: whether a text's keys and values in front equal the text in front (causal, every layer attends).
+        content_window: content longer than this leaves the prefix out of some windows.
+    """
+
+    model: str
+    config: str
+    settings: dict[str, Any]
+    exact_text: bool = True
+
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family("LlamaForCausalLM", "LlamaConfig", _DECODER),
+    "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {**_LEARNED, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
+    "opt": Family("OPTForCausalLM", "OPTConfig", {**_ENCODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128}),
+    "mistral": Family("MistralForCausalLM", "MistralConfig", {**_DECODER, "sliding_window": 6}),
+    "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config", {**_DECODER, "head_dim": 8, "sliding_window": 6}),
+    "gemma3": Family(
+        "Gemma3ForCausalLM", "Gemma3TextConfig",
+        {**_DECODER, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config", {**_DECODER, "head_dim": 8}),
+    "gpt_oss": Family(
+        "GptOssForCausalLM", "GptOssConfig", {**_DECODER, "head_dim": 8, "sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1}
+    ),
+    "gpt_neox": Family("GPTNeoXForCausalLM", "GPTNeoXConfig", {**_ENCODER, "max_position_embeddings": 128}),
+    "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", {**_DECODER, **_MLA}),
+    "qwen3_next": Family("Qwen3NextForCausalLM", "Qwen3NextConfig", {**_DECODER, **_HYBRID}, exact_text=False),
+    "bert": Family("BertModel", "BertConfig", _ENCODER, exact_text=False),
+    "roberta": Family("RobertaModel", "RobertaConfig", {**_ENCODER, "pad_token_id": 1, "bos_token_id": 0}, exact_text=False),
+    "electra": Family("ElectraModel", "ElectraConfig", {**_ENCODER, "embedding_size": 32}, exact_text=False),
+    "distilbert": Family(
+        "DistilBertModel", "DistilBertConfig",
+        {**_LEARNED, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 64}, exact_text=False,
+    ),
+    "albert": Family("AlbertModel", "AlbertConfig", {**_ENCODER, "embedding_size": 16}, exact_text=False),
+    "modernbert": Family(
+        "ModernBertModel", "ModernBertConfig", {**_ENCODER, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2}, exact_text=False
+    ),
+    "t5": Family(
+        "T5ForConditionalGeneration", "T5Config",
+        {"vocab_size": 264, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4, "d_kv": 16, "decoder_start_token_id": 0,
+         "pad_token_id": 0, "eos_token_id": 2}, exact_text=False,
+    ),
+    "bart": Family(
+        "BartForConditionalGeneration", "BartConfig",
+        {**_LEARNED, "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
+         "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64, "decoder_start_token_id": 2, "forced_eos_token_id": None},
+        exact_text=False,
+    ),
+}  # fmt: skip
+
+# Families that the interface does not reach: refused by name.
+REFUSED: dict[str, Family] = {
+    "deberta_v2": Family("DebertaV2Model", "DebertaV2Config", _ENCODER),
+    "mpnet": Family("MPNetModel", "MPNetConfig", _ENCODER),
+    "bloom": Family("BloomForCausalLM", "BloomConfig", {**_LEARNED, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "gptj": Family("GPTJForCausalLM", "GPTJConfig", {**_LEARNED, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}),
+    "falcon": Family("FalconForCausalLM", "FalconConfig", {**_LEARNED, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
+}
+
+
+def tiny(family: str, seed: int = 0) -> PreTrainedModel:
+    """A tiny random model of a family, in eval mode and frozen. Families: the keys of ``FAMILIES``."""
+    spec = FAMILIES.get(family) or REFUSED[family]
+    config = getattr(transformers, spec.config)(**spec.settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = getattr(transformers, spec.model)(config)
+    # Weights as small as the default's make every logit alike; differences must be large enough to be seen.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    return model.eval().requires_grad_(False)
+
+
+def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
+    """One token a byte; 0 pad, 1 bos, 2 eos, bytes from 3. ``chat`` gives it a chat template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, **{c: i + 3 for i, c in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    out = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    if chat:
+        out.chat_template = (
+            "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
+            "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+        )
+    return out
+
+
+TEXT = (7, 11, 23, 31, 47)
+
+
+def sample_ids(rows: int = 3, length: int = 7, seed: int = 0) -> Tensor:
+    """Random token ids ``[rows, length]`` without special ones."""
+    return torch.randint(3, 260, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def output(model: PreTrainedModel, ids: Tensor, mask: Tensor | None = None, decoder_ids: Tensor | None = None) -> Tensor:
+    """Logits, or the last hidden state of a model without a head, ``[B, T, V or E]``."""
+    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
+    if model.config.is_encoder_decoder:
+        arguments["decoder_input_ids"] = ids if decoder_ids is None else decoder_ids
+    if find_sites(model).kind != "encoder":
+        arguments["use_cache"] = False
+    out: Tensor = model(**arguments)[0]
+    return out
+
+
+def reaches(method: str, family: str) -> bool:
+    """Whether the method trains a foreword for the family (a soft prompt cannot pass through a recurrent state)."""
+    model, kind = tiny(family), registry()[method]
+    if not kind.learning_rates or find_sites(model).kind not in kind.kinds:
+        return False
+    try:
+        with injected(model, [writer_for(method, model).write()]):
+            return True
+    except UnsupportedBaseError:
+        return False
+
+
+def writer_for(method: str, model: PreTrainedModel, **settings: Any) -> Writer:
+    """A writer of a method on a tiny model, started from the text ``TEXT``."""
+    return make_writer(make(method, settings), Start(model, "guidance", TEXT))
+
+
+def _loss(model: PreTrainedModel, writer: Writer) -> Tensor:
+    ids = sample_ids()
+    with injected(model, [writer.write()]):
+        return output(model, ids).float().pow(2).mean()
+
+
+def gradients(model: PreTrainedModel, writer: Writer, checkpoint: bool = False) -> dict[str, Tensor]:
+    """The gradient of every trainable parameter of ``writer`` after one backward pass."""
+    writer.zero_grad()
+    ids = sample_ids()
+    with checkpointing(model, checkpoint), injected(model, [writer.write()]):
+        output(model, ids).float().pow(2).mean().backward()
+    return {n: p.grad.clone() for n, p in writer.named_parameters() if p.requires_grad and p.grad is not None}
+
+
+def check_gradients(method: str, family: str) -> None:
+    """Contract 1: every trainable parameter gets a gradient, also right after an evaluation."""
+    model = tiny(family)
+    writer = writer_for(method, model)
+    names = {n for n, p in writer.named_parameters() if p.requires_grad}
+    for evaluated in (False, True):
+        if evaluated:
+            with torch.no_grad():
+                _loss(model, writer)
+        found = gradients(model, writer)
+        dead = sorted(n for n in names if n not in found or not found[n].abs().max() > 0)
+        assert not dead, f"{method} on {family}: no gradient for {dead}"
+
+
+def check_mixed_batch(method: str, family: str) -> None:
+    """Contract 4: rows with different forewords, and none, in one batch equal the rows alone, whatever the padding."""
+    model = tiny(family)
+    kind = find_sites(model).kind
+    a, b = (make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach() for ids, s in ((TEXT, 1), (TEXT[:3], 2)))
+    ids, lengths = sample_ids(4, 8), (8, 5, 8, 3)
+    # Learned absolute positions and a BERT without position_ids know no left padding; neither does the base itself.
+    for side in ("right", "left") if kind == "decoder" else ("right",):
+        mask = torch.zeros_like(ids)
+        for i, n in enumerate(lengths):
+            mask[i, slice(0, n) if side == "right" else slice(8 - n, 8)] = 1
+        with torch.no_grad(), injected(model, [a, b], [0, 1, None, 1]):
+            together = output(model, ids * mask, mask, ids[:, :4] if kind == "encoder-decoder" else None)
+        for i, (n, one) in enumerate(zip(lengths, (a, b, None, b), strict=True)):
+            own = ids[i : i + 1][mask[i : i + 1].bool()][None]
+            with torch.no_grad(), injected(model, [one] if one else []):
+                alone = output(model, own, None, ids[i : i + 1, :4] if kind == "encoder-decoder" else None)
+            row = together[i] if kind == "encoder-decoder" else together[i][mask[i].bool()]
+            _close(row, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
+
+
+def check_generate(method: str, family: str) -> None:
+    """Contract 5: teacher-forced logits equal those of ``generate``, unmodified."""
+    model = tiny(family)
+    value = writer_for(method, model).write().detach()
+    ids = sample_ids(2, 6)
+    with torch.no_grad(), injected(model, [value]):
+        made = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, min_new_tokens=5, do_sample=False,
+            output_logits=True, return_dict_in_generate=True, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        stepwise = torch.stack(made.logits, 1)
+        if model.config.is_encoder_decoder:
+            forced = output(model, ids, None, made.sequences[:, :-1])
+        else:
+            forced = output(model, made.sequences)[:, ids.shape[1] - 1 : -1]
+    _close(forced, stepwise, 1e-4, f"{method} on {family}")
+
+
+def check_base_untouched(method: str, family: str) -> None:
+    """Contract 6: the base is bit-equal after training, and after leaving the context, also by an exception."""
+    model = tiny(family)
+    before = {n: p.clone() for n, p in model.state_dict().items()}
+    ids, implementation = sample_ids(), model.config._attn_implementation
+    with torch.no_grad():
+        plain = output(model, ids)
+    writer = writer_for(method, model)
+    optimizer = torch.optim.AdamW(writer.parameters(), lr=1e-2)
+    for _ in range(2):
+        gradients(model, writer)
+        optimizer.step()
+    try:
+        with injected(model, [writer.write()]):
+            raise KeyError
+    except KeyError:
+        pass
+    assert all(torch.equal(before[n], p) for n, p in model.state_dict().items()), f"{family}: the base changed"
+    assert model.config._attn_implementation == implementation
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules()), f"{family}: a hook stayed behind"
+    with torch.no_grad():
+        assert torch.equal(plain, output(model, ids)), f"{family}: other outputs after leaving"
+
+
+def check_text_start(method: str, family: str) -> None:
+    """Contract 7: initialised from a text, step 0 is the base with that text in front; also with the content longer
+    than a sliding window."""
+    model = tiny(family)
+    value = writer_for(method, model).write().detach()
+    kind = find_sites(model).kind
+    # Keys and values of a text that did not see the content are another thing in an encoder; a soft prompt is not.
+    if value.sites and not FAMILIES[family].exact_text:
+        return
+    ids = sample_ids(2, 9)
+    text = torch.tensor([TEXT] * 2)
+    with torch.no_grad():
+        expected = output(model, torch.cat([text, ids], 1), None, ids)
+        with injected(model, [value]):
+            got = output(model, ids, None, ids)
+    _close(got, expected if kind == "encoder-decoder" else expected[:, len(TEXT) :], 1e-4, f"{method} on {family}")
+
+
+def check_checkpointing(method: str, family: str) -> None:
+    """Contract 8: gradient checkpointing gives the same gradients."""
+    model = tiny(family)
+    if not model.supports_gradient_checkpointing:
+        return
+    writer = writer_for(method, model)
+    plain, recomputed = gradients(model, writer), gradients(model, writer, checkpoint=True)
+    assert plain.keys() == recomputed.keys()
+    for name, gradient in plain.items():
+        _close(recomputed[name], gradient, 1e-5, f"{method} on {family}: {name}")
+
+
+def check_threads(method: str, family: str) -> None:
+    """Contract 10: two threads with different forewords on one base, at the same time, each get their own answers."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = tiny(family)
+    values = [make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach() for ids, s in ((TEXT, 1), (TEXT[:3], 2))]
+    chosen: list[Foreword | None] = [values[0], values[1], None, values[1], values[0]]
+    ids = sample_ids()
+
+    def answer(value: Foreword | None) -> Tensor:
+        if value is None:
+            with torch.no_grad():
+                return output(model, ids)
+        with torch.no_grad(), injected(model, [value]):
+            return output(model, ids)
+
+    alone = [answer(v) for v in chosen]
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        for _ in range(3):
+            for got, expected in zip(pool.map(answer, chosen), alone, strict=True):
+                _close(got, expected, 1e-5, f"{method} on {family}")
+
+
+def _close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Equal within ``tolerance``, relative to the largest expected value where that is above 1."""
+    difference = (got - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+    assert difference <= tolerance, f"{what}: differs by {difference:.1e}, allowed {tolerance:.0e}"
+
+
+CONTRACTS: dict[str, Callable[[str, str], None]] = {
+    "1 gradients": check_gradients,
+    "4 mixed batch": check_mixed_batch,
+    "5 generate": check_generate,
+    "6 base untouched": check_base_untouched,
+    "7 text start": check_text_start,
+    "8 checkpointing": check_checkpointing,
+    "10 threads": check_threads,
+}
+
+
+def check_method(name: str, families: tuple[str, ...] = tuple(FAMILIES)) -> None:
+    """Run every contract of this module for one method on every family that it reaches."""
+    for family in families:
+        if not reaches(name, family):
+            continue
+        for contract in CONTRACTS.values():
+            contract(name, family)
+
+
+__all__ = ["CONTRACTS", "FAMILIES", "REFUSED", "backbone", "byte_tokenizer", "check_method", "equal", "output", "sample_ids", "tiny"]
