@@ -14,24 +14,25 @@ from foreword.errors import FileFormatError, ForewordError
 
 
 @contextmanager
-def open_regular(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
+def open_regular(path: str | Path, *, follow_links: bool = False) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file for reading and give it with its size in bytes.
 
-    Links, folders, pipes and devices are refused before a byte is read: opening a pipe could wait for ever, and a link
-    in a folder that somebody else fills can point anywhere.
+    Folders, pipes and devices are refused before a byte is read (opening a pipe could wait for ever), and links too
+    unless ``follow_links``: a link in a folder that somebody else fills can point anywhere.
 
     Raises:
         FileFormatError: the path is not a regular file, or cannot be opened.
     """
     where = os.fspath(path)
     try:
-        mode = os.lstat(path).st_mode
+        mode = (os.stat if follow_links else os.lstat)(path).st_mode
         if not stat.S_ISREG(mode):
             raise FileFormatError(
                 f"this is {_kind(mode)}", where=where, expected="a regular file", hint=_hint(path, mode)
             )
         # Checked again on what was really opened: the path may have been swapped in between.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        links = 0 if follow_links else os.O_NOFOLLOW
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
     except (OSError, ValueError) as error:
         hint = "check the path" if isinstance(error, (FileNotFoundError, ValueError)) else "check the permissions"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -54,13 +55,13 @@ def _hint(path: str | Path, mode: int) -> str:
     return "give the path of the file itself"
 
 
-def read_regular(path: str | Path, limit: int) -> bytes:
+def read_regular(path: str | Path, limit: int, *, follow_links: bool = False) -> bytes:
     """All bytes of a regular file of at most ``limit`` bytes.
 
     Raises:
         FileFormatError: not a regular file, longer than ``limit``, or changed while it was read.
     """
-    with open_regular(path) as (file, size):
+    with open_regular(path, follow_links=follow_links) as (file, size):
         if size > limit:
             raise FileFormatError(
                 "the file is too long",

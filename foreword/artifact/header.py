@@ -62,8 +62,8 @@ def strict_json(text: str | bytes) -> object:
     """Parse JSON that has one meaning only.
 
     Raises:
-        ValueError: not JSON or not UTF-8; a key twice in one object; NaN, an infinity or a number that overflows to one;
-            half of a surrogate pair; nested too deeply.
+        ValueError: not JSON or not UTF-8; a key twice in one object; NaN, an infinity or a number that overflows to
+            one; half of a surrogate pair; nested too deeply.
     """
     try:
         value: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -125,8 +125,8 @@ def read_header(file: BinaryIO, size: int, where: str) -> Header:
 def _refuse_known_formats(start: bytes, first: bytes, refuse: Refuse) -> None:
     """Name the usual mistakes; a pickle is never opened, whatever its name says.
 
-    The starts of a zip archive and of a GGUF model are, as lengths, over the limit. The start of a pickle can be a length
-    (640 is 80 02), so there the byte after it decides.
+    The starts of a zip archive and of a GGUF model are, as lengths, over the limit. The start of a pickle can be a
+    length (640 is 80 02), so there the byte after it decides.
     """
     pickle = "a pickle can run code when it is opened: ask for the .foreword or .safetensors file instead"
     if first != b"{" and start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):

@@ -1,13 +1,13 @@
 """The manifest: everything a .foreword file says about itself, as one strict JSON document.
 
-Field by field in docs/file-format.md. Nothing is coerced and nothing is ignored: an unknown field, a number where a text
-belongs or a version that this program does not know are errors, because a file that is half understood is not understood.
+Field by field in docs/file-format.md. Nothing is coerced and nothing is ignored: an unknown field, a number where a
+text belongs or a version that this program does not know are errors, because a file that is half understood is not
+understood.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,22 +29,17 @@ class BaseRecord(_Strict):
 
     Attributes:
         id: hub id, or the name of the folder or file.
-        revision: commit of the hub repository; empty for a local folder.
+        revision: commit of the hub repository; None for a local folder or file.
         architecture: class name of the model, for example ``LlamaForCausalLM``.
         kind: what the model is.
-        fingerprint: part -> SHA-256 in hex; the parts are config, tokenizer, chat_template and weights.
+        fingerprint: part -> SHA-256 in hex; the parts are config, tokenizer, chat_template (or ``none``) and weights.
     """
 
     id: str
-    revision: str = ""
+    revision: str | None = None
     architecture: str
     kind: Literal["decoder", "encoder", "encoder-decoder"]
     fingerprint: dict[str, str] = Field(default_factory=dict)
-
-    def differences(self, fingerprint: Mapping[str, str]) -> list[str]:
-        """The parts in which another base differs, in order; empty when it is the same base."""
-        parts = dict.fromkeys((*self.fingerprint, *fingerprint))
-        return [part for part in parts if self.fingerprint.get(part) != fingerprint.get(part)]
 
 
 class MetricRecord(_Strict):

@@ -32,8 +32,8 @@ _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 def save(path: str | Path, foreword: Foreword, manifest: Manifest) -> Manifest:
     """Write a .foreword file atomically; the same foreword and manifest always give the same bytes.
 
-    The guidance text is taken from the foreword. What was encoded is decoded again and compared before the file gets its
-    name, so that a file is never written that :func:`load` would refuse.
+    The guidance text is taken from the foreword. What was encoded is decoded again before the file gets its name, so
+    that a file is never written that :func:`load` would refuse.
 
     Args:
         path: where to write; an existing file is replaced, missing folders are made.

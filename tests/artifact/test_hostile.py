@@ -73,7 +73,8 @@ def refused(data: bytes, tmp_path: Path, match: str = ".", *, by_peek: bool = Tr
 
 def test_the_small_file_itself_is_right() -> None:
     loaded, read = store.decode(DATA)
-    assert equal(loaded, FOREWORD) and read == MANIFEST
+    assert equal(loaded, FOREWORD)
+    assert read == MANIFEST
     assert equal(store.decode(put_together(*take_apart()))[0], FOREWORD)
     assert store.decode(with_manifest_text(MANIFEST.to_json_text()))[1] == MANIFEST
 
@@ -99,7 +100,7 @@ def test_every_flipped_bit_is_refused_or_changes_nothing(bit: int) -> None:
             loaded, read = store.decode(bytes(data))
         except FileFormatError:
             continue
-        assert equal(loaded, FOREWORD) and read == MANIFEST, f"byte {place}"
+        assert (loaded.digest(), read) == (FOREWORD.digest(), MANIFEST), f"byte {place}"
 
 
 @pytest.mark.parametrize("value", [0x00, 0x20, 0x22, 0x5C, 0x7D, 0xFF])
@@ -110,7 +111,7 @@ def test_every_overwritten_byte_is_refused_or_changes_nothing(value: int) -> Non
             loaded, read = store.decode(data)
         except FileFormatError:
             continue
-        assert equal(loaded, FOREWORD) and read == MANIFEST, f"byte {place}"
+        assert (loaded.digest(), read) == (FOREWORD.digest(), MANIFEST), f"byte {place}"
 
 
 def test_the_header_cannot_be_longer_than_the_file_or_the_limit(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_an_unknown_version_is_refused_before_anything_else(version: object, tmp
     data = changed_manifest(lambda m: (m.update(format_version=version), m.update(unheard_of=1), m.pop("base")))
     error = refused(data, tmp_path, "format version")
     if version == 2:
-        assert error.hint is not None and "upgrade" in error.hint
+        assert "upgrade" in str(error.hint)
 
 
 def test_a_missing_version_is_refused(tmp_path: Path) -> None:
