@@ -23,7 +23,7 @@ from typing import Any
 
 from foreword.evaluation import charts
 from foreword.evaluation.metrics import METRICS
-from foreword.evaluation.summary import figure_text
+from foreword.evaluation.summary import figure_text, heading
 
 MAX_ROWS = 50
 MAX_TEXT = 400
@@ -99,7 +99,7 @@ def _difference_text(difference: Mapping[str, Any]) -> str:
 
 
 def _title(name: str) -> str:
-    return METRICS[name].title if name in METRICS else name
+    return heading(name) if name in METRICS else name
 
 
 def _figure(name: str, value: float | None, signed: bool = False) -> str:
@@ -217,6 +217,8 @@ def _flat(settings: Mapping[Any, Any], front: str = "") -> Iterable[list[str]]:
 
 def short(value: object) -> str:
     """Any JSON value as a cell: floats with five digits, long texts cut with the number of characters left out."""
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.5g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

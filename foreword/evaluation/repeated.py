@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -61,13 +60,13 @@ def _row_variance(table: Array, split: int, score: Callable[[Array], Array], n: 
 
 def _student(estimate: float, parts: Sequence[tuple[float, int]], level: float) -> tuple[Interval, float]:
     """Interval and two-sided p-value for an estimate whose variance is a sum of (variance, degrees of freedom)."""
-    # scipy comes without types; it is slow to import and needed here alone.
-    special: Any = import_module("scipy.special")
+    from scipy.special import stdtr, stdtrit
+
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return Interval(estimate, estimate, level, "rows-and-seeds-t"), 1.0 if estimate == 0 else 0.0
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
-    reach = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
-    p_value = 2 * float(special.stdtr(freedom, -abs(estimate) / error))
+    reach = float(stdtrit(freedom, 0.5 + level / 2)) * error
+    p_value = 2 * float(stdtr(freedom, -abs(estimate) / error))
     return Interval(estimate - reach, estimate + reach, level, "rows-and-seeds-t"), p_value

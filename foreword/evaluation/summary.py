@@ -87,7 +87,8 @@ def _figure(metric: Metric, predictions: Sequence[Prediction], level: float, n: 
     outputs, references = _columns(metric, predictions)
     value = metric.corpus(outputs, references)
     low = high = method = None
-    if metric.sums is not None and (len(predictions) > 1 or metric.form == "proportion"):
+    enough = len(predictions) > 1 or metric.form == "proportion"
+    if metric.sums is not None and enough and math.isfinite(value):
         interval = score_interval(outputs, references, metric, n, seed, level)
         low, high, method = interval.low, interval.high, interval.method
     return {
@@ -145,13 +146,19 @@ def figure_text(metric: str, value: float | None, signed: bool = False) -> str:
     return f"{value:{sign}.2f}"
 
 
+def heading(metric: str) -> str:
+    """The metric's title with the unit that :func:`figure_text` shows it in: ``Accuracy (%)``, ``BLEU``."""
+    found = get_metric(metric)
+    return f"{found.title} (%)" if found.top == 1 and metric != "perplexity" else found.title
+
+
 def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
     """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
     lines = [["", *summaries]]
     for name in names:
         cells = [_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
-        lines.append([get_metric(name).title, *cells])
+        lines.append([heading(name), *cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = "".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines)
     text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
@@ -177,7 +184,8 @@ def sentence(difference: Difference, a: str = "the foreword", b: str = "the prom
     """The difference in one sentence, without judging more than the interval allows."""
     name = difference.metric
     low, high = figure_text(name, difference.interval.low, True), figure_text(name, difference.interval.high, True)
-    points = f"{get_metric(name).title} {figure_text(name, difference.estimate, True)}"
+    unit = " points" if heading(name).endswith("(%)") else ""
+    points = f"{get_metric(name).title} {figure_text(name, difference.estimate, True)}{unit}"
     level = f"{100 * difference.interval.level:g}% interval {low} to {high}"
     better = (difference.estimate > 0) == (get_metric(name).better == "higher")
     said = ("is better than" if better else "is worse than") if difference.decided else "cannot be told from"

@@ -88,7 +88,11 @@ S = 3 C: hits, said, gold. In a resample, a class that does not occur is not ave
 
 
 def _likelihood_rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
-    return np.column_stack([np.asarray(outputs, dtype=np.float64), np.asarray(references, dtype=np.float64)])
+    rows = np.column_stack([np.asarray(outputs, dtype=np.float64), np.asarray(references, dtype=np.float64)])
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(wrong):
+        raise DataError("the likelihood of a row is not a finite number", where=f"row {wrong[0] + 1}")
+    return rows
 
 
 def _perplexity(sums: Array) -> Array:

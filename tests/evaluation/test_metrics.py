@@ -147,7 +147,8 @@ def test_per_row_figures_average_to_the_corpus_figure() -> None:
     for metric in METRICS.values():
         if metric.form != "corpus":
             rows = metric.per_row(outputs, references)
-            assert rows is not None and rows.shape == (20,)
+            assert rows is not None
+            assert rows.shape == (20,)
             assert rows.mean() == pytest.approx(metric.corpus(outputs, references))
     assert METRICS["bleu"].per_row(outputs, references) is None
 

@@ -24,9 +24,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_jsonl(path, ROWS)
     back = read_jsonl(path)
     assert back[0] == ROWS[0]
-    assert back[1].accepted == ("gold", "golden") and math.isnan(back[1].score)
-    assert back[2].output == ROWS[2].output and back[2].accepted == ""
-    assert len(back) == 3 and path.read_bytes().count(b"\n") == 3
+    assert back[1].accepted == ("gold", "golden")
+    assert math.isnan(back[1].score)
+    assert back[2].output == ROWS[2].output
+    assert back[2].accepted == ""
+    assert len(back) == 3
+    assert path.read_bytes().count(b"\n") == 3
     assert "今天" in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["predictions.jsonl"]
 
@@ -38,7 +41,8 @@ def test_every_line_is_strict_json(tmp_path: Path) -> None:
         raise AssertionError(constant)
 
     record = json.loads((tmp_path / "p.jsonl").read_text(), parse_constant=refuse)
-    assert record["score"] is None and record["scores"] == {"x": None}
+    assert record["score"] is None
+    assert record["scores"] == {"x": None}
     assert list(record) == ["id", "input", "output", "gold", "score", "tokens", "ms", "scores"]
 
 
@@ -52,7 +56,8 @@ def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         write_atomically(path, lines())  # type: ignore[arg-type]
-    assert read_jsonl(path) == ROWS[:1] and len(list(tmp_path.iterdir())) == 1
+    assert read_jsonl(path) == ROWS[:1]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")
@@ -88,5 +93,5 @@ def test_a_missing_file_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_jsonl(tmp_path / "none.jsonl")
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe{}\n")
-    with pytest.raises(DataError, match="b.jsonl:1"):
+    with pytest.raises(DataError, match=r"b\.jsonl:1"):
         read_jsonl(tmp_path / "b.jsonl")

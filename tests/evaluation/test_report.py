@@ -85,9 +85,13 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
     parsed = Balance()
     parsed.feed(page)
     assert not parsed.open
-    assert parsed.addresses == [] and "@import" not in page and "url(" not in page
-    assert "script" not in parsed.tags and "&lt;script&gt;" in page
-    assert parsed.tags.count("svg") == 3 and 'name="viewport"' in page
+    assert parsed.addresses == []
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "script" not in parsed.tags
+    assert "&lt;script&gt;" in page
+    assert parsed.tags.count("svg") == 3
+    assert 'name="viewport"' in page
     for text in (
         "The prefix beats the prompt.",
         "训练.csv",
@@ -98,20 +102,24 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
         assert text in page
     for drawing in re.findall(r"<svg.*?</svg>", page, re.S):
         root = ElementTree.fromstring(drawing)
-        assert root.find(".//{*}title") is not None and "nan" not in drawing
+        assert root.find(".//{*}title") is not None
+        assert "nan" not in drawing
 
 
 def test_markdown_has_the_same_content_and_no_loose_markup() -> None:
     text = render_markdown(full_report())
     assert text.startswith("# Reviews\n\n**The prefix beats the prompt.**\n")
-    assert "\\<script\\>" in text and not re.search(r"(?<!\\)<", text)
+    assert "\\<script\\>" in text
+    assert not re.search(r"(?<!\\)<", text)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1, block
-    assert any("Accuracy" in line for line in tables) and "## Classes: foreword" in text
-    assert "fingerprint.config" in text and "2" in text
+    assert any("Accuracy" in line for line in tables)
+    assert "## Classes: foreword" in text
+    assert "fingerprint.config" in text
+    assert "2" in text
 
 
 @pytest.mark.parametrize("key", [None, *full_report()])
@@ -126,7 +134,9 @@ def test_every_part_may_be_absent(key: str | None) -> None:
 def test_a_generation_report_has_no_classes() -> None:
     made = [Prediction(str(n), "", "the cat sat", "the cat sat down", references=()) for n in range(4)]
     text = render_markdown({"systems": {"foreword": evaluate(made, "generation")}})
-    assert "ROUGE-L" in text and "Classes" not in text and "same answer to every row" in text
+    assert "ROUGE-L" in text
+    assert "Classes" not in text
+    assert "same answer to every row" in text
 
 
 def test_three_files_are_written_and_the_json_is_strict(tmp_path: Path) -> None:
@@ -134,7 +144,8 @@ def test_three_files_are_written_and_the_json_is_strict(tmp_path: Path) -> None:
     paths = write_report(tmp_path / "run", report)
     assert sorted(path.name for path in paths.values()) == ["report.html", "report.json", "report.md"]
     back = json.loads(paths["json"].read_text(encoding="utf-8"))
-    assert back["odd"]["value"] is None and back["odd"]["pair"] == [1, 2]
+    assert back["odd"]["value"] is None
+    assert back["odd"]["pair"] == [1, 2]
     assert back["training"]["steps"][50] == {"step": 50, "loss": None}
     # What is read back from the file draws the same page.
     assert render_html({k: v for k, v in back.items() if k != "odd"}) == render_html(full_report())

@@ -9,7 +9,7 @@ import pytest
 
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
-from foreword.evaluation.summary import compare, evaluate, figure_text, manifest_metrics, render, sentence
+from foreword.evaluation.summary import compare, evaluate, figure_text, heading, manifest_metrics, render, sentence
 
 
 def rows(share: float, n: int = 100, seed: int = 1) -> list[Prediction]:
@@ -26,11 +26,15 @@ def test_classification_figures() -> None:
     summary = evaluate(rows(0.8), "classification", labels=("good", "bad"))
     accuracy = summary["metrics"]["accuracy"]
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
-    assert accuracy["rows"] == 100 and accuracy["level"] == 0.95 and accuracy["better"] == "higher"
+    assert accuracy["rows"] == 100
+    assert accuracy["level"] == 0.95
+    assert accuracy["better"] == "higher"
     assert list(summary["metrics"]) == ["accuracy", "macro_f1"]
     assert summary["report"]["labels"] == ["good", "bad"]
     assert summary["baseline"] == {"output": "bad", "share": 0.5}
-    assert summary["tokens"] == 500 and summary["ms"] == 100 and not summary["constant"]
+    assert summary["tokens"] == 500
+    assert summary["ms"] == 100
+    assert not summary["constant"]
     assert manifest_metrics(summary)["accuracy"].keys() == {"value", "low", "high", "level", "rows"}
 
 
@@ -44,16 +48,19 @@ def test_generation_figures_with_several_references_and_likelihood() -> None:
     ]
     summary = evaluate(made, "generation")
     values = {name: figure["value"] for name, figure in summary["metrics"].items()}
-    assert values["exact_match"] == 1 and values["bleu"] == pytest.approx(100)
+    assert values["exact_match"] == 1
+    assert values["bleu"] == pytest.approx(100)
     assert values["perplexity"] == pytest.approx(math.exp(2))
     assert summary["metrics"]["distinct_2"]["low"] is None
-    assert summary["constant"] and "report" not in summary
+    assert summary["constant"]
+    assert "report" not in summary
 
 
 def test_one_row_has_values_but_no_bootstrap() -> None:
     summary = evaluate(rows(1.0, n=1), "classification")
     assert summary["metrics"]["macro_f1"]["low"] is None
-    assert summary["metrics"]["accuracy"]["low"] < 1 and not summary["constant"]
+    assert summary["metrics"]["accuracy"]["low"] < 1
+    assert not summary["constant"]
 
 
 def test_refusals() -> None:
@@ -70,7 +77,8 @@ def test_refusals() -> None:
 def test_compare_matches_rows_by_id() -> None:
     a, b = rows(0.95), rows(0.6, seed=2)
     difference = compare(a, list(reversed(b)), "accuracy")
-    assert difference == compare(a, b, "accuracy") and difference.decided
+    assert difference == compare(a, b, "accuracy")
+    assert difference.decided
     with pytest.raises(DataError, match="different rows"):
         compare(a, b[1:], "accuracy")
     with pytest.raises(DataError, match="right answers"):
@@ -83,9 +91,12 @@ def test_the_table_and_the_sentence() -> None:
     text = render(systems, compare(a, b, "accuracy"))
     lines = text.splitlines()
     assert lines[0].split() == ["prompt", "foreword"]
-    assert lines[1].startswith("Accuracy  ") and "[" in lines[1]
+    assert lines[1].startswith("Accuracy (%)  ")
+    assert "[" in lines[1]
     assert lines[-1].startswith("the foreword is better than the prompt: Accuracy +")
-    assert text.endswith("\n") and all(line == line.rstrip() for line in lines)
+    assert text.endswith("\n")
+    assert all(line == line.rstrip() for line in lines)
+    assert " points (95% interval +" in lines[-1]
     assert "cannot be told from" in sentence(compare(a, a, "accuracy"))
     assert "is worse than" in sentence(compare(b, a, "accuracy"))
     constant = evaluate([Prediction(str(n), "", "bad", "good") for n in range(3)], "classification")
@@ -98,3 +109,15 @@ def test_figures_for_people() -> None:
     assert figure_text("perplexity", 7.0) == "7.00"
     assert figure_text("distinct_1", None) == "-"
     assert figure_text("perplexity", math.inf) == "inf"
+    assert [heading(name) for name in ("accuracy", "bleu", "perplexity")] == ["Accuracy (%)", "BLEU", "Perplexity"]
+
+
+def test_a_hopeless_perplexity_has_no_interval_and_a_broken_one_is_refused() -> None:
+    def made(nll: float) -> list[Prediction]:
+        return [Prediction(str(n), "", "a", "a", scores={GOLD_NLL: nll, GOLD_TOKENS: 1.0}) for n in range(3)]
+
+    figure = evaluate(made(1e6), "generation", ["perplexity"])["metrics"]["perplexity"]
+    assert figure["value"] == math.inf
+    assert figure["low"] is None
+    with pytest.raises(DataError, match="row 1: the likelihood"):
+        evaluate(made(math.nan), "generation", ["perplexity"])
