@@ -136,7 +136,7 @@ class _Layers:
     def _flat_unknown(self, key: str, given: Given) -> None:
         """A flat key that no section knows is the method's, which checks it later, unless it is plainly a slip."""
         names = [*self.known, "method", *SECTIONS]
-        if get_close_matches(key, names, n=1, cutoff=0.8):
+        if key == "name" or get_close_matches(key, names, n=1, cutoff=0.8):
             raise unknown_key(key, names, given.where)
         self.parts["method"][key] = given
 

@@ -30,9 +30,10 @@ LEVEL = {
     "serve": 7,
     "cli": 8,
     "testing": 8,
+    "samples": 8,
 }
 # Files of the settings room, and small ones at its level that lower rooms use.
-ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache", "samples"), "settings")
+ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache"), "settings")
 FORBIDDEN = {"methods": {"data", "training", "artifact"}, "data": {"core", "methods", "artifact", "torch"}}
 
 

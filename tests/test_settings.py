@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -156,11 +156,21 @@ def test_set(assignment: str, read: Any, expected: object) -> None:
     assert read(resolve(assignments=[assignment])) == expected
 
 
-@pytest.mark.parametrize("assignment", ["seed", "=3", "seed=abc", "training.sed=1", "seeed=1", "seed=&a [*a]"])
+@pytest.mark.parametrize(
+    "assignment", ["seed", "=3", "seed=abc", "training.sed=1", "seeed=1", "name=prefix", "seed=&a [*a]"]
+)
 def test_set_refuses(assignment: str) -> None:
     with pytest.raises(SettingsError) as caught:
         resolve(assignments=[assignment])
     assert (caught.value.where or "").startswith("--set")
+
+
+def test_no_setting_of_a_method_is_taken_for_a_slip() -> None:
+    from foreword.methods.base import registry
+
+    for method in registry().values():
+        for field in fields(method):
+            assert resolve(assignments=[f"{field.name}=1"]).method_settings == {field.name: 1}
 
 
 def request_of(tmp_path: Path) -> TrainRequest:

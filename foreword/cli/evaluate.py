@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from foreword.cli import options
-from foreword.cli.output import show, work
+from foreword.cli.output import print_json, print_rows, work
 
 
 def command(
@@ -25,5 +25,19 @@ def command(
         from foreword import run
 
         result = run.evaluate(file, data, base=base, output=output, metrics=tuple(metric or ()), progress=progress)
-    show(result, json)
+    if json:
+        print_json(result)
+    else:
+        _print(file.stem, result)
     return 0
+
+
+def _print(name: str, result: dict[str, Any]) -> None:
+    """The figures with their intervals, then the classes one a line."""
+    from foreword.evaluation.summary import render
+
+    print(f"{result['rows']} rows")
+    print(render({name: result}), end="")
+    if "report" in result:
+        print()
+        print_rows([{"label": label, **figures} for label, figures in result["report"]["classes"].items()])

@@ -52,7 +52,11 @@ class FakeRun(ModuleType):
             "train": {"file": "RUN/model.foreword", "metrics": {"accuracy": 0.9125}},
             "dry_run": {"memory_mb": 900},
             "resume": {"file": "RUN/model.foreword"},
-            "evaluate": {"accuracy": {"value": 0.9, "low": 0.85, "high": 0.94}},
+            "evaluate": {
+                "rows": 50,
+                "metrics": {"accuracy": {"value": 0.9, "low": 0.85, "high": 0.94}},
+                "report": {"classes": {"good": {"precision": 1.0, "support": 20}}},
+            },
             "predict": [Prediction("a-0", "fine film", "good", -0.1), Prediction("b-0", "a\tb\nc", "bad", -0.2)],
             "generate": "once upon",
             "verify": VerifyReport(True, []),
@@ -274,6 +278,29 @@ def test_predict_writes_prints_and_refuses(run: FakeRun, capsys: pytest.CaptureF
     assert [row["output"] for row in json.loads(capsys.readouterr().out)] == ["good", "bad"]
     assert main(["predict", "m.foreword"]) == 2
     assert main(["predict", "m.foreword", "d.csv", "--text", "x"]) == 2
+
+
+def test_evaluate_shows_figures_with_intervals_and_classes(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "m.foreword", "d.csv", "--metric", "accuracy", "--metric", "macro_f1", "--output", "p.jsonl"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "50 rows" in out
+    assert "90.0 [85.0, 94.0]" in out
+    assert "label\tprecision\tsupport\ngood\t1\t20\n" in out
+    _, args, kwargs = run.calls[0]
+    assert args == (Path("m.foreword"), "d.csv")
+    assert kwargs["metrics"] == ("accuracy", "macro_f1")
+    assert kwargs["output"] == Path("p.jsonl")
+
+
+def test_a_terminal_gets_a_table(
+    run: FakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["predict", "m.foreword", "d.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "\t" not in out
+    assert "fine film" in out
 
 
 def test_generate_decoding(run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
