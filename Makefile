@@ -1,0 +1,61 @@
+# make demo | test | lint | format | compat | bench | clean
+# Everything runs in .venv, which is made on the first call and again when a requirement changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := test
+
+# The exact versions in requirements/ were chosen on 3.11.
+PYTHON ?= $(shell for name in python3 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && { command -v "$$name"; break; }; done)
+BIN := .venv/bin
+REQUIREMENTS := requirements/torch.txt requirements/main.txt
+READY := .venv/.ready-$(shell cat $(REQUIREMENTS) pyproject.toml | cksum | tr ' ' -)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TESTS ?= tests
+SOURCES := foreword tests $(wildcard bench)
+
+.PHONY: demo test lint format compat bench clean distclean setup
+
+demo: $(READY)
+	@$(BIN)/python -m foreword.demo
+
+test: lint
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "not formatted: run make format" >&2; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+# The contracts, on the oldest and the newest transformers that pyproject.toml claims, each in an environment of its own.
+compat: $(READY)
+	@$(BIN)/python -m tests.compat
+
+bench: $(READY)
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find foreword tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv
+
+setup: $(READY)
+
+$(READY):
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or call make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "making .venv with $(PYTHON)" >&2; "$(PYTHON)" -m venv --clear .venv; }
+	@echo "installing torch (about 200 MB)" >&2
+	@$(PIP) install --quiet -r requirements/torch.txt
+	@echo "installing the other pinned requirements (about 300 MB)" >&2
+	@$(PIP) install --quiet -r requirements/main.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.ready-*
+	@touch $@

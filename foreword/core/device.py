@@ -1,0 +1,51 @@
+"""Where a model runs and in which number format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from foreword.errors import ResourceError, SettingsError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device of a setting; ``auto`` is CUDA when there is one, else the CPU.
+
+    Raises:
+        SettingsError: no such kind of device.
+        ResourceError: a device that this machine has not got.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise SettingsError("unknown device", expected=_DEVICES, received=device) from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if wanted.type not in counts:
+        raise SettingsError("unknown device", expected=_DEVICES, received=device)
+    if (wanted.index or 0) >= counts[wanted.type]:
+        raise ResourceError(
+            "this device is not there",
+            expected=device,
+            received=f"{counts[wanted.type]} device(s) of kind {wanted.type}",
+            hint="use device auto or cpu, or install a torch build for the device",
+        )
+    return wanted
+
+
+def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
+    """The torch number format of a setting; ``auto`` stays ``auto``.
+
+    Raises:
+        SettingsError: another name.
+    """
+    if dtype == "auto":
+        return "auto"
+    if dtype not in _DTYPES:
+        raise SettingsError("unknown dtype", expected="auto, " + ", ".join(_DTYPES), received=dtype)
+    return _DTYPES[dtype]
