@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH = 640
-LEFT, RIGHT, TOP, LINE = 150, 40, 34, 30
+# Narrow, so that the letters are still read when a phone scales the drawing down.
+WIDTH = 460
+LEFT, RIGHT, TOP, LINE = 130, 30, 36, 30
 
 
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+def _ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers inside [low, high], about ``count`` of them."""
     step = 10 ** math.floor(math.log10((high - low) / count))
     step = next((step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= count), step * 10)
@@ -34,7 +35,7 @@ def _svg(title: str, height: int, body: Sequence[str]) -> str:
     return "".join([head, f"<title>{escape(title)}</title>", name, *body, "</svg>"])
 
 
-def _cut(text: str, length: int = 20) -> str:
+def _cut(text: str, length: int = 16) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -64,11 +65,16 @@ def intervals(title: str, figures: Mapping[str, Mapping[str, Any]], text: Callab
     return _svg(title, height, body)
 
 
-def curve(title: str, axis: str, points: Sequence[tuple[float, float]], height: int = 220) -> str:
-    """A line through (x, y) points, in the order given; ``axis`` names x. Needs at least one finite point."""
+def curve(
+    title: str, axis: str, points: Sequence[tuple[float, float]], text: Callable[[float], str], height: int = 220
+) -> str:
+    """A line through (x, y) points, in the order given; ``axis`` names x, ``text`` writes a y value.
+
+    Needs at least one finite point.
+    """
     kept = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     (left, right), (low, high) = _range([x for x, _ in kept]), _range([y for _, y in kept])
-    start, bottom = 64, height - 30
+    start, bottom = 56, height - 30
 
     def across(x: float) -> float:
         return round(start + (x - left) / (right - left) * (WIDTH - start - 16), 1)
@@ -77,9 +83,9 @@ def curve(title: str, axis: str, points: Sequence[tuple[float, float]], height: 
         return round(bottom - (y - low) / (high - low) * (bottom - TOP), 1)
 
     body = []
-    for tick in _ticks(low, high, 4):
+    for tick in _ticks(low, high):
         body.append(f'<line class="grid" x1="{start}" x2="{WIDTH - 16}" y1="{down(tick)}" y2="{down(tick)}"/>')
-        body.append(f'<text class="tick" x="{start - 6}" y="{down(tick) + 4}" text-anchor="end">{tick:.4g}</text>')
+        body.append(f'<text class="tick" x="{start - 6}" y="{down(tick) + 4}" text-anchor="end">{text(tick)}</text>')
     for tick in _ticks(left, right):
         body.append(f'<text class="tick" x="{across(tick)}" y="{height - 12}" text-anchor="middle">{tick:.4g}</text>')
     body.append(f'<text class="tick" x="{WIDTH - 16}" y="{TOP - 14}" text-anchor="end">by {escape(axis)}</text>')

@@ -92,9 +92,9 @@ def _difference_text(difference: Mapping[str, Any]) -> str:
     name, interval = difference["metric"], difference["interval"]
     figures = [_figure(name, value, True) for value in (difference["estimate"], interval["low"], interval["high"])]
     return (
-        f"Paired difference in {_title(name)}: {figures[0]} ({100 * interval['level']:g}% interval {figures[1]} to "
-        f"{figures[2]}, {interval['method']}; {difference['test']} p = {difference['p_value']:.4g}; "
-        f"{difference['rows']} rows)."
+        f"Paired difference, foreword minus prompt, in {_title(name)}: {figures[0]} "
+        f"({100 * interval['level']:g}% interval {figures[1]} to {figures[2]}, {interval['method']}; "
+        f"{difference['test']} p = {difference['p_value']:.4g}; {difference['rows']} rows)."
     )
 
 
@@ -151,14 +151,15 @@ def _confusion(report: Mapping[str, Any]) -> Table:
 
 
 def _training(training: Mapping[str, Any]) -> Iterator[Text | Table | Chart]:
+    metric = str(training.get("metric", "metric"))
     curves = [
-        ("Training loss", training.get("steps") or [], "loss"),
-        (f"Dev {_title(str(training.get('metric', 'metric')))}", training.get("evaluations") or [], "value"),
+        ("Training loss", training.get("steps") or [], "loss", short),
+        (f"Dev {_title(metric)}", training.get("evaluations") or [], "value", lambda value: _figure(metric, value)),
     ]
-    for title, points, key in curves:
+    for title, points, key, text in curves:
         line = [(p["step"], p[key]) for p in points if _is_number(p.get("step")) and _is_number(p.get(key))]
         if len(line) > 1:
-            yield Chart(charts.curve(title, "step", line))
+            yield Chart(charts.curve(title, "step", line, text))
     for key in ("sweep", "evaluations"):
         records = training.get(key) or []
         if records:

@@ -18,11 +18,12 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--paper)
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .lead { font-size: 1.2rem; font-weight: 600; }
 .warning { color: var(--warn); border-left: 3px solid; padding-left: .7rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; margin: .6rem 0 1.2rem; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top;
   overflow-wrap: normal; max-width: 28rem; white-space: pre-line; }
-td.shade { padding: .3rem .7rem; }
-svg { width: 100%; max-width: 40rem; height: auto; display: block; margin: .5rem 0; }
+td:last-child { overflow-wrap: anywhere; min-width: 3rem; } td.shade { padding: .3rem .7rem; }
+svg { width: 100%; max-width: 34rem; height: auto; display: block; margin: .5rem 0; }
 svg text { fill: var(--ink); font-size: 13px; } svg .tick { fill: var(--soft); font-size: 11px; }
 svg .name { font-weight: 600; } svg .grid { stroke: var(--line); } svg .bar { stroke: var(--mark); stroke-width: 2; }
 svg .dot { fill: var(--mark); } svg .curve { fill: none; stroke: var(--mark); stroke-width: 1.6; }

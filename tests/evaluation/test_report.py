@@ -95,7 +95,7 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
     for text in (
         "The prefix beats the prompt.",
         "训练.csv",
-        "Paired difference in Accuracy",
+        "foreword minus prompt, in Accuracy",
         "some/base",
         "gold \\ answer",
     ):
@@ -161,4 +161,4 @@ def test_charts_stand_degenerate_values() -> None:
     ):
         ElementTree.fromstring(charts.intervals("<Title>", figures, text))
     for points in ([(1, 2.0)], [(0, 0.0), (1, 0.0)], [(0, -1e-9), (10**6, 1e9), (2, math.nan)]):
-        assert "nan" not in charts.curve("Loss", "step", points)
+        assert "nan" not in charts.curve("Loss", "step", points, text)
