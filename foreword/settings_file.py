@@ -91,10 +91,15 @@ def resolve(
     if config is not None:
         layers.add(read_yaml(config))
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    layers.add({key: _typed(key, Given.of(value, "--" + key.replace("_", "-"))) for key, value in given.items()})
+    layers.add({key: _typed(key, Given.of(value, flag_of(key))) for key, value in given.items()})
     for assignment in assignments:
         layers.add(_assignment(assignment))
     return layers.result()
+
+
+def flag_of(key: str) -> str:
+    """How a setting is called on the command line."""
+    return {"data": "DATA", "inputs": "--input"}.get(key, "--" + key.replace("_", "-"))
 
 
 def from_json(values: Mapping[str, object], where: str = "settings") -> Resolved:

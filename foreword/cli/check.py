@@ -13,6 +13,7 @@ from foreword.settings_file import resolve
 
 
 def command(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
     dev: options.Dev = None,
     test: options.Test = None,
@@ -21,7 +22,7 @@ def command(
     ] = None,
     template: options.Template = None,
     labels: options.Labels = None,
-    input: options.Input = None,
+    inputs: options.Input = None,
     target: options.Target = None,
     config: options.Config = None,
     set: options.Assign = None,
@@ -31,19 +32,7 @@ def command(
     verbose: options.Verbose = False,
 ) -> int:
     """Check a data file: fields, labels, duplicates, lengths. Exits 3 when the data would be refused."""
-    flags = {
-        "data": data,
-        "dev": dev,
-        "test": test,
-        "base": base,
-        "template": template,
-        "labels": labels,
-        "inputs": input,
-        "target": target,
-        "encoding": encoding,
-        "skip_bad": skip_bad,
-    }
-    resolved = resolve(config, flags, set or ())
+    resolved = resolve(config, options.settings(context), set or ())
     keys = resolved.keys
     if keys.data is None:
         raise SettingsError("DATA is missing", hint="foreword check DATA")

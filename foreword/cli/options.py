@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+
+CONTROLS = ("config", "set", "overwrite", "resume", "dry_run", "json", "verbose")
+
+
+def settings(context: typer.Context) -> dict[str, Any]:
+    """What was given to a command of its options that are settings, by the setting's name."""
+    return {key: value for key, value in context.params.items() if key not in CONTROLS and value not in (None, [], ())}
+
 
 ForewordFile: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="A .foreword file.")]
 Json: TypeAlias = Annotated[

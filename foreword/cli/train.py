@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,11 @@ from foreword.cli.output import show, work
 from foreword.cli.output_dir import claimed
 from foreword.errors import SettingsError
 from foreword.settings import TrainRequest
-from foreword.settings_file import resolve
+from foreword.settings_file import flag_of, resolve
 
 
 def command(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
     base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
@@ -25,7 +27,7 @@ def command(
     template: options.Template = None,
     guidance: options.Guidance = None,
     labels: options.Labels = None,
-    input: options.Input = None,
+    inputs: options.Input = None,
     target: options.Target = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
@@ -43,41 +45,20 @@ def command(
     verbose: options.Verbose = False,
 ) -> int:
     """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
-    flags = {
-        "data": data,
-        "base": base,
-        "output_dir": output_dir,
-        "dev": dev,
-        "test": test,
-        "method": method,
-        "template": template,
-        "guidance": guidance,
-        "labels": labels,
-        "inputs": input,
-        "target": target,
-        "metric": metric,
-        "chat": chat,
-        "learning_rate": learning_rate,
-        "num_train_epochs": num_train_epochs,
-        "seed": seed,
-        "encoding": encoding,
-        "skip_bad": skip_bad,
-    }
+    flags = options.settings(context)
     if resume is not None:
-        given = [key for key, value in flags.items() if value is not None]
-        given += [key for key, value in (("config", config), ("set", set)) if value]
-        given += [key for key, value in (("overwrite", overwrite), ("dry_run", dry_run)) if value]
+        controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run}
+        given = [*flags, *(key for key, value in controls.items() if value)]
         return _resume(resume, given, json)
     return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json)
 
 
 def _resume(folder: Path, given: list[str], machine: bool) -> int:
     if given:
-        names = ", ".join("DATA" if key == "data" else "--" + key.replace("_", "-") for key in given)
         raise SettingsError(
             "--resume takes everything from the run",
             where=str(folder),
-            received=names,
+            received=", ".join(map(flag_of, given)),
             hint="leave them out, or start a new run in another folder",
         )
     if not folder.is_dir():
@@ -91,8 +72,6 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
 
 
 def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool) -> int:
-    from dataclasses import replace
-
     if dry_run:
         with work() as progress:
             from foreword import run
