@@ -58,7 +58,7 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
         raise SettingsError(
             "--resume takes everything from the run",
             where=str(folder),
-            received=", ".join(map(flag_of, given)),
+            received=", ".join(sorted(map(flag_of, given))),
             hint="leave them out, or start a new run in another folder",
         )
     if not folder.is_dir():

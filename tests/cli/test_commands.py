@@ -260,7 +260,7 @@ def test_resume(run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert callable(args[1])
     assert main(["train", "--resume", str(tmp_path / "none")]) == 2
     assert main(["train", "d.csv", "--resume", str(tmp_path), "--seed", "3", "--set", "a=1"]) == 2
-    assert "DATA, --seed, --set" in capsys.readouterr().err
+    assert "--seed, --set, DATA" in capsys.readouterr().err
     assert len(run.calls) == 1
 
 
