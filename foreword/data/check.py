@@ -1,0 +1,265 @@
+"""Every problem of the data at once, with its place, before any model is loaded."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from foreword.data.example import Problem, Row
+from foreword.data.layout import target_texts
+from foreword.data.near import near_pairs
+from foreword.data.normal import cjk_share, normalise
+from foreword.data.report import CheckReport, clean
+from foreword.data.table import Table
+from foreword.data.task import Task
+from foreword.data.template import Template, empty_fields
+from foreword.errors import TemplateError
+
+__all__ = ["CheckReport", "check", "clean"]
+
+Severity = Literal["error", "warning"]
+
+
+class _Entry:
+    """A row with what the comparisons need."""
+
+    __slots__ = ("answer", "input", "normal", "row", "split")
+
+    def __init__(self, split: str, row: Row, inputs: Sequence[str], target: str) -> None:
+        self.split, self.row = split, row
+        self.input = "\n".join(str(row.fields.get(name) or "").strip() for name in inputs)
+        self.answer = "\n".join(target_texts(row, target))
+        self.normal = normalise(self.input)
+
+    def problem(self, kind: str, message: str, severity: Severity = "error") -> Problem:
+        return Problem(kind, str(self.row.source), message, severity, self.row.id, self.split)
+
+
+def check(
+    tables: Mapping[str, Table],
+    task: Task | None,
+    *,
+    tokenize: Callable[[str], Sequence[int]] | None = None,
+    context: int | None = None,
+    lead: int = 0,
+) -> CheckReport:
+    """Check splits together.
+
+    Args:
+        tables: split name -> table; name the training split first (``train``).
+        task: its template and labels are checked too; None: the layout's columns, and the labels of the first split.
+        tokenize: text -> ids; without it nothing is said about lengths.
+        context: most tokens the model reads; None: any length.
+        lead: tokens in front of every row (guidance, virtual tokens).
+
+    Exact duplicates across splits are errors of the earlier split's row (the test row stays as it is); conflicting
+    labels in one split are errors of every row concerned. Near duplicates are warnings.
+
+    Raises:
+        TemplateError: the template names a column that is not there.
+    """
+    problems: list[Problem] = []
+    entries: list[_Entry] = []
+    for name, table in tables.items():
+        problems += [replace(problem, split=name) for problem in table.problems]
+        bad = {problem.row_id for problem in _fields(name, table, task, problems)}
+        target = task.target if task else table.layout.target
+        entries += [_Entry(name, row, table.layout.inputs, target) for row in table.rows if row.id not in bad]
+    classes = _is_classification(tables, task)
+    if classes:
+        problems += _labels(tables, entries, task)
+    problems += _repeated(entries, classes)
+    problems += _near(entries, classes)
+    tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
+    balance = {name: _balance(entries, name) for name in tables} if classes else {}
+    return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables)))
+
+
+def _is_classification(tables: Mapping[str, Table], task: Task | None) -> bool:
+    if task is not None:
+        return task.kind == "classification"
+    return any(table.layout.kind == "classification" for table in tables.values())
+
+
+def _fields(name: str, table: Table, task: Task | None, problems: list[Problem]) -> list[Problem]:
+    """Missing and empty fields; they are added to ``problems`` and returned."""
+    layout = table.layout
+    template = Template(task.template) if task else None
+    if template:
+        template.validate(table.columns)
+    target = task.target if task else layout.target
+    found: list[Problem] = []
+    for row in table.rows:
+        if template:
+            names = empty_fields(template, row.fields)
+        else:
+            needed = [one for one in layout.inputs if one not in layout.optional]
+            names = [one for one in needed if not str(row.fields.get(one) or "").strip()]
+        if target and not target_texts(row, target):
+            names.append(target)
+        for field in names:
+            kind = "empty" if field in row.fields else "missing"
+            message = f"the field {field!r} is {kind}"
+            found.append(Problem(kind, str(row.source), message, "error", row.id, name))
+    problems += found
+    return found
+
+
+def _labels(tables: Mapping[str, Table], entries: Sequence[_Entry], task: Task | None) -> Iterator[Problem]:
+    first = next(iter(tables), "")
+    known = set(task.labels) if task else {entry.answer for entry in entries if entry.split == first}
+    shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
+    for entry in entries:
+        if entry.answer not in known:
+            yield entry.problem("unknown_label", f"the label {entry.answer!r} is not one of {shown}")
+    for name, table in tables.items():
+        counts = _balance(entries, name)
+        if not counts:
+            continue
+        for label in sorted(known - set(counts)):
+            yield Problem("missing_class", table.name, f"no row of {name} has the label {label!r}", "warning", "", name)
+        most = max(counts.values())
+        for label, count in sorted(counts.items()):
+            if count * 10 < most:
+                message = f"{name}: {label!r} has {count} rows, the largest label {most}"
+                yield Problem("imbalance", table.name, message, "warning", "", name)
+
+
+def _balance(entries: Sequence[_Entry], split: str) -> dict[str, int]:
+    counts = Counter(entry.answer for entry in entries if entry.split == split)
+    return {label: counts[label] for label in sorted(counts)}
+
+
+def _repeated(entries: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
+    """Equal inputs: duplicates, conflicts, and leaks from one split into another."""
+    groups: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.input].append(entry)
+    for group in groups.values():
+        if len(group) > 1:
+            yield from _conflicts(group) if classes else ()
+            yield from _duplicates(group, classes)
+
+
+def _conflicts(group: Sequence[_Entry]) -> Iterator[Problem]:
+    by_split: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in group:
+        by_split[entry.split].append(entry)
+    for members in by_split.values():
+        firsts: dict[str, _Entry] = {}
+        for entry in members:
+            firsts.setdefault(entry.answer, entry)
+        for entry in members if len(firsts) > 1 else ():
+            other = next(one for label, one in firsts.items() if label != entry.answer)
+            message = f"labelled {entry.answer!r} here and {other.answer!r} at {other.row.source}"
+            yield entry.problem("conflict", message)
+
+
+def _duplicates(group: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
+    """A row of an earlier split that is in a later one too is the one to drop: the test rows stay as they are."""
+    order = list(dict.fromkeys(entry.split for entry in group))
+    firsts: dict[tuple[str, str], _Entry] = {}
+    anyone: dict[str, _Entry] = {}
+    for entry in group:
+        firsts.setdefault((entry.split, entry.answer), entry)
+        anyone.setdefault(entry.split, entry)
+    for entry in group:
+        later = order[order.index(entry.split) + 1 :]
+        twins = [anyone.get(name) if classes else firsts.get((name, entry.answer)) for name in later]
+        twin = next((one for one in twins if one is not None), None)
+        if twin is not None:
+            yield entry.problem("duplicate_across", f"also in {twin.split}, at {twin.row.source}")
+        elif later:
+            other = anyone[later[0]]
+            message = f"the same input has another answer in {other.split}, at {other.row.source}"
+            yield entry.problem("same_input", message, "warning")
+        first = firsts[entry.split, entry.answer]
+        if first is not entry:
+            yield entry.problem("duplicate", f"the same as {first.row.source}", "warning")
+
+
+def _near(entries: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
+    """Rows that differ only in case, width, punctuation or a few characters."""
+    texts = [entry.normal if classes else f"{entry.normal}\n{normalise(entry.answer)}" for entry in entries]
+    splits = list(dict.fromkeys(entry.split for entry in entries))
+    first: dict[tuple[str, str], int] = {}
+    for index, entry in enumerate(entries):
+        for name in splits:
+            other = first.get((name, texts[index]))
+            if other is not None and _exact(entries[other], classes) != _exact(entry, classes):
+                yield _near_problem(entries[other], entry, 1.0)
+        first.setdefault((entry.split, texts[index]), index)
+    kept = list(first.values())
+    for pair in near_pairs([texts[index] for index in kept], [entries[index].split for index in kept]):
+        yield _near_problem(entries[kept[pair.first]], entries[kept[pair.second]], pair.similarity)
+
+
+def _exact(entry: _Entry, classes: bool) -> tuple[str, str]:
+    return entry.input, "" if classes else entry.answer
+
+
+def _near_problem(earlier: _Entry, later: _Entry, similarity: float) -> Problem:
+    if earlier.split != later.split:
+        message = f"nearly the same as {later.row.source} in {later.split} (similarity {similarity:.2f})"
+        return earlier.problem("near_duplicate_across", message, "warning")
+    return later.problem("near_duplicate", f"nearly the same as {earlier.row.source} ({similarity:.2f})", "warning")
+
+
+def _tokens(
+    tables: Mapping[str, Table],
+    entries: Sequence[_Entry],
+    task: Task | None,
+    problems: list[Problem],
+    tokenize: Callable[[str], Sequence[int]],
+    context: int | None,
+    lead: int,
+) -> dict[str, dict[str, float]]:
+    template = Template(task.template) if task else None
+    words = max((len(tokenize(one)) for one in task.verbalizer.values()), default=0) if task and not task.head else 0
+    lengths: dict[str, list[int]] = {name: [] for name in tables}
+    for entry in entries:
+        try:
+            text = template.render(entry.row.fields) if template else entry.input
+        except TemplateError as error:
+            problems.append(entry.problem("template", error.problem))
+            continue
+        generates = task is not None and task.kind == "generation"
+        answer = len(tokenize(entry.answer.partition("\n")[0])) + 1 if generates else words
+        length = lead + len(tokenize(text)) + answer
+        lengths[entry.split].append(length)
+        if context is not None and length > context:
+            problems.append(entry.problem("too_long", f"{length:,} tokens; the model reads {context:,}"))
+    return {name: _figures(values) for name, values in lengths.items() if values}
+
+
+def _figures(values: list[int]) -> dict[str, float]:
+    values = sorted(values)
+    at = min(len(values) - 1, -(-95 * len(values) // 100) - 1)
+    return {"min": values[0], "median": statistics.median(values), "p95": values[at], "max": values[-1]}
+
+
+def _counts(tables: Mapping[str, Table], problems: Sequence[Problem]) -> dict[str, dict[str, int]]:
+    result = {}
+    for name, table in tables.items():
+        mine = [problem for problem in problems if problem.split == name and problem.severity == "error"]
+        bad = len({problem.row_id for problem in mine if problem.row_id})
+        lost = sum(problem.kind == "unreadable" for problem in mine)
+        total = len(table.rows) + lost
+        result[name] = {"rows": total, "kept": total - bad - lost, "dropped": bad + lost, "unreadable": lost}
+    return result
+
+
+def _notes(tables: Mapping[str, Table]) -> Iterator[str]:
+    for name, table in tables.items():
+        cells = [str(row.fields.get(one) or "") for row in table.rows[:500] for one in table.layout.inputs]
+        share = cjk_share(cells)
+        script = "Chinese, Japanese or Korean" if share > 0.5 else "mixed scripts" if share > 0.05 else ""
+        parts = [f"{name} is {table.layout.description}"]
+        if table.encoding not in ("utf-8", "memory", "binary"):
+            parts.append(f"read as {table.encoding}")
+        if script:
+            parts.append(f"mostly {script}" if share > 0.5 else script)
+        yield ", ".join(parts)

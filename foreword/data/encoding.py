@@ -1,0 +1,211 @@
+"""From a row to token ids, with boundaries that a prefix can stand on.
+
+The text in front (lead) and the row's own text are tokenised apart and joined as ids. So the ids of the lead are the
+same for every row, and a prefix made of the lead's keys and values is exactly the lead in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import jinja2
+
+from foreword.data.example import references
+from foreword.data.make import separator
+from foreword.data.task import Task
+from foreword.data.template import Template
+from foreword.errors import SettingsError, VerbalizerError
+
+_CONTENT = "\u2045CONTENT\u2046"
+_ANSWER = "\u2045ANSWER\u2046"
+_DATE = "26 Jul 2024"
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    eos_token_id: Any
+    bos_token_id: Any
+    chat_template: Any
+    is_fast: Any
+
+    def __call__(self, text: Any, *, add_special_tokens: bool = ..., **options: Any) -> Any:
+        """Token ids under ``input_ids``."""
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """The conversation as one text."""
+
+    def convert_ids_to_tokens(self, ids: Any) -> Any:
+        """The vocabulary's spelling of ids."""
+
+    def decode(self, token_ids: Any) -> Any:
+        """The text of ids."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The text around a row's own: ``lead`` in front of it, ``tail`` behind it, ``end`` what follows an answer."""
+
+    lead: str
+    tail: str
+    end: str = ""
+
+
+def pieces(task: Task, tokenizer: Tokenizer) -> Pieces:
+    """The text before and after the row's text.
+
+    Plain tasks: the guidance, and nothing. Chat tasks: the tokenizer's chat template is filled in with the guidance as
+    the system message (in front of the user's text where the template knows no system) and cut around the user's text.
+
+    Raises:
+        SettingsError: the task wants a chat template and the tokenizer has none, or one that hides the text.
+    """
+    if not task.chat:
+        return Pieces(task.guidance, "")
+    if not tokenizer.chat_template:
+        hint = "leave out --chat, or use an instruct model"
+        raise SettingsError("the tokenizer has no chat template", where="--chat", hint=hint)
+    wanted = task.guidance.strip()
+    system = [{"role": "system", "content": wanted}] if wanted else []
+    text = _chat(tokenizer, [*system, {"role": "user", "content": _CONTENT}])
+    if wanted and (text is None or wanted not in text.partition(_CONTENT)[0]):
+        system = []
+        text = _chat(tokenizer, [{"role": "user", "content": task.guidance + _CONTENT}])
+    if text is None or text.count(_CONTENT) != 1:
+        hint = "leave out --chat and write the format into --guidance and --template"
+        raise SettingsError("the chat template cannot be used for one user message", where="--chat", hint=hint)
+    lead, _, tail = text.partition(_CONTENT)
+    return Pieces(lead, tail, _after_answer(tokenizer, system))
+
+
+def _after_answer(tokenizer: Tokenizer, system: list[dict[str, str]]) -> str:
+    turns = [*system, {"role": "user", "content": _CONTENT}, {"role": "assistant", "content": _ANSWER}]
+    return (_chat(tokenizer, turns, generation=False) or "").partition(_ANSWER)[2]
+
+
+def _chat(tokenizer: Tokenizer, messages: list[dict[str, str]], generation: bool = True) -> str | None:
+    """The messages as text; None when the template refuses them (no system role, for instance)."""
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=generation,
+            # Some templates write today's date or a thinking block: the lead must be the same tomorrow.
+            date_string=_DATE,
+            strftime_now=lambda _: _DATE,
+            enable_thinking=False,
+        )
+    except (jinja2.TemplateError, TypeError, KeyError):
+        return None
+    return str(text)
+
+
+def token_ids(tokenizer: Tokenizer, text: str, special_tokens: bool = False) -> list[int]:
+    """The ids of a text."""
+    return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"]) if text or special_tokens else []
+
+
+def lead_ids(
+    task: Task, tokenizer: Tokenizer, *, text: str | None = None, special_tokens: bool = False
+) -> list[int]:
+    """The ids in front of every row: the beginning-of-text token where the tokenizer adds one, then the guidance.
+
+    Args:
+        text: another guidance instead of the task's.
+        special_tokens: the rows carry special tokens themselves (encoders), so the lead has none.
+    """
+    chosen = task if text is None else replace(task, guidance=text)
+    ids = token_ids(tokenizer, pieces(chosen, tokenizer).lead)
+    first = tokenizer.bos_token_id
+    if special_tokens or first is None or token_ids(tokenizer, "", True)[:1] != [first]:
+        return ids
+    return ids if ids[:1] == [first] else [first, *ids]
+
+
+def end_id(task: Task, tokenizer: Tokenizer) -> int | None:
+    """The token that ends an answer: the end of the turn in a chat, the end of text otherwise; None: there is none."""
+    end = pieces(task, tokenizer).end.lstrip() if task.chat else ""
+    if end:
+        first = token_ids(tokenizer, end)[:1]
+        # The first token counts only when it is one that text cannot contain by itself, like <|im_end|>.
+        if first and end.startswith(str(tokenizer.convert_ids_to_tokens(first)[0])) and end.startswith(("<", "[")):
+            return int(first[0])
+    return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+
+
+def answer_ids(task: Task, tokenizer: Tokenizer, answer: str) -> list[int]:
+    """The ids of an answer as it follows a row's text, without the end.
+
+    Tokenizers of the SentencePiece kind put a space in front of any text; a second one is not written then.
+    """
+    own = token_ids(tokenizer, "a")
+    if own and str(tokenizer.convert_ids_to_tokens(own[:1])[0]).startswith("\u2581"):
+        answer = answer.removeprefix(" ")
+    return token_ids(tokenizer, answer)
+
+
+def completion(task: Task, reference: str) -> str:
+    """A reference text as it follows a row's text."""
+    return separator(task, reference) + reference
+
+
+def encode_row(
+    task: Task, tokenizer: Tokenizer, fields: Mapping[str, object], *, special_tokens: bool = False
+) -> tuple[list[int], list[int]]:
+    """The ids of one row: (text, answer).
+
+    Args:
+        special_tokens: True for encoders and encoder-decoders, whose text has its own special tokens.
+
+    Returns:
+        The text's ids, and for generation the first reference's with the end; [] for classification and for a row
+        without a reference.
+
+    Raises:
+        TemplateError: the row lacks a field of the template.
+    """
+    text = Template(task.template).render(fields) + pieces(task, tokenizer).tail
+    ids = token_ids(tokenizer, text, special_tokens)
+    found = references(fields.get(task.target)) if task.kind == "generation" else ()
+    if not found:
+        return ids, []
+    end = end_id(task, tokenizer)
+    return ids, answer_ids(task, tokenizer, completion(task, found[0])) + ([] if end is None else [end])
+
+
+def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids of each label's words, in the order of ``task.labels``.
+
+    Raises:
+        VerbalizerError: as ``check_verbalizer``.
+    """
+    check_verbalizer(task, lambda text: answer_ids(task, tokenizer, text))
+    return [answer_ids(task, tokenizer, words) for words in task.verbalizer.values()]
+
+
+def check_verbalizer(task: Task, tokenize: Callable[[str], Sequence[int]]) -> None:
+    """Refuse label words that this tokenizer cannot tell apart.
+
+    Args:
+        tokenize: text -> ids, without special tokens.
+
+    Raises:
+        VerbalizerError: words that tokenise to nothing, to the same ids as another label's, or to the start of another
+            label's (the shorter one could never lose fairly).
+    """
+    ids = {label: tuple(tokenize(words)) for label, words in task.verbalizer.items()}
+    for label, mine in ids.items():
+        where = f"labels.{label}"
+        if not mine:
+            raise VerbalizerError(
+                "the words of a label tokenise to nothing", where=where, received=repr(task.verbalizer[label])
+            )
+        for other, theirs in ids.items():
+            if other == label or theirs[: len(mine)] != mine:
+                continue
+            same = "the same tokens as" if theirs == mine else "the first tokens of"
+            received = f"{label!r} ({task.verbalizer[label]!r}) has {same} {other!r} ({task.verbalizer[other]!r})"
+            hint = "choose other words: --labels 'label=words,...'"
+            raise VerbalizerError("two labels cannot be told apart", where=where, received=received, hint=hint)

@@ -1,0 +1,167 @@
+"""A task made from a table when the user gives none of its parts, or only some."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from foreword.data.example import label_text
+from foreword.data.layout import Kind, target_texts
+from foreword.data.normal import cjk_share, is_cjk
+from foreword.data.table import Table
+from foreword.data.task import Decoding, Pooling, Task
+from foreword.data.template import Template
+from foreword.errors import DataError, VerbalizerError
+
+_MAX_LABELS = 200
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop"))
+
+
+def make_task(
+    table: Table,
+    *,
+    template: str | None = None,
+    guidance: str | None = None,
+    labels: str | Mapping[str, str] | Sequence[str] | None = None,
+    metric: str | None = None,
+    chat: bool = False,
+    head: bool = False,
+    pooling: Pooling = "mean",
+    decoding: Decoding | None = None,
+    kind: Kind | None = None,
+) -> Task:
+    """A task for a table; a plain template, instruction and label words are made where none are given.
+
+    Args:
+        labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
+            words. None: the labels in the rows, sorted.
+        kind: overrides what the table's layout says.
+
+    Words get a space in front when they follow other words directly: not after a template that ends in white space,
+    not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
+
+    Raises:
+        DataError: no labels in the rows, one label only, or so many that the column is not one of labels.
+        TemplateError: the template does not parse or names a field that is not there.
+        VerbalizerError, SettingsError: as Task.
+    """
+    kind = kind or table.layout.kind
+    chinese = _is_chinese(table)
+    source = template if template is not None else _template(table, kind, chinese)
+    Template(source).validate(table.columns)
+    task = Task("generation", source, "", table.layout.target, chat=chat, decoding=decoding or Decoding())
+    if kind == "generation":
+        text = guidance if guidance is not None else ""
+        return replace(task, guidance=text, metric=metric or _metric(table.layout.target), head=head)
+    words = _words(labels, table)
+    verbalizer = {label: separator(task, text) + text for label, text in words.items()}
+    text = guidance if guidance is not None else _guidance([text.strip() for text in words.values()], chinese)
+    return replace(
+        task, kind=kind, guidance=text, verbalizer=verbalizer, metric=metric or "accuracy", head=head, pooling=pooling
+    )
+
+
+def separator(task: Task, answer: str) -> str:
+    """What stands between the text of a row and its answer: a space, or nothing."""
+    last = task.template[-1:]
+    # After a full-width colon, as after white space, no space is written.
+    glued = task.chat or last.isspace() or last >= "\u3000" or not last
+    return "" if glued or answer[:1].isspace() or is_cjk(answer) else " "
+
+
+def _is_chinese(table: Table) -> bool:
+    cells = (str(row.fields.get(name) or "") for row in table.rows[:200] for name in table.layout.inputs)
+    return cjk_share(cells) > 0.5
+
+
+def _metric(target: str) -> str:
+    return "rouge_l" if target.lower() in ("summary", "highlights") else "bleu"
+
+
+def _reference(name: str) -> str:
+    plain = _IDENTIFIER.match(name) and name.lower() not in _RESERVED
+    return name if plain else f"row[{name!r}]"
+
+
+def _template(table: Table, kind: Kind, chinese: bool) -> str:
+    """One field stands alone; several have their names in front; optional ones vanish when they are empty."""
+    layout = table.layout
+    if kind == "classification":
+        colon = "：" if chinese else ": "
+        if len(layout.inputs) == 1:
+            name = "文本" if chinese else "Text"
+            lines = f"{name}{colon}{{{{ {_reference(layout.inputs[0])} }}}}\n"
+        else:
+            lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
+        return lines + ("标签：" if chinese else "Label:")
+    required = [name for name in layout.inputs if name not in layout.optional]
+    if len(required) == 1:
+        body = f"{{{{ {_reference(required[0])} }}}}\n"
+    else:
+        body = "".join(f"{_title(name)}: {{{{ {_reference(name)} }}}}\n" for name in required)
+    for name in layout.optional:
+        body += f"{{% if {_reference(name)} %}}{{{{ {_reference(name)} }}}}\n{{% endif %}}"
+    return body
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def _guidance(words: Sequence[str], chinese: bool) -> str:
+    if chinese:
+        return f"判断文本属于哪个标签。标签有：{'、'.join(words)}。\n\n"
+    return f"Decide which label fits the text. The labels are: {', '.join(words)}.\n\n"
+
+
+def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table) -> dict[str, str]:
+    if labels is None:
+        found = labels_of(table)
+        if found and all(label.lstrip("-").isdigit() for label in found):
+            found.sort(key=int)
+        return {label: label for label in found}
+    if isinstance(labels, str):
+        return _parse(labels)
+    if isinstance(labels, Mapping):
+        return {label_text(label): str(words) for label, words in labels.items()}
+    return _without_repeats([(label_text(label), label_text(label)) for label in labels])
+
+
+def _parse(text: str) -> dict[str, str]:
+    pairs = []
+    for part in text.split(","):
+        label, equals, words = part.partition("=")
+        pairs.append((label.strip(), words.strip() if equals else label.strip()))
+    return _without_repeats(pairs)
+
+
+def _without_repeats(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    for label, count in Counter(label for label, _ in pairs).items():
+        if count > 1:
+            raise VerbalizerError("a label is given twice", where="--labels", received=label)
+    return dict(pairs)
+
+
+def labels_of(table: Table) -> list[str]:
+    """The labels in a table's target column, sorted.
+
+    Raises:
+        DataError: none, one only, or too many to be labels.
+    """
+    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    where, shown = table.name, table.layout.target
+    if not counts:
+        raise DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+    if len(counts) == 1:
+        hint = "a classification needs two labels or more"
+        raise DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
+    if len(counts) > _MAX_LABELS or (len(counts) > 20 and len(counts) * 2 > len(table.rows)):
+        hint = "if it is text to be written and not a class, name the column `completion` and the input `prompt`"
+        received = f"{len(counts)} different values in {len(table.rows)} rows"
+        raise DataError(f"the column {shown!r} does not look like labels", where=where, received=received, hint=hint)
+    return sorted(counts)

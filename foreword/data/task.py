@@ -1,0 +1,187 @@
+"""A task as data: what the model is asked, in which words it answers, and how the answer is measured."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from foreword.data.layout import Kind
+from foreword.data.template import Template
+from foreword.errors import SettingsError, VerbalizerError
+
+Pooling = Literal["mean", "cls", "last"]
+METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1", "micro_f1"),
+    "generation": (
+        "bleu", "chrf", "rouge_l", "rouge_1", "rouge_2", "exact_match", "distinct_1", "distinct_2", "perplexity",
+    ),
+}  # fmt: skip
+"""The metrics that fit each kind of task; the first is the plain choice."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is generated; names and meaning as in transformers' GenerationConfig.
+
+    ``stop`` are texts at which the answer ends; they are not part of it.
+    """
+
+    max_new_tokens: int = 64
+    num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+            ("num_beams", self.num_beams >= 1, "at least 1"),
+            ("temperature", self.temperature > 0, "above 0"),
+            ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("stop", all(self.stop), "no empty text"),
+        )
+        for name, good, expected in checks:
+            if not good:
+                raise SettingsError(
+                    "a decoding setting is out of range", where=name, expected=expected, received=getattr(self, name)
+                )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        kind: classification or generation.
+        template: Jinja2 source of the text made of one row.
+        guidance: the instruction in front of it; what a prefix starts from.
+        target: the field with the label or the completion.
+        verbalizer: label -> the words that stand for it, exactly as they follow the text (a space in front where
+            one is written); empty for generation.
+        metric: what is measured and what early stopping looks at.
+        chat: ask through the tokenizer's chat template.
+        head: classify with a trained head on pooled states and not by words.
+        pooling: how states are pooled for the head.
+        decoding: how answers are generated.
+
+    Raises:
+        SettingsError: kind, metric and the rest do not fit each other.
+        TemplateError: the template does not parse.
+        VerbalizerError: two labels have the same words, or one has none.
+    """
+
+    kind: Kind
+    template: str
+    guidance: str
+    target: str
+    verbalizer: dict[str, str] = field(default_factory=dict)
+    metric: str = ""
+    chat: bool = False
+    head: bool = False
+    pooling: Pooling = "mean"
+    decoding: Decoding = field(default_factory=Decoding)
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, get_args(Kind))
+        if not self.metric:
+            object.__setattr__(self, "metric", METRIC_NAMES[self.kind][0])
+        _one_of("metric", self.metric, METRIC_NAMES[self.kind])
+        _one_of("pooling", self.pooling, get_args(Pooling))
+        Template(self.template)
+        if self.kind == "generation" and (self.verbalizer or self.head):
+            raise SettingsError("a generation task has no labels and no head", where="task", received=self.verbalizer)
+        if self.head and self.chat:
+            raise SettingsError("a head does not go with a chat template", where="chat", hint="choose one of the two")
+        if self.kind == "classification":
+            _check_words(self.verbalizer)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the verbalizer's order; a class index counts in it."""
+        return tuple(self.verbalizer)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for JSON; ``from_json`` gives an equal task back."""
+        result = asdict(self)
+        result["decoding"]["stop"] = list(self.decoding.stop)
+        return result
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        """A task from its dictionary.
+
+        Raises:
+            SettingsError: a key is unknown (the nearest is named) or missing, or a value has the wrong type.
+        """
+        _check_keys(cls, data, "task", ("kind", "template", "guidance", "target"))
+        values = dict(data)
+        decoding = values.get("decoding", {})
+        if isinstance(decoding, Mapping):
+            _check_keys(Decoding, decoding, "task.decoding", ())
+            stop = decoding.get("stop", ())
+            if not isinstance(stop, list | tuple) or not all(isinstance(one, str) for one in stop):
+                raise _wrong_type("task.decoding.stop", "a list of texts", stop)
+            values["decoding"] = Decoding(**{**decoding, "stop": tuple(stop)})
+        else:
+            raise _wrong_type("task.decoding", "an object", decoding)
+        words = values.get("verbalizer", {})
+        if not isinstance(words, Mapping) or not all(isinstance(one, str) for pair in words.items() for one in pair):
+            raise _wrong_type("task.verbalizer", "an object of label: words", words)
+        values["verbalizer"] = dict(words)
+        return cls(**values)
+
+
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "Kind": ((str,), "text"),
+    "Pooling": ((str,), "text"),
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+}
+
+
+def _check_keys(cls: type[Task] | type[Decoding], data: Mapping[str, Any], where: str, needed: Sequence[str]) -> None:
+    known = {one.name: str(one.type) for one in fields(cls)}
+    for key, value in data.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
+            raise SettingsError(f"unknown key {key!r}", where=where, hint=hint)
+        types, expected = _TYPES.get(known[key], ((object,), ""))
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
+            raise _wrong_type(f"{where}.{key}", expected, value)
+    missing = [name for name in needed if name not in data]
+    if missing:
+        raise SettingsError(f"the key {missing[0]!r} is missing", where=where)
+
+
+def _wrong_type(where: str, expected: str, received: object) -> SettingsError:
+    return SettingsError("a value of the wrong type", where=where, expected=expected, received=repr(received))
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        close = difflib.get_close_matches(value, allowed, 1)
+        hint = f"did you mean {close[0]!r}?" if close else None
+        raise SettingsError(f"unknown {name}", where=name, expected=", ".join(allowed), received=value, hint=hint)
+
+
+def _check_words(verbalizer: Mapping[str, str]) -> None:
+    if len(verbalizer) < 2:
+        raise VerbalizerError("a classification needs at least two labels", where="labels", received=list(verbalizer))
+    seen: dict[str, str] = {}
+    for label, words in verbalizer.items():
+        if not label.strip() or not words.strip():
+            raise VerbalizerError("a label has no words", where=f"labels.{label}", hint="give every label its words")
+        if words.strip() in seen:
+            raise VerbalizerError(
+                "two labels have the same words",
+                where=f"labels.{label}",
+                received=f"{seen[words.strip()]!r} and {label!r} are both {words.strip()!r}",
+                hint="give each label words of its own",
+            )
+        seen[words.strip()] = label
