@@ -35,6 +35,7 @@ def corpora() -> list[tuple[str, list[str], list[str]]]:
         ("near", [near(rng, text) for text in english], english),
         ("unrelated", texts(rng, 60), english),
         ("short", ["cat", "", "a dog", "the"], ["cat", "dog", "a dog", "a"]),
+        ("no trigram", ["the cat on a dog runs", "a mat"], ["the cat near house a dog mat", "mat a"]),
         ("nothing", ["", ""], ["cat sat", "dog"]),
         ("chinese", [text[: rng.randint(1, len(text))] + "好" for text in chinese], chinese),
     ]

@@ -263,6 +263,24 @@ def test_runs_with_several_seeds_cover_the_truth() -> None:
     assert covered / trials >= 0.93
 
 
+def test_the_interval_of_runs_is_welchs_over_rows_and_seeds() -> None:
+    rng = np.random.default_rng(14)
+    hits = rng.random((5, 400)) < np.array([0.6, 0.7, 0.8, 0.5, 0.6])[:, None]
+    runs = [["a" if hit else "b" for hit in row] for row in hits]
+    found = paired_difference_of_runs(ACCURACY, runs[:3], runs[3:], ["a"] * 400, n=20_000)
+    scores = hits.mean(axis=1)
+    parts = [
+        ((hits[:3].mean(axis=0) - hits[3:].mean(axis=0)).var() / 400, 399),
+        (scores[:3].var(ddof=1) / 3, 2),
+        (scores[3:].var(ddof=1) / 2, 1),
+    ]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    theirs = stats.t(freedom, scores[:3].mean() - scores[3:].mean(), np.sqrt(variance))
+    assert (found.interval.low, found.interval.high) == pytest.approx(theirs.interval(0.95), abs=2e-3)
+    assert found.p_value == pytest.approx(2 * theirs.cdf(0), abs=2e-3)
+
+
 def test_one_run_each_is_the_plain_paired_bootstrap() -> None:
     rng = np.random.default_rng(13)
     a, golds = answers(rng, rng.random(300) < 0.8)
