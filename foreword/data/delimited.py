@@ -124,8 +124,8 @@ def _with_header(records: list[Record], problems: list[Problem], file: str) -> R
         # A spreadsheet often leaves empty cells behind the last column.
         while len(cells) > len(columns) and not cells[-1].strip():
             cells = cells[:-1]
-        if not any(cell.strip() for cell in cells) and len(cells) != len(columns):
-            continue
+        if len(cells) == 1 < len(columns) and not cells[0].strip():
+            continue  # a line with nothing but white space
         if len(cells) == len(columns):
             raw.records.append((dict(zip(columns, cells, strict=True)), number))
         else:

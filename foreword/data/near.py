@@ -8,10 +8,10 @@ common to both; with the rarest shingles first that prefix is mostly unique to i
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 SHINGLE = 5
 """Characters in a shingle."""
@@ -42,37 +42,40 @@ def near_pairs(texts: Sequence[str], groups: Sequence[str], threshold: float = 0
     A text is compared with the 200 earlier ones that share most of its rare parts, so that time stays near linear also
     for rows made from one pattern.
     """
-    sets, unique = _ranked(texts)
+    sets, sizes = _ranked(texts)
     index: dict[int, list[int]] = defaultdict(list)
     pairs: list[Pair] = []
     for number, own in enumerate(sets):
-        prefix_length = len(own) - math.ceil(threshold * len(own)) + _SHARED
-        alone = bisect_left(own, unique)
-        if len(own) < _SMALLEST or prefix_length - alone < _SHARED:
-            continue  # too much of its prefix is unique: nothing can be near
-        prefix = own[alone:prefix_length]
-        shared = Counter(other for one in prefix for other in index.get(one, ()))
-        likely = [other for other, count in shared.most_common(_MOST_CANDIDATES) if count >= _SHARED]
-        pairs += _matches(number, likely, sets, texts, groups, threshold)
+        # Shingles of this text alone come first in its prefix and match nothing, so they are only counted.
+        length = len(own) - math.ceil(threshold * sizes[number]) + _SHARED
+        if sizes[number] < _SMALLEST or length < _SHARED:
+            continue
+        prefix = own[:length]
+        shared = Counter(chain.from_iterable(index[one] for one in prefix if one in index))
+        likely = [other for other, count in shared.items() if count >= _SHARED]
+        likely = sorted(likely, key=shared.__getitem__, reverse=True)[:_MOST_CANDIDATES]
+        pairs += _matches(number, likely, sets, sizes, texts, groups, threshold)
         for one in prefix:
             index[one].append(number)
     return pairs
 
 
-def _ranked(texts: Sequence[str]) -> tuple[list[list[int]], int]:
-    """Each text's shingles as sorted ranks, rarest first, and the number of shingles that occur in one text only."""
+def _ranked(texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+    """Each text's shingles that another text has too, as sorted ranks (rarest first), and the size of its whole set."""
     shingles = [_shingles(text) for text in texts]
-    counts = Counter(one for own in shingles for one in own)
-    order = sorted(counts, key=lambda one: (counts[one], one))
-    ranks = {one: rank for rank, one in enumerate(order)}
-    unique = sum(count == 1 for count in counts.values())
-    return [sorted(ranks[one] for one in own) for own in shingles], unique
+    counts: Counter[str] = Counter()
+    for own in shingles:
+        counts.update(own)
+    shared = sorted((one for one, count in counts.items() if count > 1), key=counts.__getitem__)
+    ranks = {one: rank for rank, one in enumerate(shared)}
+    return [sorted(ranks[one] for one in own if one in ranks) for own in shingles], [len(own) for own in shingles]
 
 
 def _matches(
     number: int,
     likely: Sequence[int],
     sets: Sequence[list[int]],
+    sizes: Sequence[int],
     texts: Sequence[str],
     groups: Sequence[str],
     threshold: float,
@@ -83,17 +86,18 @@ def _matches(
         theirs, other_length = sets[other], len(texts[other])
         if groups[other] in found or texts[other] == texts[number]:
             continue
-        if min(len(mine), len(theirs)) < threshold * max(len(mine), len(theirs)):
+        if min(sizes[number], sizes[other]) < threshold * max(sizes[number], sizes[other]):
             continue
         if min(length, other_length) < 0.8 * max(length, other_length):
             continue  # the beginnings are alike, the whole texts are not
         common = len(mine.intersection(theirs))
-        similarity = common / (len(mine) + len(theirs) - common)
+        similarity = common / (sizes[number] + sizes[other] - common)
         if similarity >= threshold:
             found[groups[other]] = Pair(other, number, similarity)
     return list(found.values())
 
 
-def _shingles(text: str) -> frozenset[str]:
+def _shingles(text: str) -> list[str]:
+    """The different shingles in the order of the text; a set would have another order in every process."""
     text = text[:LONGEST]
-    return frozenset(text[start : start + SHINGLE] for start in range(len(text) - SHINGLE + 1))
+    return list(dict.fromkeys(text[start : start + SHINGLE] for start in range(len(text) - SHINGLE + 1)))
