@@ -2,8 +2,8 @@
 
 It is registered under ``"foreword"`` in transformers' attention and mask tables (a name with "flash" in it would trigger
 a kernel import) and hands over to the stock SDPA function, or to the model's own eager function where SDPA would
-ignore soft-capping or sinks. What it should add comes from the innermost :class:`Layer` lookup that the calling thread has
-put in force; a thread that has put nothing in force gets the stock function, unchanged.
+ignore soft-capping or sinks. What it should add comes from the innermost :class:`Source` that the calling thread
+has put in force; a thread that has put nothing in force gets the stock function, unchanged.
 """
 
 from __future__ import annotations
@@ -62,31 +62,28 @@ class Source(Protocol):
 _IN_FORCE: ContextVar[tuple[Source, ...]] = ContextVar("foreword_in_force", default=())
 _RECORD: ContextVar[list[Call] | None] = ContextVar("foreword_record", default=None)
 _LOCK = threading.Lock()
-_EVERYWHERE: list[Source] = []
+
+
+def sources() -> tuple[Source, ...]:
+    """What this thread has put in force, outermost first."""
+    return _IN_FORCE.get()
+
+
+@contextmanager
+def only(chosen: tuple[Source, ...]) -> Iterator[None]:
+    """Let exactly ``chosen`` be in force in this thread; ``()`` runs the plain model."""
+    token = _IN_FORCE.set(chosen)
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
 
 
 @contextmanager
 def in_force(source: Source) -> Iterator[None]:
     """Let ``source`` decide, in this thread, what its modules are given; the innermost one wins."""
-    token = _IN_FORCE.set((*_IN_FORCE.get(), source))
-    with _LOCK:
-        _EVERYWHERE.append(source)
-    try:
+    with only((*sources(), source)):
         yield
-    finally:
-        with _LOCK:
-            _EVERYWHERE.remove(source)
-        _IN_FORCE.reset(token)
-
-
-@contextmanager
-def suspended() -> Iterator[None]:
-    """Run the plain model in this thread, whatever is in force around it."""
-    token = _IN_FORCE.set(())
-    try:
-        yield
-    finally:
-        _IN_FORCE.reset(token)
 
 
 @contextmanager
@@ -100,24 +97,8 @@ def recording(calls: list[Call]) -> Iterator[None]:
 
 
 def source_for(module: nn.Module) -> Source | None:
-    """The innermost source of this thread that owns ``module``.
-
-    Checkpointed layers run again during backward, on an accelerator in a thread of the autograd engine, which has no
-    context of its own: there, the one source in force anywhere for this module is meant.
-    """
-    for source in reversed(_IN_FORCE.get()):
-        if source.owns(module):
-            return source
-    if isinstance(threading.current_thread(), threading._DummyThread) and torch._C._current_graph_task_id() != -1:
-        with _LOCK:
-            owners = {id(s): s for s in _EVERYWHERE if s.owns(module)}
-        if len(owners) > 1:
-            raise RuntimeError(
-                "gradient checkpointing runs layers again in a thread that cannot tell which of several forewords "
-                "in force on this base is meant; train one at a time or without gradient checkpointing"
-            )
-        return next(iter(owners.values()), None)
-    return None
+    """The innermost source of this thread that owns ``module``."""
+    return next((source for source in reversed(sources()) if source.owns(module)), None)
 
 
 def attend(

@@ -1,7 +1,9 @@
 """Gradient checkpointing for a base that stays in eval mode.
 
 transformers checkpoints a layer only while the layer trains, and a layer that trains drops out. A frozen base must not, so
-the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards.
+the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards. A layer runs again
+during backward, perhaps after its ``with injected(...)`` block was left and, on an accelerator, in a thread of the autograd
+engine: it takes what was in force at its first run along.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from foreword.core import attention
+
 _OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
 
 
@@ -23,7 +27,13 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         if _OFF.get() or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        chosen = attention.sources()
+
+        def under(*inner: Any, **named: Any) -> Any:
+            with attention.only(chosen):
+                return forward(*inner, **named)
+
+        return checkpoint(under, *args, use_reentrant=False, **kwargs)
 
     return run
 

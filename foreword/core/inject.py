@@ -251,7 +251,8 @@ def injected(
         forewords: the distinct forewords.
         rows: each row's foreword (see :meth:`Injection.put`).
 
-    Backward passes belong inside the block: checkpointed layers run again then.
+    With transformers' own gradient checkpointing, backward passes belong inside the block: layers run again then. Layers
+    under :func:`foreword.core.checkpointing.checkpointing` remember what was in force.
 
     Raises:
         UnsupportedBaseError: the model is outside the interface.

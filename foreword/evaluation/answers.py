@@ -1,0 +1,108 @@
+"""What the model answers with a foreword in front: one Prediction a row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foreword.core.inject import injected
+from foreword.core.value import Foreword
+from foreword.data.batch import Example, eval_batches
+from foreword.data.encoding import Tokenizer, end_id, lead_ids
+from foreword.data.task import Task
+from foreword.evaluation.decode import decode, text_of
+from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.training.objective import Choose, Classify, Complete, make_objective
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A task on a base, ready to be asked with any foreword in front.
+
+    Args:
+        model: the frozen base.
+        tokenizer: its tokenizer.
+        task: what is asked.
+        special_tokens: whether rows carry the tokenizer's own special tokens (encoders, encoder-decoders).
+        batch_size: rows in a batch.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    task: Task
+    special_tokens: bool
+    batch_size: int = 32
+
+    def lead(self, value: Foreword) -> tuple[int, ...]:
+        """What stands in front of a row as tokens: a text's tokens; nothing where learned values stand there."""
+        if value.num_virtual_tokens:
+            return ()
+        return tuple(lead_ids(self.task, self.tokenizer, text=value.text, special_tokens=self.special_tokens))
+
+    def objective(self, value: Foreword) -> Choose | Classify | Complete:
+        """The task's objective behind ``value``."""
+        return make_objective(self.task, self.tokenizer).with_lead(self.lead(value))
+
+    def answer(
+        self, value: Foreword, rows: Sequence[Example], report: Report = lambda done, total: None
+    ) -> list[Prediction]:
+        """The predictions of ``rows``, in their order; ``report`` is told how many are done."""
+        objective = self.objective(value)
+        found: dict[int, Prediction] = {}
+        for batch in eval_batches(rows, self.batch_size):
+            chosen = [rows[i] for i in batch]
+            began = time.perf_counter()
+            made = list(self._batch(objective, value, chosen))
+            ms = 1000 * (time.perf_counter() - began) / len(chosen)
+            for index, (output, score, tokens, scores) in zip(batch, made, strict=True):
+                row = rows[index]
+                text = str(self.tokenizer.decode(list(row.input_ids)))
+                found[index] = Prediction(
+                    row.id, text, output, row.reference, score, tokens, ms, scores, row.references
+                )
+            report(len(found), len(rows))
+        return [found[i] for i in range(len(rows))]
+
+    def _batch(
+        self, objective: Choose | Classify | Complete, value: Foreword, rows: list[Example]
+    ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
+        if not isinstance(objective, Complete):
+            with torch.no_grad(), injected(self.model, [value]):
+                logp = objective.scores(self.model, rows, value).log_softmax(-1)
+            for row, scores in zip(rows, logp.tolist(), strict=True):
+                best = max(range(len(scores)), key=scores.__getitem__)
+                yield (
+                    self.task.labels[best],
+                    scores[best],
+                    len(row.input_ids),
+                    dict(zip(self.task.labels, scores, strict=True)),
+                )
+            return
+        inputs = [(*objective.lead, *row.input_ids) for row in rows]
+        likelihood = self._likelihood(objective, value, rows) if all(r.target_ids for r in rows) else [{} for _ in rows]
+        end = end_id(self.task, self.tokenizer)
+        written = decode(self.model, self.tokenizer, inputs, value, self.task.decoding, end)
+        for ids, scores in zip(written, likelihood, strict=True):
+            yield text_of(self.tokenizer, ids, self.task.decoding.stop), float("nan"), len(ids), scores
+
+    def _likelihood(self, objective: Complete, value: Foreword, rows: list[Example]) -> list[dict[str, float]]:
+        with torch.no_grad(), injected(self.model, [value]):
+            losses, owner = objective.row_losses(self.model, rows)
+        totals = torch.zeros(len(rows), device=losses.device).index_add(0, owner, losses).tolist()
+        return [{GOLD_NLL: t, GOLD_TOKENS: float(len(r.target_ids))} for t, r in zip(totals, rows, strict=True)]
+
+    def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
+        """Mean -log p of the right answers, for generation without decoding."""
+        objective = self.objective(value)
+        total, units = 0.0, 0
+        for batch in eval_batches(rows, self.batch_size):
+            with torch.no_grad(), injected(self.model, [value]):
+                losses = objective.losses(self.model, [rows[i] for i in batch], value)
+            total, units = total + float(losses.sum()), units + losses.numel()
+        return total / max(1, units)

@@ -1,0 +1,82 @@
+"""Token ids and a foreword in, token ids out: ``generate``, unmodified, with the foreword in front of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, StoppingCriteria
+
+from foreword.core.forward import device_of, pad
+from foreword.core.inject import injected
+from foreword.core.value import Foreword
+from foreword.data.encoding import Tokenizer
+from foreword.data.task import Decoding
+
+
+class _StopTexts(StoppingCriteria):
+    """Ends a row once one of the texts is in what it wrote."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], start: int) -> None:
+        self.tokenizer, self.texts, self.start = tokenizer, texts, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        written = [str(self.tokenizer.decode(row[self.start :].tolist())) for row in input_ids]
+        done = [any(stop in text for stop in self.texts) for text in written]
+        return torch.tensor(done, device=input_ids.device)
+
+
+def decode(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    inputs: Sequence[Sequence[int]],
+    value: Foreword,
+    decoding: Decoding,
+    end: int | None,
+) -> list[list[int]]:
+    """Continue every row as ``decoding`` says.
+
+    Args:
+        inputs: B rows of token ids, what stands in front as tokens included.
+        value: put in front of every row; a text is expected in ``inputs`` already.
+        end: the token that ends an answer.
+
+    Returns:
+        The new ids of each row, without the end and what follows it.
+    """
+    fill = int(tokenizer.pad_token_id or 0)
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    batch = pad(inputs, fill, device_of(model), "right" if encoder_decoder else "left")
+    start = 1 if encoder_decoder else batch.ids.shape[1]
+    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if decoding.do_sample else {}
+    with torch.no_grad(), injected(model, [value]):
+        out = model.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            max_new_tokens=decoding.max_new_tokens,
+            num_beams=decoding.num_beams,
+            do_sample=decoding.do_sample,
+            pad_token_id=fill,
+            eos_token_id=end,
+            stopping_criteria=[_StopTexts(tokenizer, decoding.stop, start)] if decoding.stop else None,
+            **sampling,
+        )
+    return [_until(row[start:].tolist(), end, fill) for row in out]
+
+
+def _until(ids: list[int], end: int | None, fill: int) -> list[int]:
+    """The ids before the end; padding behind rows that ended early is not part of an answer."""
+    if end is not None and end in ids:
+        ids = ids[: ids.index(end)]
+    while end is None and ids and ids[-1] == fill:
+        ids = ids[:-1]
+    return ids
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str]) -> str:
+    """The answer as text, cut at the first stop text, without white space around it."""
+    text = str(tokenizer.decode(list(ids)))
+    for mark in stop:
+        text = text.partition(mark)[0]
+    return text.strip()

@@ -1,0 +1,127 @@
+"""A base with a trainable foreword in front of every row, for other people's training loops (HF Trainer, TRL).
+
+The model that comes back shares every weight with the base and is of a subclass of its class, so whatever accepts the base
+accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from foreword.core import attention
+from foreword.core.checkpointing import unwrap, wrap
+from foreword.core.inject import Injection, hooked
+from foreword.core.value import Foreword
+from foreword.methods.base import Writer
+
+WEIGHTS = "foreword.safetensors"
+
+
+class Attached:
+    """What the subclass adds to the base's class."""
+
+    writer: Writer
+    _base: PreTrainedModel
+    _injection: Injection
+    _leave: ExitStack
+    _wrapped: list[Any]
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """The base's ``generate`` behind the foreword as it is now."""
+        with torch.no_grad():
+            return self._behind(self._base.generate, *args, **kwargs)
+
+    def _behind(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._injection.put([self.writer.write()], None)
+        with attention.in_force(self._injection):
+            return call(*args, **kwargs)
+
+    def foreword(self) -> Foreword:
+        """The foreword as it is now, frozen."""
+        with torch.no_grad():
+            return self.writer.write().detach()
+
+    def train(self, mode: bool = True) -> Any:
+        """Only the writer trains; the base keeps its dropout off."""
+        self.training = mode
+        self.writer.train(mode)
+        return self
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Checkpoint the base's layers, which stay in eval mode; transformers' own options do not apply."""
+        self._wrapped.extend(wrap(self._base))
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Undo :meth:`gradient_checkpointing_enable`."""
+        unwrap(self._wrapped)
+        self._wrapped.clear()
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The writer's state alone, under ``writer.``: what a trainer's checkpoint needs."""
+        return {f"writer.{name}": tensor for name, tensor in self.writer.state_dict().items()}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """The inverse of :meth:`state_dict`."""
+        return self.writer.load_state_dict({n.removeprefix("writer."): t for n, t in state_dict.items()}, strict)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write the foreword's tensors to ``save_directory/foreword.safetensors``; the base is not written."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        value = self.foreword()
+        save_file({n: t.cpu() for n, t in value.tensors().items()}, folder / WEIGHTS, {"text": value.text, "digest": value.digest()})
+
+    def detach(self) -> PreTrainedModel:
+        """Take the foreword off and return the base as it was."""
+        self.gradient_checkpointing_disable()
+        self._leave.close()
+        return self._base
+
+
+
+def attach(model: PreTrainedModel, writer: Writer) -> PreTrainedModel:
+    """``model`` with ``writer`` in front of every row, ready for HF ``Trainer`` or TRL's ``SFTTrainer``.
+
+    Args:
+        model: the base; frozen and set to eval mode by this.
+        writer: from :func:`foreword.methods.base.make_writer`.
+
+    Returns:
+        A model of a subclass of ``type(model)`` with ``writer`` as a submodule, ``foreword()``, ``detach()``, and
+        ``save_pretrained`` that saves the foreword.
+
+    Raises:
+        UnsupportedBaseError: the base is outside the attention interface.
+    """
+    model.eval().requires_grad_(False)
+    injection = Injection(model)
+    twin = copy.copy(model)
+    twin.__dict__ = dict(model.__dict__)
+    twin._modules = {**model._modules, "writer": writer}
+
+    @wraps(type(model).forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._behind(self._base, *args, **kwargs)
+
+    # Trainers read the signature of forward to know which columns the model takes.
+    twin.__class__ = type(f"Attached{type(model).__name__}", (Attached, type(model)), {"forward": forward})
+    leave = ExitStack()
+    leave.enter_context(attention.routed(model))
+    leave.enter_context(hooked(model))
+    # Not through nn.Module's attributes: the base must not become its own twin's child.
+    object.__setattr__(twin, "_base", model)
+    object.__setattr__(twin, "_injection", injection)
+    object.__setattr__(twin, "_leave", leave)
+    object.__setattr__(twin, "_wrapped", [])
+    weakref.finalize(twin, leave.close)
+    return twin

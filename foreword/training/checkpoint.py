@@ -1,0 +1,67 @@
+"""A trial on disk: one safetensors file that is there whole or not at all.
+
+The tensors (writer, best writer, optimizer) and the progress, as JSON in the metadata, stand in the same file, which is
+written beside its place and then moved there: a kill at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from foreword.errors import ResumeError
+from foreword.training.loop import Evaluated, Progress, Score, Step, Trial
+
+_VERSION = "1"
+
+
+def save(trial: Trial, path: Path) -> None:
+    """Write the trial's whole state to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"learning_rate": trial.learning_rate, "progress": asdict(trial.progress)}
+    beside = path.with_suffix(".partial")
+    tensors = {n: t.contiguous().cpu() for n, t in trial.tensors().items()}
+    save_file(tensors, beside, {"version": _VERSION, "state": json.dumps(state)})
+    with beside.open("rb+") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def load(trial: Trial, path: Path) -> bool:
+    """Put a saved state into ``trial``; False where there is none yet.
+
+    Raises:
+        ResumeError: the file is damaged or belongs to another trial.
+    """
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        state = json.loads(metadata["state"])
+    except (SafetensorError, OSError, KeyError, ValueError) as problem:
+        raise ResumeError(
+            "the checkpoint cannot be read", where=str(path), received=str(problem), hint="delete it to repeat this part of the run"
+        ) from problem
+    if metadata.get("version") != _VERSION or state["learning_rate"] != trial.learning_rate:
+        raise ResumeError("the checkpoint is of another version or trial", where=str(path), hint="start a new run")
+    trial.restore(tensors, _progress(state["progress"]))
+    return True
+
+
+def _progress(saved: dict[str, object]) -> Progress:
+    best = saved["best"]
+    return Progress(
+        **{
+            **saved,
+            "best": None if best is None else Score(**best),
+            "steps": [Step(**s) for s in saved["steps"]],
+            "evaluations": [Evaluated(e["step"], Score(**e["score"]), e["best"]) for e in saved["evaluations"]],
+        }
+    )

@@ -1,0 +1,268 @@
+"""One training loop for every method: it trains a module, evaluates what the module writes, and knows no method by name.
+
+A :class:`Trial` can stop after any step and go on later, in this process or another, with bit-equal results on CPU: which
+rows a step sees follows from the seed and the step's number alone, and the rest of the state is saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from foreword.core.checkpointing import checkpointing
+from foreword.core.inject import Injection, injected
+from foreword.core.value import Foreword
+from foreword.data.batch import Example, batches
+from foreword.errors import TrainingError
+from foreword.methods.base import Writer
+from foreword.settings import TrainSettings
+from foreword.training.objective import Objective
+
+
+class NotFinite(TrainingError):
+    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its precision."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation on dev says.
+
+    Args:
+        metric: the task's metric, higher is better (perplexity comes negated).
+        loss: mean -log p.
+        constant: whether every prediction was the same.
+    """
+
+    metric: float
+    loss: float
+    constant: bool = False
+
+    def beats(self, other: Score | None) -> bool:
+        """Better on the metric, or equal there with a lower loss."""
+        return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its number (from 1), mean loss, learning rate and gradient norm before clipping."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation on dev after ``step`` steps."""
+
+    step: int
+    score: Score
+    best: bool
+
+
+@dataclass
+class Progress:
+    """What a trial has seen so far; all of it is saved."""
+
+    step: int = 0
+    best_step: int = 0
+    best: Score | None = None
+    without_gain: int = 0
+    stopped: bool = False
+    steps: list[Step] = field(default_factory=list)
+    evaluations: list[Evaluated] = field(default_factory=list)
+
+
+def total_steps(rows: int, settings: TrainSettings) -> int:
+    """Optimizer steps of a whole run over ``rows`` training rows."""
+    count = math.ceil(math.ceil(rows / settings.per_device_train_batch_size) / settings.gradient_accumulation_steps)
+    planned = max(1, math.ceil(count * settings.num_train_epochs))
+    return planned if settings.max_steps < 0 else min(planned, max(1, settings.max_steps))
+
+
+def rate_at(step: int, total: int, settings: TrainSettings) -> float:
+    """The share of the learning rate that step ``step`` (from 0) of ``total`` uses: warm-up, then linear, cosine or constant."""
+    warm = math.ceil(settings.warmup_ratio * total)
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, total - warm)
+    if settings.lr_scheduler_type == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 if settings.lr_scheduler_type == "constant" else 1 - done
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: TrainSettings, rate: float) -> torch.optim.Optimizer:
+    """The optimizer that the settings name."""
+    decay = settings.weight_decay
+    if settings.optim == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optim == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optim == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+class Trial:
+    """One writer trained at one learning rate.
+
+    Args:
+        model: the frozen base.
+        writer: what is trained.
+        objective: loss of a batch.
+        rows: the training examples.
+        settings: batch size, schedule, clipping, patience.
+        learning_rate: the peak.
+        evaluate: scores a foreword on dev.
+        evaluate_at: steps after which an evaluation is due besides the regular ones (rungs of a sweep).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        writer: Writer,
+        objective: Objective,
+        rows: Sequence[Example],
+        settings: TrainSettings,
+        learning_rate: float,
+        evaluate: Callable[[Foreword], Score],
+        evaluate_at: frozenset[int] = frozenset(),
+    ) -> None:
+        self.model, self.writer, self.objective, self.rows = model, writer, objective, rows
+        self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
+        self.evaluate_at = evaluate_at
+        self.parameters = [p for p in writer.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.parameters, settings, learning_rate)
+        self.total = total_steps(len(rows), settings)
+        self.progress = Progress()
+        self.best_state: dict[str, Tensor] = {}
+        per_batch = settings.per_device_train_batch_size
+        self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
+
+    @property
+    def done(self) -> bool:
+        """Whether every step was made, or early stopping ended it."""
+        return self.progress.stopped or self.progress.step >= self.total
+
+    def run(self, until: int | None = None) -> Iterator[Step | Evaluated]:
+        """Train up to ``until`` steps (default: all) and yield what happens.
+
+        Raises:
+            NotFinite: a loss or gradient is not a number; the state is as before that step.
+        """
+        last = self.total if until is None else min(until, self.total)
+        with injected(self.model) as injection, checkpointing(self.model, self.settings.gradient_checkpointing):
+            while self.progress.step < last and not self.progress.stopped:
+                made = self._step(injection)
+                self.progress.steps.append(made)
+                self.progress.step = made.step
+                yield made
+                if self.due(made.step):
+                    yield self._evaluated()
+
+    def due(self, step: int) -> bool:
+        """Whether an evaluation follows step ``step``; a checkpoint waits for it."""
+        every = self.settings.eval_steps or self.steps_per_epoch
+        return step == self.total or step % every == 0 or step in self.evaluate_at
+
+    def _batches(self, step: int) -> list[list[int]]:
+        """The batches of one optimizer step, by its number alone."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = batches(
+            self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch
+        )
+        size = self.settings.gradient_accumulation_steps
+        return order[place * size : (place + 1) * size]
+
+    def _step(self, injection: Injection) -> Step:
+        number = self.progress.step
+        rate = self.learning_rate * rate_at(number, self.total, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(injection, [[self.rows[i] for i in batch] for batch in self._batches(number)])
+        limit = self.settings.max_grad_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise NotFinite(
+                f"step {number + 1} is not finite at learning rate {self.learning_rate:g}", expected="a finite loss and gradient",
+                received=f"loss {loss:g}, gradient norm {norm:g}", hint="lower the learning rate, or use dtype float32",
+            )  # fmt: skip
+        self.optimizer.step()
+        return Step(number + 1, loss, rate, norm)
+
+    def _backward(self, injection: Injection, groups: list[list[Example]]) -> float:
+        """Accumulate the gradient of the mean over all units of the step's batches; returns that mean."""
+        parts: list[tuple[float, int]] = []
+        for rows in groups:
+            value = self.writer.write()
+            injection.put([value], None)
+            losses = self.objective.losses(self.model, rows, value)
+            losses.sum().backward()
+            parts.append((float(losses.detach().sum()), losses.numel()))
+        units = sum(count for _, count in parts)
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= units
+        return sum(total for total, _ in parts) / units
+
+    def _evaluated(self) -> Evaluated:
+        state = self.progress
+        score = self.evaluate(self.current())
+        better = score.beats(state.best)
+        if better:
+            state.best, state.best_step, state.without_gain = score, state.step, 0
+            self.best_state = {n: t.detach().clone() for n, t in self.writer.state_dict().items()}
+        else:
+            state.without_gain += 1
+            patience = self.settings.early_stopping_patience
+            state.stopped = bool(patience) and state.without_gain >= patience
+        event = Evaluated(state.step, score, better)
+        state.evaluations.append(event)
+        return event
+
+    def current(self) -> Foreword:
+        """The foreword as it is now, frozen."""
+        with torch.no_grad():
+            return self.writer.write().detach()
+
+    def best(self) -> Foreword:
+        """The foreword of the best evaluation, frozen (the current one if none was made)."""
+        if not self.best_state:
+            return self.current()
+        now = {n: t.detach().clone() for n, t in self.writer.state_dict().items()}
+        self.writer.load_state_dict(self.best_state)
+        value = self.current()
+        self.writer.load_state_dict(now)
+        return value
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Writer, best writer and optimizer, each tensor by name."""
+        out = {f"writer/{n}": t.detach() for n, t in self.writer.state_dict().items()}
+        out |= {f"best/{n}": t for n, t in self.best_state.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            out |= {f"optimizer/{index}/{n}": t for n, t in state.items() if isinstance(t, Tensor)}
+        return out
+
+    def restore(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        """The inverse of :meth:`tensors`, with the progress that was saved beside them."""
+
+        def under(room: str) -> dict[str, Tensor]:
+            return {n.removeprefix(room): t for n, t in tensors.items() if n.startswith(room)}
+
+        self.writer.load_state_dict(under("writer/"))
+        self.best_state = under("best/")
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in under("optimizer/").items():
+            index, _, part = name.partition("/")
+            state.setdefault(int(index), {})[part] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.progress = progress

@@ -1,0 +1,144 @@
+"""Which learning rate: successive halving (Jamieson & Talwalkar 2016), each trial going on from where it stopped.
+
+Every rate trains for a fifth of the steps, the better half for a half of them, the best to the end; the schedule is that of
+the whole run from the start, so the winner's run is the run it would have been alone. A trial that yields numbers
+that are not finite is out, and the next one takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foreword.training import checkpoint
+from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial
+
+RUNGS = (0.2, 0.5, 1.0)
+# Seconds between checkpoints in the middle of a trial: what a kill can cost at most.
+_SAVE_EVERY = 20.0
+
+
+@dataclass
+class Outcome:
+    """What became of one learning rate."""
+
+    learning_rate: float
+    steps: int = 0
+    score: Score | None = None
+    failure: str | None = None
+
+
+@dataclass
+class Sweep:
+    """The whole search: ``trial`` is the winner, None where every rate failed."""
+
+    trial: Trial | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def rungs(total: int, rates: int) -> list[tuple[int, int]]:
+    """(steps, trials that go on to it) of each rung, for ``rates`` rates and ``total`` steps."""
+    if rates <= 1:
+        return [(total, 1)]
+    keep = [rates, max(1, math.ceil(rates / 2)), 1]
+    return [(max(1, math.ceil(share * total)), n) for share, n in zip(RUNGS, keep, strict=True)]
+
+
+def planned_steps(total: int, rates: int) -> int:
+    """Optimizer steps of the whole search, for estimates."""
+    steps, before = 0, 0
+    for until, keep in rungs(total, rates):
+        steps += keep * (until - before)
+        before = until
+    return steps
+
+
+def search(
+    rates: Sequence[float],
+    make: Callable[[float, frozenset[int]], Trial],
+    folder: Path,
+    on_event: Callable[[Trial, Step | Evaluated], None],
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Sweep:
+    """Find the learning rate and train with it.
+
+    Args:
+        rates: what to try, best guesses first; one rate is simply trained.
+        make: a fresh trial of a rate that evaluates at the given steps.
+        folder: where each trial keeps its checkpoint.
+        on_event: told of every step and evaluation.
+        interrupted: asked after every step; True saves the trial and raises KeyboardInterrupt.
+    """
+    result = Sweep(outcomes=[Outcome(rate) for rate in rates])
+    total = make(rates[0], frozenset()).total
+    plan = rungs(total, len(rates))
+    marks = frozenset(until for until, _ in plan)
+    alive: list[tuple[Outcome, Trial]] = []
+    for outcome in result.outcomes:
+        trial = make(outcome.learning_rate, marks)
+        checkpoint.load(trial, _path(folder, outcome.learning_rate))
+        alive.append((outcome, trial))
+    for index, (until, _) in enumerate(plan):
+        for outcome, trial in alive:
+            _advance(outcome, trial, until, folder, on_event, interrupted)
+        alive = [pair for pair in alive if pair[0].failure is None]
+        alive.sort(key=lambda pair: (pair[0].score.metric, -pair[0].score.loss), reverse=True)  # type: ignore[union-attr]
+        if not alive:
+            return result
+        alive = alive[: plan[index + 1][1]] if index + 1 < len(plan) else alive[:1]
+    result.trial = alive[0][1]
+    return result
+
+
+def _path(folder: Path, rate: float) -> Path:
+    return folder / f"{rate:g}" / "checkpoint.safetensors"
+
+
+def _advance(
+    outcome: Outcome,
+    trial: Trial,
+    until: int,
+    folder: Path,
+    on_event: Callable[[Trial, Step | Evaluated], None],
+    interrupted: Callable[[], bool],
+) -> None:
+    path = _path(folder, outcome.learning_rate)
+    failed = path.with_name("failed.json")
+    if failed.exists():
+        outcome.failure = json.loads(failed.read_text(encoding="utf-8"))["failure"]
+    if outcome.failure is None and trial.progress.step < min(until, trial.total) and not trial.progress.stopped:
+        try:
+            for event in saving(trial, path, trial.run(until), interrupted):
+                on_event(trial, event)
+        except NotFinite as problem:
+            outcome.failure = problem.problem
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            failed.write_text(json.dumps({"failure": outcome.failure}), encoding="utf-8")
+    outcome.steps = trial.progress.step
+    # The score at this rung, not the best so far: a rate is judged by where it stands after the same steps.
+    outcome.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)
+
+
+def saving(
+    trial: Trial, path: Path, events: Iterator[Step | Evaluated], interrupted: Callable[[], bool]
+) -> Iterator[Step | Evaluated]:
+    """Pass events through and save the trial after evaluations, every ``save_steps``, now and then, and when interrupted.
+
+    Never between a step and its evaluation: whoever resumes there would skip the evaluation.
+    """
+    last = time.monotonic()
+    every = trial.settings.save_steps
+    for event in events:
+        if isinstance(event, Evaluated) or not trial.due(event.step):
+            stop = interrupted()
+            late = time.monotonic() - last > _SAVE_EVERY or (every > 0 and event.step % every == 0)
+            if stop or late or isinstance(event, Evaluated):
+                checkpoint.save(trial, path)
+                last = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+        yield event
