@@ -10,6 +10,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && { command -v "$$name"; break; }; done)
 BIN := .venv/bin
 REQUIREMENTS := requirements/torch.txt requirements/main.txt
+# Empty files whose names carry what was installed, so that a second call does nothing.
+PINNED := .venv/.pinned-$(shell cat $(REQUIREMENTS) | cksum | tr ' ' -)
 READY := .venv/.ready-$(shell cat $(REQUIREMENTS) pyproject.toml | cksum | tr ' ' -)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTS ?= tests
@@ -49,13 +51,18 @@ distclean: clean
 
 setup: $(READY)
 
-$(READY):
-	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found: install it, or call make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "making .venv with $(PYTHON)" >&2; "$(PYTHON)" -m venv --clear .venv; }
-	@echo "installing torch (about 200 MB)" >&2
-	@$(PIP) install --quiet -r requirements/torch.txt
-	@echo "installing the other pinned requirements (about 300 MB)" >&2
-	@$(PIP) install --quiet -r requirements/main.txt
+$(READY): $(PINNED)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.ready-*
+	@touch $@
+
+$(PINNED):
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 was not found; name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "making .venv with $(PYTHON)" >&2; "$(PYTHON)" -m venv --clear .venv; }
+	@echo "installing torch (about 200 MB)" >&2
+	@$(PIP) install --quiet -r requirements/torch.txt
+	@echo "installing the other pinned requirements (about 250 MB)" >&2
+	@$(PIP) install --quiet -r requirements/main.txt
+	@rm -f .venv/.pinned-*
 	@touch $@

@@ -18,7 +18,7 @@ from foreword.core.device import pick_device, pick_dtype
 from foreword.core.fingerprint import fingerprint, fingerprint_differences
 from foreword.core.gguf import Progress, convert_gguf, is_gguf
 from foreword.core.kinds import Kind, kind_of
-from foreword.core.locate import check_folder, explained, resolve
+from foreword.core.locate import check_folder, commit_of, explained, resolve
 from foreword.errors import BaseError
 
 if TYPE_CHECKING:
@@ -100,15 +100,12 @@ def load_base(
         check_folder(Path(folder))
     # Converting a checkpoint of the hub to safetensors there is not ours to ask for.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    hub: dict[str, Any] = {"trust_remote_code": False}
-    if local:
-        hub["local_files_only"] = True
-    else:
-        hub["revision"] = revision
     with explained(name, local=local):
-        model, tokenizer, commit = _load(folder, hub, number, task_head)
+        commit = None if local else commit_of(name, revision)
+        how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
+        model, tokenizer = _load(folder, how, number, task_head)
         model = model.to(place)
-    return base_of(model, tokenizer, id=name, revision=None if local else commit or revision)
+    return base_of(model, tokenizer, id=name, revision=commit)
 
 
 def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str | None = None) -> Base:
@@ -143,12 +140,12 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
     )
 
 
-def _load(folder: str, hub: dict[str, Any], dtype: Any, task_head: bool) -> tuple[Any, Any, str | None]:
+def _load(folder: str, how: dict[str, Any], dtype: Any, task_head: bool) -> tuple[Any, Any]:
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(folder, **hub)
+    config = transformers.AutoConfig.from_pretrained(folder, **how)
     kind = kind_of(config)
-    arguments = {**hub, "config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    arguments = {**how, "config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if kind == "encoder" and not task_head:
         try:
             model, info = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False, **arguments)
@@ -169,8 +166,8 @@ def _load(folder: str, hub: dict[str, Any], dtype: Any, task_head: bool) -> tupl
             expected=f"{len(wrong)} more or other tensors, such as {wrong[0]}",
             hint="choose a checkpoint that was saved with its language head, or download it again",
         )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **hub)
-    return model, tokenizer, getattr(config, "_commit_hash", None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
+    return model, tokenizer
 
 
 def _own_parameters(model: Any, kind: Kind) -> Iterator[tuple[str, torch.Tensor]]:

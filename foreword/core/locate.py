@@ -75,20 +75,34 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def commit_of(name: str, revision: str | None) -> str:
+    """The commit that a hub id's revision stands for now, so that everything is loaded from the same one.
+
+    Args:
+        name: the hub id.
+        revision: a branch, tag or commit; None for the main branch.
+    """
+    from transformers.utils.hub import cached_file
+
+    path = Path(str(cached_file(name, "config.json", revision=revision)))
+    return path.parent.name  # .../snapshots/<commit>/config.json
+
+
 @contextmanager
 def explained(name: str, *, local: bool) -> Iterator[None]:
     """Turn what transformers, torch and the hub raise into errors with a place and a remedy.
 
     Args:
         name: the base, as errors should call it.
-        local: whether it is a local path; then loading shows no bars, for it takes a second.
+        local: whether it is a local path rather than a hub id.
     """
     from transformers.utils import logging as bars
 
-    hidden, verbosity = local and bars.is_progress_bar_enabled(), bars.get_verbosity()
-    if hidden:
-        bars.disable_progress_bar()
-    bars.set_verbosity_error()  # its report of unused weights; missing ones are an error of ours
+    # No report of unused weights (missing ones are an error of ours) and no bar for the second that reading them takes;
+    # the hub's own bars, for downloads, stay.
+    verbosity = bars.get_verbosity()
+    bars.set_verbosity_error()
+    hook = bars.set_tqdm_hook(lambda factory, args, kwargs: bars.EmptyTqdm(*args, **kwargs))
     try:
         yield
     except ForewordError as error:
@@ -101,9 +115,8 @@ def explained(name: str, *, local: bool) -> Iterator[None]:
     except Exception as error:  # dozens of loaders, of which each raises its own; the cause stays attached
         raise _translated(name, local, error) from error
     finally:
+        bars.set_tqdm_hook(hook)
         bars.set_verbosity(verbosity)
-        if hidden:
-            bars.enable_progress_bar()
 
 
 def _refuse_weights(folder: Path) -> None:

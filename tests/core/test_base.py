@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,11 +233,17 @@ def test_devices_and_dtypes(llama: Path) -> None:
         pick_dtype("int3")
 
 
-def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.gguf"
-    path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(BaseError, match="not a GGUF"):
-        load_base(path)
-    path.write_bytes(b"GGUF" + b"\x03\0\0\0" + b"\xff" * 40)
-    with pytest.raises(BaseError, match="damaged"):
-        load_base(path)
+def test_a_model_in_the_hubs_cache_loads_offline_with_its_commit(llama: Path, tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    entry = tmp_path / "home" / "hub" / "models--owner--tiny"
+    copy_of(llama, entry / "snapshots" / commit)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(commit)
+    # In a process of its own: the hub's library reads HF_HOME when it is imported.
+    script = "from foreword.core.base import load_base; b = load_base('owner/tiny'); print(b.id, b.revision, b.kind)"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["owner/tiny", commit, "decoder"]
+    assert done.stderr == ""
