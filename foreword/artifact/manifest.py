@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from foreword.artifact.header import refuser, strict_json
 
+# What is listed on a terminal or a page: no control characters, and none that turn the direction of writing.
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$", max_length=4096)]
 FORMAT_VERSION: Literal[1] = 1
 MAX_GOLDEN = 16
 
@@ -35,11 +37,11 @@ class BaseRecord(_Strict):
         fingerprint: part -> SHA-256 in hex; the parts are config, tokenizer, chat_template (or ``none``) and weights.
     """
 
-    id: str
-    revision: str | None = None
-    architecture: str
+    id: Line
+    revision: Line | None = None
+    architecture: Line
     kind: Literal["decoder", "encoder", "encoder-decoder"]
-    fingerprint: dict[str, str] = Field(default_factory=dict)
+    fingerprint: dict[Line, Line] = Field(default_factory=dict)
 
 
 class MetricRecord(_Strict):
@@ -84,23 +86,23 @@ class Manifest(_Strict):
         text: guidance text that is put in front of the row as tokens.
         created: ISO 8601 date, with or without time.
         libraries: library -> version at the time of writing.
-        license: licence of the foreword, free text.
+        license: licence of the foreword, one line.
         notes: free text.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
     base: BaseRecord
-    method: str
+    method: Line
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     task: dict[str, JsonValue] = Field(default_factory=dict)
     positions: Literal["cache", "content"] = "cache"
     data_lock: dict[str, JsonValue] = Field(default_factory=dict)
-    metrics: dict[str, MetricRecord] = Field(default_factory=dict)
+    metrics: dict[Line, MetricRecord] = Field(default_factory=dict)
     golden: Annotated[list[Golden], Field(max_length=MAX_GOLDEN)] = Field(default_factory=list)
     text: str = ""
     created: str = ""
-    libraries: dict[str, str] = Field(default_factory=dict)
-    license: str = ""
+    libraries: dict[Line, Line] = Field(default_factory=dict)
+    license: Line = ""
     notes: str = ""
 
     @field_validator("created")

@@ -19,6 +19,7 @@ from foreword.artifact.manifest import Manifest
 MAX_VIRTUAL_TOKENS = 65_536
 MAX_NAME = 256
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _METADATA = {"foreword", "digest", "manifest_digest"}
 
 
@@ -78,8 +79,10 @@ def check_header(header: Header, where: str) -> Manifest:
     text = header.metadata["foreword"]
     manifest = Manifest.from_json_text(text, where)
     if header.metadata.keys() != _METADATA:
-        received = ", ".join(sorted(name[:40] for name in header.metadata))
+        received = ", ".join(sorted(repr(name)[:40] for name in header.metadata))
         raise refuse("the metadata is not complete", expected=", ".join(sorted(_METADATA)), received=received)
+    if not _DIGEST.fullmatch(header.metadata["digest"]):
+        raise refuse("the digest is malformed", expected="64 hexadecimal digits")
     if sha256(text) != header.metadata["manifest_digest"]:
         raise refuse("the manifest is not the one that was saved", expected="the digest in the header")
     for info in header.tensors:

@@ -118,7 +118,10 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
     if kind not in (*_PREFIX, *_PROMPT):
         expected = ", ".join((*_PREFIX, *_PROMPT))
         raise FileFormatError(
-            "this kind of PEFT checkpoint is not a foreword", where=str(where), expected=expected, received=kind
+            "this kind of PEFT checkpoint is not a foreword",
+            where=str(where),
+            expected=expected,
+            received=repr(kind)[:40],
         )
     tensor, digest = _tensor(root)
     P = _number(config, "num_virtual_tokens", where)
@@ -212,7 +215,7 @@ def _tensor(root: Path) -> tuple[Tensor, str]:
     header = read_header(BytesIO(data), len(data), str(path))
     names = [info.name for info in header.tensors]
     if names != [TENSOR] or len(header.tensors[0].shape) != 2:
-        received = ", ".join(name[:60] for name in names[:5])
+        received = ", ".join(repr(name[:60]) for name in names[:5])
         raise FileFormatError(
             "not a prefix or a prompt", where=str(path), expected=f"one tensor, {TENSOR}", received=received
         )

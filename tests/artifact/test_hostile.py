@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.artifact import header, store
+from foreword.artifact import files, header, store
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest, MetricRecord
 from foreword.core.value import Foreword, KeyValue, equal
 from foreword.errors import FileFormatError
@@ -59,15 +60,15 @@ def with_manifest_text(text: str) -> bytes:
 
 
 def refused(data: bytes, tmp_path: Path, match: str = ".", *, by_peek: bool = True) -> FileFormatError:
+    """Loading (and peeking) must raise; ``match`` is looked for in the problem alone, not in the path."""
     path = tmp_path / "hostile.foreword"
     path.write_bytes(data)
-    with pytest.raises(FileFormatError, match=match) as caught:
-        store.load(path)
-    if by_peek:
-        with pytest.raises(FileFormatError, match=match):
-            store.peek(path)
-    assert caught.value.where == str(path)
-    assert caught.value.hint
+    for read in (store.peek, store.load) if by_peek else (store.load,):
+        with pytest.raises(FileFormatError) as caught:
+            read(path)
+        assert re.search(match, caught.value.problem), caught.value.problem
+        assert caught.value.where == str(path)
+        assert caught.value.hint
     return caught.value
 
 
@@ -177,6 +178,44 @@ def test_a_wrong_entry_is_refused(entry: Tree, problem: str, tmp_path: Path) -> 
         )
         data = put_together(text, body)
     refused(data, tmp_path, problem, by_peek=False)
+
+
+def test_a_header_must_start_with_its_brace(tmp_path: Path) -> None:
+    tree, body = take_apart()
+    refused(put_together(" " + json.dumps(tree), body), tmp_path, "not a safetensors file")
+
+
+def test_sites_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    tree, body = take_apart()
+    for i, part in enumerate(("keys", "values")):
+        tree[f"{part}/decoder.self.1"] = {"dtype": "F32", "shape": [1, 1, 1], "data_offsets": [32 + 4 * i, 36 + 4 * i]}
+    refused(put_together(tree, body + b"\0" * 8), tmp_path, "do not have the same number of virtual tokens")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(DATA)
+    size = os.fstat
+
+    def shorter(descriptor: int) -> os.stat_result:
+        status = list(size(descriptor))
+        status[6] -= 1
+        return os.stat_result(status)
+
+    monkeypatch.setattr(files.os, "fstat", shorter)
+    with pytest.raises(FileFormatError) as caught:
+        store.load(tmp_path / "x")
+    assert "changed" in caught.value.problem
+
+
+def test_a_path_that_is_swapped_before_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(DATA)
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files.os, "lstat", lambda _: os.stat(tmp_path / "x"))
+    for name in ("link", "pipe"):
+        with pytest.raises(FileFormatError) as caught:
+            store.load(tmp_path / name)
+        assert re.search("cannot be opened|a pipe", caught.value.problem)
 
 
 def test_overlapping_tensors_are_refused(tmp_path: Path) -> None:
@@ -292,6 +331,11 @@ def test_a_missing_version_is_refused(tmp_path: Path) -> None:
         (lambda m: m.pop("base"), "base"),
         (lambda m: m.update(base=None), "base"),
         (lambda m: m["base"].update(kind="oracle"), "base.kind"),
+        (lambda m: m["base"].update(id="\x1b[2Jgood"), "base.id"),
+        (lambda m: m["base"].update(id="a\nb"), "base.id"),
+        (lambda m: m["base"].update(id="ab\n"), "base.id"),
+        (lambda m: m.update(method="pre\u202efix"), "method"),
+        (lambda m: m.update(libraries={"torch\x9b": "1"}), "libraries"),
         (lambda m: m["base"].update(fingerprint={"config": 1}), "base.fingerprint"),
         (lambda m: m.update(method=1), "method"),
         (lambda m: m.update(positions="elsewhere"), "positions"),
@@ -338,6 +382,8 @@ def test_missing_or_wrong_digests_are_refused(key: str, tmp_path: Path) -> None:
     refused(put_together(tree, body), tmp_path, "not complete")
     tree["__metadata__"][key] = value[::-1]
     refused(put_together(tree, body), tmp_path, "that w.s saved|that were saved", by_peek=False)
+    tree["__metadata__"][key] = "\x1b[2J"
+    refused(put_together(tree, body), tmp_path, "malformed|that was saved")
 
 
 def test_metadata_that_is_not_ours_is_refused(tmp_path: Path) -> None:

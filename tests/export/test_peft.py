@@ -103,8 +103,10 @@ def test_an_exported_prefix_gives_the_same_logits_in_peft(family: str, tmp_path:
         torch.testing.assert_close(ours(tiny(family), Foreword()), expected, atol=1e-2, rtol=0)
 
 
-@pytest.mark.parametrize("method", ["prefix", "projected", "prompt", "ptuning"])
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [*((family, m) for family in DECODERS for m in ("prefix", "prompt")), ("llama", "projected"), ("llama", "ptuning")],
+)
 def test_an_imported_checkpoint_gives_the_same_logits_as_in_peft(family: str, method: str, tmp_path: Path) -> None:
     expected = theirs(trained_in_peft(method, family, tmp_path), family)
     base = tiny(family)
@@ -313,10 +315,10 @@ def test_a_pickle_is_never_opened(checkpoint: Path, tmp_path: Path) -> None:
     folder = copied(checkpoint, tmp_path)
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(pickle.dumps({"prompt_embeddings": 1}))
-    with pytest.raises(FileFormatError, match="pickle"):
+    with pytest.raises(FileFormatError, match="is a pickle"):
         import_peft(folder, SITES)
     (folder / "adapter_model.bin").rename(folder / "adapter_model.safetensors")
-    with pytest.raises(FileFormatError, match="pickle"):
+    with pytest.raises(FileFormatError, match="Python pickle"):
         import_peft(folder, SITES)
 
 
