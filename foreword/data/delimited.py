@@ -33,7 +33,7 @@ def read_csv(text: str, file: str) -> Raw:
         DataError: only a header, two columns with one name, or quotes that make no sense.
     """
     lines = list(io.StringIO(text, newline=""))
-    delimiter = _delimiter(lines[0] if lines else "")
+    delimiter = _delimiter(next((line for line in lines if line.strip()), ""))
     problems: list[Problem] = []
     records = list(_quoted(lines, delimiter, file, problems))
     if len(problems) >= _MAX_QUOTE_PROBLEMS:
@@ -96,7 +96,7 @@ def _quoted(lines: list[str], delimiter: str, file: str, problems: list[Problem]
                     if span > _LONG_QUOTE:
                         message = f"one row runs over {span} lines; is a quote not closed?"
                         problems.append(Problem("long_row", f"{file}:{line + 1}", message, "warning"))
-                    if cells:
+                    if any(cell.strip() for cell in cells) or len(cells) > 1:
                         yield cells, line + 1
                     line = start + reader.line_num
                 return
@@ -124,8 +124,6 @@ def _with_header(records: list[Record], problems: list[Problem], file: str) -> R
         # A spreadsheet often leaves empty cells behind the last column.
         while len(cells) > len(columns) and not cells[-1].strip():
             cells = cells[:-1]
-        if len(cells) == 1 < len(columns) and not cells[0].strip():
-            continue  # a line with nothing but white space
         if len(cells) == len(columns):
             raw.records.append((dict(zip(columns, cells, strict=True)), number))
         else:

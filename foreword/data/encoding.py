@@ -21,26 +21,37 @@ from foreword.errors import SettingsError, VerbalizerError
 _CONTENT = "\u2045CONTENT\u2046"
 _ANSWER = "\u2045ANSWER\u2046"
 _DATE = "26 Jul 2024"
+# Some templates write today's date, and the lead must be the same tomorrow. A macro shadows the function of that name.
+_FIXED_DAY = "{% macro strftime_now(format) %}" + _DATE + "{% endmacro %}"
 
 
 class Tokenizer(Protocol):
     """What is used of a transformers tokenizer."""
 
-    eos_token_id: Any
-    bos_token_id: Any
-    chat_template: Any
-    is_fast: Any
+    @property
+    def eos_token_id(self) -> Any:
+        """The token that ends a text, or None."""
 
-    def __call__(self, text: Any, *, add_special_tokens: bool = ..., **options: Any) -> Any:
+    @property
+    def bos_token_id(self) -> Any:
+        """The token that begins a text, or None."""
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether it can tell which characters a token covers."""
+
+    chat_template: Any
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
         """Token ids under ``input_ids``."""
 
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
         """The conversation as one text."""
 
-    def convert_ids_to_tokens(self, ids: Any) -> Any:
+    def convert_ids_to_tokens(self, *args: Any, **options: Any) -> Any:
         """The vocabulary's spelling of ids."""
 
-    def decode(self, token_ids: Any) -> Any:
+    def decode(self, *args: Any, **options: Any) -> Any:
         """The text of ids."""
 
 
@@ -87,16 +98,12 @@ def _after_answer(tokenizer: Tokenizer, system: list[dict[str, str]]) -> str:
 
 def _chat(tokenizer: Tokenizer, messages: list[dict[str, str]], generation: bool = True) -> str | None:
     """The messages as text; None when the template refuses them (no system role, for instance)."""
+    template = tokenizer.chat_template
+    options: dict[str, Any] = {"date_string": _DATE, "enable_thinking": False}
+    if isinstance(template, str) and "strftime_now" in template:
+        options["chat_template"] = _FIXED_DAY + template
     try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=generation,
-            # Some templates write today's date or a thinking block: the lead must be the same tomorrow.
-            date_string=_DATE,
-            strftime_now=lambda _: _DATE,
-            enable_thinking=False,
-        )
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation, **options)
     except (jinja2.TemplateError, TypeError, KeyError):
         return None
     return str(text)
@@ -107,9 +114,7 @@ def token_ids(tokenizer: Tokenizer, text: str, special_tokens: bool = False) -> 
     return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"]) if text or special_tokens else []
 
 
-def lead_ids(
-    task: Task, tokenizer: Tokenizer, *, text: str | None = None, special_tokens: bool = False
-) -> list[int]:
+def lead_ids(task: Task, tokenizer: Tokenizer, *, text: str | None = None, special_tokens: bool = False) -> list[int]:
     """The ids in front of every row: the beginning-of-text token where the tokenizer adds one, then the guidance.
 
     Args:

@@ -63,8 +63,9 @@ def read(
     else:
         raw, file = read_memory(source)
         name, used, kind = file, "memory", "memory"
-        digest = hashlib.sha256("\n".join(canonical(fields) for fields, _ in raw.records).encode(
-            "utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256(
+            "\n".join(canonical(fields) for fields, _ in raw.records).encode("utf-8", "surrogatepass")
+        ).hexdigest()
     if has_messages(raw.columns):
         raw = expand_messages(raw, file, labelled)
     _set_unusable_aside(raw, file)

@@ -11,7 +11,9 @@ from foreword.errors import TemplateError
 
 
 def test_fields_and_rendering() -> None:
-    template = Template("A: {{ text|upper }}\n{% if note %}({{ note }})\n{% endif %}{% for w in words %}{{ w }},{% endfor %}\n")
+    template = Template(
+        "A: {{ text|upper }}\n{% if note %}({{ note }})\n{% endif %}{% for w in words %}{{ w }},{% endfor %}\n"
+    )
     assert template.fields == {"text", "note", "words"}
     assert template.optional == {"note"}
     assert template.render({"text": "x", "words": ["a", "b"]}) == "A: X\na,b,\n"
@@ -51,7 +53,9 @@ def test_a_row_without_the_value_is_refused(value: object) -> None:
     assert empty_fields(Template("{{ text }}{% if a %}{% endif %}"), {"text": value}) == ["text"]
 
 
-@pytest.mark.parametrize("source", ["{{ text", "{% if %}", "{{ text|nonsense }}", "{% nonsense %}", "{{ " + "(" * 3000 + "}}"])
+@pytest.mark.parametrize(
+    "source", ["{{ text", "{% if %}", "{{ text|nonsense }}", "{% nonsense %}", "{{ " + "(" * 3000 + "}}"]
+)
 def test_templates_that_do_not_parse(source: str) -> None:
     with pytest.raises(TemplateError):
         Template(source).render({"text": "a"})
@@ -118,7 +122,9 @@ def test_a_long_row_is_not_refused_for_being_long() -> None:
     assert len(Template("{{ text }}").render({"text": "a" * (MAX_OUTPUT - 1)})) == MAX_OUTPUT - 1
 
 
-@pytest.mark.parametrize("source", ["{{ 1 // 0 }}", "{{ text + 1 }}", "{{ text.nothing }}", "{{ text[5] }}", "{{ text() }}"])
+@pytest.mark.parametrize(
+    "source", ["{{ 1 // 0 }}", "{{ text + 1 }}", "{{ text.nothing }}", "{{ text[5] }}", "{{ text() }}"]
+)
 def test_errors_while_rendering_are_template_errors(source: str) -> None:
     with pytest.raises(TemplateError):
         Template(source).render({"text": "a"})

@@ -1,0 +1,242 @@
+"""Token ids: boundaries, chat templates, completions, lengths, and batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from foreword.data.batch import Example, batches, encode, eval_batches, lead_ids
+from foreword.data.encoding import answer_ids, check_verbalizer, encode_row, end_id, label_ids, pieces
+from foreword.data.make import make_task
+from foreword.data.read import read
+from foreword.data.task import Task
+from foreword.errors import DataError, SettingsError, VerbalizerError
+
+SPECIAL = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+SILENT = CHATML.replace("messages %}", "messages if m.role != 'system' %}", 1)
+
+
+def byte_tokenizer(bos: bool = False, wrap: bool = False) -> PreTrainedTokenizerFast:
+    """One token a byte, as byte-level BPE without merges; 5 special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: number for number, token in enumerate([*SPECIAL, *alphabet])}
+    inner = Tokenizer(models.BPE(vocab, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    if bos:
+        inner.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 1)])
+    if wrap:
+        inner.post_processor = processors.TemplateProcessing("<s> $A </s>", None, [("<s>", 1), ("</s>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )  # fmt: skip
+
+
+CLASSES = read([{"text": "good film", "label": 1}, {"text": "差评", "label": 0}])
+CLASS_TASK = make_task(CLASSES, labels="0=bad,1=good")
+PAIRS = read([{"prompt": "Hi", "completion": "Hello"}, {"prompt": "你好", "completion": ["您好", "嗨"]}])
+PAIR_TASK = make_task(PAIRS, guidance="Answer.\n")
+
+
+def text_of(tokenizer: Any, ids: Any) -> str:
+    return str(tokenizer.decode(list(ids)))
+
+
+def test_classification_examples() -> None:
+    tokenizer = byte_tokenizer()
+    first, second = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)
+    assert text_of(tokenizer, first.input_ids) == "Text: good film\nLabel:"
+    assert (first.gold, first.reference, first.target_ids) == (1, "1", ())
+    assert (second.gold, second.reference) == (0, "0")
+    assert first.id == CLASSES.rows[0].id
+    assert [text_of(tokenizer, ids) for ids in label_ids(CLASS_TASK, tokenizer)] == [" bad", " good"]
+
+
+def test_generation_examples_end_and_keep_all_references() -> None:
+    tokenizer = byte_tokenizer()
+    first, second = encode(PAIRS.rows, PAIR_TASK, tokenizer, special_tokens=False, max_length=None)
+    assert text_of(tokenizer, first.input_ids) == "Hi\n"
+    assert text_of(tokenizer, first.target_ids) == "Hello</s>"
+    assert (second.reference, second.references, second.gold) == ("您好", ("您好", "嗨"), -1)
+    spaced = replace(PAIR_TASK, template="{{ prompt }}")
+    ids, answer = encode_row(spaced, tokenizer, PAIRS.rows[0].fields)
+    assert (text_of(tokenizer, ids), text_of(tokenizer, answer)) == ("Hi", " Hello</s>")
+    assert text_of(tokenizer, encode_row(spaced, tokenizer, PAIRS.rows[1].fields)[1]) == "您好</s>"
+
+
+def test_encode_and_encode_row_agree() -> None:
+    for tokenizer, special in ((byte_tokenizer(), False), (byte_tokenizer(wrap=True), True)):
+        for table, task in ((CLASSES, CLASS_TASK), (PAIRS, PAIR_TASK)):
+            for row, one in zip(
+                table.rows, encode(table.rows, task, tokenizer, special_tokens=special, max_length=None), strict=True
+            ):
+                ids, answer = encode_row(task, tokenizer, row.fields, special_tokens=special)
+                assert (tuple(ids), tuple(answer)) == (one.input_ids, one.target_ids)
+
+
+def test_special_tokens_go_around_the_text_of_encoders_only() -> None:
+    tokenizer = byte_tokenizer(wrap=True)
+    one = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=True, max_length=None)[0]
+    assert (one.input_ids[0], one.input_ids[-1]) == (1, 2)
+    one = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)[0]
+    assert 1 not in one.input_ids
+    assert 2 not in one.input_ids
+    assert lead_ids(CLASS_TASK, tokenizer, special_tokens=True)[:1] != [1]
+
+
+def test_the_lead_begins_as_the_tokenizer_begins_a_text() -> None:
+    plain, bos = byte_tokenizer(), byte_tokenizer(bos=True)
+    assert text_of(plain, lead_ids(CLASS_TASK, plain)) == CLASS_TASK.guidance
+    assert lead_ids(CLASS_TASK, bos) == [1, *lead_ids(CLASS_TASK, plain)]
+    empty = replace(CLASS_TASK, guidance="")
+    assert (lead_ids(empty, plain), lead_ids(empty, bos)) == ([], [1])
+    assert text_of(plain, lead_ids(CLASS_TASK, plain, text="Other.\n")) == "Other.\n"
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, SILENT])
+def test_chat_pieces_are_the_chat_template_around_the_text(template: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    task = make_task(CLASSES, labels="0=bad,1=good", chat=True, guidance="Judge it.\n\n")
+    found = pieces(task, tokenizer)
+    if template == CHATML:
+        messages = [{"role": "system", "content": "Judge it."}, {"role": "user", "content": "MINE"}]
+    else:
+        messages = [{"role": "user", "content": "Judge it.\n\nMINE"}]
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert found.lead + "MINE" + found.tail == whole
+    assert end_id(task, tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    one = encode(CLASSES.rows, task, tokenizer, special_tokens=False, max_length=None)[0]
+    assert text_of(tokenizer, one.input_ids) == "Text: good film\nLabel:<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_chat_lead_does_not_depend_on_the_day() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}{{ date_string }}" + CHATML
+    assert pieces(replace(PAIR_TASK, chat=True), tokenizer).lead.startswith("26 Jul 202426 Jul 2024")
+
+
+def test_chat_templates_that_cannot_be_used() -> None:
+    tokenizer = byte_tokenizer()
+    task = replace(PAIR_TASK, chat=True)
+    with pytest.raises(SettingsError, match="no chat template"):
+        pieces(task, tokenizer)
+    for template in (
+        "nothing",
+        "{{ raise_exception('never') }}",
+        "{{ messages[0].content }}{{ messages[-1].content }}{{ messages[-1].content }}",
+    ):
+        tokenizer.chat_template = template
+        with pytest.raises(SettingsError, match="cannot be used"):
+            pieces(task, tokenizer)
+
+
+def test_a_turn_that_ends_with_plain_text_ends_with_the_end_of_text() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    assert end_id(replace(PAIR_TASK, chat=True), tokenizer) == tokenizer.eos_token_id
+    assert end_id(PAIR_TASK, tokenizer) == tokenizer.eos_token_id
+
+
+def test_no_second_space_before_an_answer_of_sentencepiece_tokenizers() -> None:
+    vocab = {"<unk>": 0, "\u2581a": 1, "\u2581bad": 2, "\u2581": 3}
+    inner = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    assert answer_ids(CLASS_TASK, tokenizer, " bad") == [2]
+    assert end_id(PAIR_TASK, tokenizer) is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({" bad": [], " good": [1]}, "nothing"),
+        ({" bad": [1], " good": [1]}, "the same tokens"),
+        ({" bad": [1], " good": [1, 2]}, "first tokens"),
+        ({" bad": [1, 3], " good": [1]}, "first tokens"),
+    ],
+)
+def test_words_that_a_tokenizer_cannot_tell_apart(ids: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(VerbalizerError, match=message):
+        check_verbalizer(CLASS_TASK, ids.__getitem__)
+    check_verbalizer(CLASS_TASK, {" bad": [1, 2], " good": [1, 3]}.__getitem__)
+
+
+def test_long_rows_are_refused_and_never_cut() -> None:
+    tokenizer = byte_tokenizer()
+    for table, task, size in ((CLASSES, CLASS_TASK, 22 + 5), (PAIRS, PAIR_TASK, 14)):
+        assert encode(table.rows, task, tokenizer, special_tokens=False, max_length=size)
+        with pytest.raises(DataError, match=f"{size} tokens") as caught:
+            encode(table.rows, task, tokenizer, special_tokens=False, max_length=size - 1)
+        assert str(caught.value.where).startswith("list:")
+    head = make_task(CLASSES, head=True)
+    assert encode(CLASSES.rows, head, byte_tokenizer(wrap=True), special_tokens=True, max_length=24)
+
+
+def test_first_k_keeps_the_first_tokens_of_each_field_and_says_so() -> None:
+    tokenizer = byte_tokenizer()
+    first, second = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None, first_k=6)
+    assert text_of(tokenizer, first.input_ids) == "Text: good f\nLabel:"
+    assert (first.cut, second.cut) == (True, False)
+
+
+def test_bad_rows_are_named() -> None:
+    tokenizer = byte_tokenizer()
+    for fields, message in (
+        ({"text": "a", "label": 2}, "unknown label"),
+        ({"text": "a", "label": ""}, "no 'label'"),
+        ({"label": 1}, "no value for 'text'"),
+    ):
+        rows = read([{"text": "x", "label": 1}, fields]).rows
+        with pytest.raises(DataError, match=message) as caught:
+            encode(rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)
+        assert caught.value.where == "list:2"
+    rows = read([{"text": "a"}, {"text": "b", "label": "new"}], labelled=False).rows
+    found = encode(rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None, labelled=False)
+    assert [(one.gold, one.reference) for one in found] == [(-1, ""), (-1, "new")]
+    assert encode([], CLASS_TASK, tokenizer, special_tokens=False, max_length=None) == []
+
+
+def example(length: int, number: int) -> Example:
+    return Example(str(number), (1,) * length, (), 0, "")
+
+
+def test_batches_hold_every_row_once_and_depend_on_seed_and_epoch_only() -> None:
+    examples = [example(5 + 13 * number % 97, number) for number in range(103)]
+    first = batches(examples, 8, seed=1, epoch=0)
+    assert sorted(index for batch in first for index in batch) == list(range(103))
+    assert [len(batch) for batch in first].count(8) == 12
+    assert first == batches(examples, 8, seed=1, epoch=0)
+    assert first != batches(examples, 8, seed=1, epoch=1)
+    assert first != batches(examples, 8, seed=2, epoch=0)
+    width = [max(len(examples[index].input_ids) for index in batch) * len(batch) for batch in first]
+    real = sum(len(one.input_ids) for one in examples)
+    assert sum(width) < 1.2 * real
+    assert batches([], 8, seed=1, epoch=0) == []
+    with pytest.raises(ValueError, match="batch_size"):
+        batches(examples, 0, seed=1, epoch=0)
+
+
+def test_evaluation_batches_begin_with_the_longest() -> None:
+    examples = [example(length, number) for number, length in enumerate((3, 9, 5, 9, 1))]
+    assert eval_batches(examples, 2) == [[1, 3], [2, 0], [4]]
+
+
+def test_the_lead_in_front_of_a_row_is_the_lead_and_the_row() -> None:
+    """The boundary contract: ids in front plus ids of the row, whatever the row begins with."""
+    tokenizer = byte_tokenizer(bos=True)
+    task: Task = replace(PAIR_TASK, template="{{ prompt }}", guidance="Answer")
+    lead = lead_ids(task, tokenizer)
+    for row in PAIRS.rows:
+        ids, _ = encode_row(task, tokenizer, row.fields)
+        assert text_of(tokenizer, lead + ids) == f"<s>Answer{row.fields['prompt']}"
