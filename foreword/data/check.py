@@ -67,7 +67,8 @@ def check(
         problems += [replace(problem, split=name) for problem in table.problems]
         bad = {problem.row_id for problem in _fields(name, table, task, problems)}
         target = task.target if task else table.layout.target
-        entries += [_Entry(name, row, table.layout.inputs, target) for row in table.rows if row.id not in bad]
+        inputs = _inputs(table, task)
+        entries += [_Entry(name, row, inputs, target) for row in table.rows if row.id not in bad]
     classes = _is_classification(tables, task)
     if classes:
         problems += _labels(tables, entries, task)
@@ -76,6 +77,14 @@ def check(
     tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
     balance = {name: _balance(entries, name) for name in tables} if classes else {}
     return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables)))
+
+
+def _inputs(table: Table, task: Task | None) -> tuple[str, ...]:
+    """What the model sees of a row: the template's fields, or the layout's without a task."""
+    if task is None:
+        return table.layout.inputs
+    fields = Template(task.template).fields
+    return tuple(name for name in table.columns if name in fields)
 
 
 def _is_classification(tables: Mapping[str, Table], task: Task | None) -> bool:

@@ -63,8 +63,8 @@ def read_tsv(text: str, file: str, names: Collection[str]) -> Raw:
     return _with_header(records, problems, file)
 
 
-def read_pairs(text: str, file: str) -> Raw:
-    """One dialogue pair a line: source, tab, reply. No header, no quotes."""
+def read_pairs(text: str, file: str, labelled: bool = True) -> Raw:
+    """One dialogue pair a line: source, tab, reply. No header, no quotes; without ``labelled`` the reply may lack."""
     raw = Raw(("source", "reply"), [])
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
         cells = line.rstrip("\r\n").split("\t")
@@ -72,6 +72,8 @@ def read_pairs(text: str, file: str) -> Raw:
             continue
         if len(cells) == 2:
             raw.records.append(({"source": cells[0], "reply": cells[1]}, number))
+        elif len(cells) == 1 and not labelled:
+            raw.records.append(({"source": cells[0]}, number))
         else:
             message = f"{len(cells) - 1} tabs in the line; a pair is source, one tab, reply"
             raw.problems.append(Problem("unreadable", f"{file}:{number}", message))

@@ -58,7 +58,7 @@ def read(
         path = Path(source)
         file, name = str(source), path.name
         data = load_bytes(path)
-        raw, used, kind = _parse(data, file, encoding, (*inputs, *((target,) if target else ())))
+        raw, used, kind = _parse(data, file, encoding, (*inputs, *((target,) if target else ())), labelled)
         digest = hashlib.sha256(data).hexdigest()
     else:
         raw, file = read_memory(source)
@@ -83,7 +83,9 @@ def read(
     return Table(rows, raw.columns, name, layout, tuple(raw.problems), digest, used)
 
 
-def _parse(data: bytes, file: str, encoding: str | None, named: tuple[str, ...]) -> tuple[Raw, str, str]:
+def _parse(
+    data: bytes, file: str, encoding: str | None, named: tuple[str, ...], labelled: bool
+) -> tuple[Raw, str, str]:
     if not data.strip():
         raise DataError("the file is empty", where=file, hint="give a file with at least a few rows")
     if data.startswith(b"PAR1"):
@@ -100,7 +102,7 @@ def _parse(data: bytes, file: str, encoding: str | None, named: tuple[str, ...])
     elif kind == "tsv":
         raw = read_tsv(text, file, known_names() | {name.lower() for name in named})
     elif kind == "txt":
-        raw = read_pairs(text, file)
+        raw = read_pairs(text, file, labelled)
     elif kind == "json":
         raw = read_json(text, file)
     else:

@@ -123,7 +123,9 @@ class Template:
             _refuse_unsafe(tree)
             self._places = dict(_uses(tree))
             self.fields = frozenset(self._places)
-            self.optional = frozenset(_tested(tree)) & self.fields
+            absent = frozenset(_allowed_absent(tree)) & self.fields
+            self._filled = frozenset(_tested(tree)) & self.fields - absent
+            self.optional = self._filled | absent
             self._template = env.from_string(source)
         except TemplateSyntaxError as error:
             hint = "fields are written {{ name }}; blocks {% if name %} ... {% endif %}"
@@ -160,14 +162,22 @@ class Template:
             TemplateError: a field is missing or empty of value (None), or the text grows beyond ``MAX_OUTPUT``.
         """
         values = {name: value for name, value in fields.items() if not (value is None or value != value)}
-        values.update({name: "" for name in self.optional if name not in values})
-        absent = sorted(name for name in self.fields if name not in values)
+        values.update({name: "" for name in self._filled if name not in values})
+        absent = sorted(name for name in self.fields - self.optional if name not in values)
         if absent:
             raise TemplateError(f"the row has no value for {absent[0]!r}", where=f"template:{self._places[absent[0]]}")
         context = values if _ROW in values else {**values, _ROW: values}
         try:
             return "".join(_bounded(self._template.generate(context)))
-        except (JinjaError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError) as error:
+        except (
+            JinjaError,
+            ArithmeticError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             kind = "is not allowed" if isinstance(error, SecurityError) else "fails on a row"
             if isinstance(error, UndefinedError):
                 kind = "asks for something that is not there"
@@ -223,18 +233,30 @@ def _uses(tree: nodes.Template) -> Iterator[tuple[str, int]]:
     yield from found.items()
 
 
+def _names(node: nodes.Node) -> Iterator[str]:
+    for one in (node, *node.find_all((nodes.Name, nodes.Getitem))):
+        if isinstance(one, nodes.Name):
+            yield one.name
+        elif isinstance(one, nodes.Getitem) and isinstance(one.arg, nodes.Const):
+            yield str(one.arg.value)
+
+
 def _tested(tree: nodes.Template) -> Iterator[str]:
-    """Fields that the template asks about before it uses them."""
+    """Fields that the template asks about before it uses them; they count as empty where they are missing."""
     tests: list[nodes.Node] = [node.test for node in tree.find_all(nodes.If)]
     tests += [node.test for node in tree.find_all(nodes.CondExpr)]
-    tests += [node.node for node in tree.find_all(nodes.Filter) if node.name in ("default", "d") and node.node]
     for test in tests:
-        names = [test, *test.find_all((nodes.Name, nodes.Getitem))]
-        for name in names:
-            if isinstance(name, nodes.Name):
-                yield name.name
-            elif isinstance(name, nodes.Getitem) and isinstance(name.arg, nodes.Const):
-                yield str(name.arg.value)
+        yield from _names(test)
+
+
+def _allowed_absent(tree: nodes.Template) -> Iterator[str]:
+    """Fields with a default, or with ``is defined``: these must see that the field is not there."""
+    for node in tree.find_all(nodes.Filter):
+        if node.name in ("default", "d") and node.node is not None:
+            yield from _names(node.node)
+    for test in tree.find_all(nodes.Test):
+        if test.name in ("defined", "undefined"):
+            yield from _names(test.node)
 
 
 def empty_fields(template: Template, fields: Mapping[str, object]) -> list[str]:

@@ -146,6 +146,12 @@ def test_a_template_for_other_columns_is_refused() -> None:
     assert not check({"train": data, "dev": other.aligned(data.layout)}, make_task(data)).refuses
 
 
+def test_rows_are_compared_by_what_the_template_shows() -> None:
+    data = read([{"text": "same", "more": more, "label": label} for more, label in (("x", "1"), ("y", "0"))])
+    assert {problem.kind for problem in check({"train": data}, make_task(data)).errors} == {"conflict"}
+    assert not check({"train": data}, make_task(data, template="{{ text }} {{ more }}")).problems
+
+
 def test_rows_that_break_the_template_are_found() -> None:
     data = read([{"text": "a", "label": "1", "n": 1}, {"text": "b", "label": "0", "n": "x"}])
     task = make_task(data, template="{{ text }} {{ n + 1 }}", guidance="")

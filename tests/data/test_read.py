@@ -243,6 +243,7 @@ def test_pairs_in_a_text_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the 1 rows") as caught:
         read(write(tmp_path, "b.txt", "just prose\n"))
     assert "tab" in str(caught.value.hint)
+    assert cells(read(tmp_path / "b.txt", labelled=False), "source") == ["just prose"]
 
 
 def test_parquet_and_its_class_names(tmp_path: Path) -> None:

@@ -20,6 +20,14 @@ def test_fields_and_rendering() -> None:
     assert template.render({"text": "x", "note": "n", "words": "é"}) == "A: X\n(n)\né,\n"
 
 
+def test_defaults_and_is_defined_see_that_a_field_is_missing() -> None:
+    template = Template("{{ a|default('x') }}{% if b is defined %}({{ b }}){% endif %}{{ row['c d']|d('y') }}")
+    assert template.optional == template.fields == {"a", "b", "c d"}
+    assert template.render({}) == "xy"
+    assert template.render({"a": None, "b": float("nan")}) == "xy"
+    assert template.render({"a": 1, "b": "", "c d": "z"}) == "1()z"
+
+
 def test_values_of_every_type() -> None:
     template = Template("{{ a }}|{{ b }}|{{ c }}|{{ d.e }}")
     assert template.render({"a": 0, "b": True, "c": 1.5, "d": {"e": "中"}}) == "0|true|1.5|中"
