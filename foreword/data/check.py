@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
-from foreword.data.example import Problem, Row
+from foreword.data.example import Problem
 from foreword.data.layout import target_texts
-from foreword.data.near import near_pairs
-from foreword.data.normal import cjk_share, normalise
+from foreword.data.normal import cjk_share
+from foreword.data.repeats import Entry, near_repeats, repeated
 from foreword.data.report import CheckReport, clean
 from foreword.data.table import Table
 from foreword.data.task import Task
@@ -19,23 +18,6 @@ from foreword.data.template import Template, empty_fields
 from foreword.errors import TemplateError
 
 __all__ = ["CheckReport", "check", "clean"]
-
-Severity = Literal["error", "warning"]
-
-
-class _Entry:
-    """A row with what the comparisons need."""
-
-    __slots__ = ("answer", "input", "normal", "row", "split")
-
-    def __init__(self, split: str, row: Row, inputs: Sequence[str], target: str) -> None:
-        self.split, self.row = split, row
-        self.input = "\n".join(str(row.fields.get(name) or "").strip() for name in inputs)
-        self.answer = "\n".join(target_texts(row, target))
-        self.normal = normalise(self.input)
-
-    def problem(self, kind: str, message: str, severity: Severity = "error") -> Problem:
-        return Problem(kind, str(self.row.source), message, severity, self.row.id, self.split)
 
 
 def check(
@@ -62,18 +44,18 @@ def check(
         TemplateError: the template names a column that is not there.
     """
     problems: list[Problem] = []
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     for name, table in tables.items():
         problems += [replace(problem, split=name) for problem in table.problems]
         bad = {problem.row_id for problem in _fields(name, table, task, problems)}
         target = task.target if task else table.layout.target
         inputs = _inputs(table, task)
-        entries += [_Entry(name, row, inputs, target) for row in table.rows if row.id not in bad]
+        entries += [Entry(name, row, inputs, target) for row in table.rows if row.id not in bad]
     classes = _is_classification(tables, task)
     if classes:
         problems += _labels(tables, entries, task)
-    problems += _repeated(entries, classes)
-    problems += _near(entries, classes)
+    problems += repeated(entries, classes)
+    problems += near_repeats(entries, classes)
     tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
     balance = {name: _balance(entries, name) for name in tables} if classes else {}
     return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables)))
@@ -117,7 +99,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
     return found
 
 
-def _labels(tables: Mapping[str, Table], entries: Sequence[_Entry], task: Task | None) -> Iterator[Problem]:
+def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | None) -> Iterator[Problem]:
     first = next(iter(tables), "")
     known = set(task.labels) if task else {entry.answer for entry in entries if entry.split == first}
     shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
@@ -137,89 +119,14 @@ def _labels(tables: Mapping[str, Table], entries: Sequence[_Entry], task: Task |
                 yield Problem("imbalance", table.name, message, "warning", "", name)
 
 
-def _balance(entries: Sequence[_Entry], split: str) -> dict[str, int]:
+def _balance(entries: Sequence[Entry], split: str) -> dict[str, int]:
     counts = Counter(entry.answer for entry in entries if entry.split == split)
     return {label: counts[label] for label in sorted(counts)}
 
 
-def _repeated(entries: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
-    """Equal inputs: duplicates, conflicts, and leaks from one split into another."""
-    groups: dict[str, list[_Entry]] = defaultdict(list)
-    for entry in entries:
-        groups[entry.input].append(entry)
-    for group in groups.values():
-        if len(group) > 1:
-            yield from _conflicts(group) if classes else ()
-            yield from _duplicates(group, classes)
-
-
-def _conflicts(group: Sequence[_Entry]) -> Iterator[Problem]:
-    by_split: dict[str, list[_Entry]] = defaultdict(list)
-    for entry in group:
-        by_split[entry.split].append(entry)
-    for members in by_split.values():
-        firsts: dict[str, _Entry] = {}
-        for entry in members:
-            firsts.setdefault(entry.answer, entry)
-        for entry in members if len(firsts) > 1 else ():
-            other = next(one for label, one in firsts.items() if label != entry.answer)
-            message = f"labelled {entry.answer!r} here and {other.answer!r} at {other.row.source}"
-            yield entry.problem("conflict", message)
-
-
-def _duplicates(group: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
-    """A row of an earlier split that is in a later one too is the one to drop: the test rows stay as they are."""
-    order = list(dict.fromkeys(entry.split for entry in group))
-    firsts: dict[tuple[str, str], _Entry] = {}
-    anyone: dict[str, _Entry] = {}
-    for entry in group:
-        firsts.setdefault((entry.split, entry.answer), entry)
-        anyone.setdefault(entry.split, entry)
-    for entry in group:
-        later = order[order.index(entry.split) + 1 :]
-        twins = [anyone.get(name) if classes else firsts.get((name, entry.answer)) for name in later]
-        twin = next((one for one in twins if one is not None), None)
-        if twin is not None:
-            yield entry.problem("duplicate_across", f"also in {twin.split}, at {twin.row.source}")
-        elif later:
-            other = anyone[later[0]]
-            message = f"the same input has another answer in {other.split}, at {other.row.source}"
-            yield entry.problem("same_input", message, "warning")
-        first = firsts[entry.split, entry.answer]
-        if first is not entry:
-            yield entry.problem("duplicate", f"the same as {first.row.source}", "warning")
-
-
-def _near(entries: Sequence[_Entry], classes: bool) -> Iterator[Problem]:
-    """Rows that differ only in case, width, punctuation or a few characters."""
-    texts = [entry.normal if classes else f"{entry.normal}\n{normalise(entry.answer)}" for entry in entries]
-    splits = list(dict.fromkeys(entry.split for entry in entries))
-    first: dict[tuple[str, str], int] = {}
-    for index, entry in enumerate(entries):
-        for name in splits:
-            other = first.get((name, texts[index]))
-            if other is not None and _exact(entries[other], classes) != _exact(entry, classes):
-                yield _near_problem(entries[other], entry, 1.0)
-        first.setdefault((entry.split, texts[index]), index)
-    kept = list(first.values())
-    for pair in near_pairs([texts[index] for index in kept], [entries[index].split for index in kept]):
-        yield _near_problem(entries[kept[pair.first]], entries[kept[pair.second]], pair.similarity)
-
-
-def _exact(entry: _Entry, classes: bool) -> tuple[str, str]:
-    return entry.input, "" if classes else entry.answer
-
-
-def _near_problem(earlier: _Entry, later: _Entry, similarity: float) -> Problem:
-    if earlier.split != later.split:
-        message = f"nearly the same as {later.row.source} in {later.split} (similarity {similarity:.2f})"
-        return earlier.problem("near_duplicate_across", message, "warning")
-    return later.problem("near_duplicate", f"nearly the same as {earlier.row.source} ({similarity:.2f})", "warning")
-
-
 def _tokens(
     tables: Mapping[str, Table],
-    entries: Sequence[_Entry],
+    entries: Sequence[Entry],
     task: Task | None,
     problems: list[Problem],
     tokenize: Callable[[str], Sequence[int]],

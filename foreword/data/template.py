@@ -7,98 +7,25 @@ of filters, and nothing by which it could reach Python, run for ever or grow wit
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
-from jinja2 import StrictUndefined, nodes
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from foreword.data.example import is_missing
+from foreword.data.sandbox import MAX_OUTPUT, environment
 from foreword.errors import TemplateError
 
 MAX_SOURCE = 64 * 1024
 """Longest template, in characters."""
-MAX_OUTPUT = 1024 * 1024
-"""Longest rendered row, in characters."""
-_MAX_RANGE = 1000
 _ROW = "row"
-_FILTERS = (
-    "abs capitalize count d default first float int last length list lower reverse round sort string title trim "
-    "truncate unique upper wordcount tojson"
-).split()
-_METHODS = frozenset(
-    "lower upper title capitalize strip lstrip rstrip startswith endswith split splitlines count find isdigit get "
-    "items keys values".split()
-)
 _ALLOWED: tuple[type[nodes.Node], ...] = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Name, nodes.Const, nodes.Tuple,
     nodes.List, nodes.Dict, nodes.Pair, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Call, nodes.Keyword,
     nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Concat, nodes.Compare, nodes.Operand, nodes.BinExpr,
     nodes.UnaryExpr,
 )  # fmt: skip
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox with fewer attributes and bounded arithmetic."""
-
-    intercepted_binops = frozenset(["*", "**", "%", "+"])
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Only harmless methods; fields are reached by key, not by attribute."""
-        return attr in _METHODS and super().is_safe_attribute(obj, attr, value)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic whose result could be huge is for small numbers only; text is joined with ``~``."""
-        numbers = all(isinstance(one, int | float) and abs(one) < 1e9 for one in (left, right))
-        if operator == "+" and not numbers:
-            return _small(super().call_binop(context, operator, left, right))
-        if not numbers or (operator == "**" and abs(right) > 16):
-            raise SecurityError(f"{operator!r} is only for small numbers in a template")
-        return super().call_binop(context, operator, left, right)
-
-
-def _small(value: Any) -> Any:
-    if isinstance(value, str | list | tuple) and len(value) > MAX_OUTPUT:
-        raise SecurityError(f"a value of more than {MAX_OUTPUT:,} characters")
-    return value
-
-
-def _replace(text: object, old: str, new: str) -> str:
-    words = str(text)
-    if old == "" or words.count(old) * len(new) > MAX_OUTPUT:
-        raise SecurityError("replace would make a very long text")
-    return words.replace(old, new)
-
-
-def _join(values: Iterable[object], separator: str = "") -> str:
-    parts = [str(value) for value in values]
-    if len(parts) * len(separator) + sum(map(len, parts)) > MAX_OUTPUT:
-        raise SecurityError("join would make a very long text")
-    return separator.join(parts)
-
-
-def _range(*bounds: int) -> range:
-    result = range(*bounds)
-    if len(result) > _MAX_RANGE:
-        raise SecurityError(f"range is for at most {_MAX_RANGE:,} numbers")
-    return result
-
-
-def _shown(value: object) -> object:
-    """Booleans are written as in JSON, like the labels."""
-    return ("true" if value else "false") if isinstance(value, bool) else value
-
-
-def _environment() -> _Environment:
-    env = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_shown)
-    kept: dict[str, Callable[..., Any]] = {name: env.filters[name] for name in _FILTERS}
-    env.filters.clear()
-    env.filters.update(kept, replace=_replace, join=_join)
-    env.globals.clear()
-    env.globals["range"] = _range
-    return env
 
 
 class Template:
@@ -117,7 +44,7 @@ class Template:
         self.source = source
         if len(source) > MAX_SOURCE:
             raise TemplateError("the template is too long", expected=f"at most {MAX_SOURCE:,} characters")
-        env = _environment()
+        env = environment()
         try:
             tree = env.parse(source)
             _refuse_unsafe(tree)

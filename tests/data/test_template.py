@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from foreword.data.template import MAX_OUTPUT, Template, empty_fields
+from foreword.data.sandbox import MAX_OUTPUT
+from foreword.data.template import Template, empty_fields
 from foreword.errors import TemplateError
 
 
