@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from foreword.artifact.files import read_regular, write_atomically
-from foreword.artifact.header import MAX_FILE_BYTES, MAX_HEADER_BYTES, read_header, strict_json
+from foreword.artifact.files import write_atomically
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.peek import MAX_VIRTUAL_TOKENS
-from foreword.artifact.store import read_tensors
 from foreword.core.kinds import kind_of
 from foreword.core.value import Foreword, KeyValue
 from foreword.errors import FileFormatError, SettingsError
+from foreword.export.checkpoint import object_of, tensors_of, whole_number
 
-CONFIG, WEIGHTS, SIDECAR, PICKLE = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "foreword.json",
-    "adapter_model.bin",
-)
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+SIDECAR = "foreword.json"
 TENSOR = "prompt_embeddings"
 _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
 _PREFIX, _PROMPT = ("PREFIX_TUNING", "CARTRIDGE"), ("PROMPT_TUNING", "P_TUNING")
@@ -59,20 +53,8 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
         SettingsError: PEFT's format cannot hold this foreword, or PEFT would answer differently with it.
         ForewordError: the folder cannot be written.
     """
-    if foreword.head:
-        raise _unsuitable("it has a classification head", "PEFT keeps the base's own head; use a verbalizer instead")
     kind = kind_of(base_config)
-    if foreword.prompt is not None:
-        tensor, fields = foreword.prompt, _prompt_fields(foreword.prompt)
-    elif foreword.sites:
-        positions = "cache" if manifest is None else manifest.positions
-        if kind != "decoder" or positions != "cache":
-            raise _unsuitable(
-                f"it is a prefix of an {kind}, where PEFT counts positions differently", "use prompt tuning"
-            )
-        tensor, fields = _flat(foreword, base_config)
-    else:
-        raise _unsuitable("it is a text", "put the text in front of the input; nothing has to be exported")
+    tensor, fields = _checkpoint(foreword, kind, "cache" if manifest is None else manifest.positions, base_config)
     name = manifest.base.id if manifest is not None else getattr(base_config, "_name_or_path", "")
     config = {
         **fields,
@@ -113,18 +95,13 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
     """
     root = Path(folder)
     where = root / CONFIG
-    config = _object(where)
+    config = object_of(where)
     kind = config.get("peft_type")
     if kind not in (*_PREFIX, *_PROMPT):
-        expected = ", ".join((*_PREFIX, *_PROMPT))
-        raise FileFormatError(
-            "this kind of PEFT checkpoint is not a foreword",
-            where=str(where),
-            expected=expected,
-            received=repr(kind)[:40],
-        )
+        names, problem = ", ".join((*_PREFIX, *_PROMPT)), "this kind of PEFT checkpoint is not a foreword"
+        raise FileFormatError(problem, where=str(where), expected=names, received=repr(kind)[:40])
     tensor, digest = _tensor(root)
-    P = _number(config, "num_virtual_tokens", where)
+    P = whole_number(config, "num_virtual_tokens", where)
     submodules = config.get("num_transformer_submodules")
     if P > MAX_VIRTUAL_TOKENS:
         raise FileFormatError("too many virtual tokens", where=str(where), expected=MAX_VIRTUAL_TOKENS, received=P)
@@ -134,7 +111,7 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
         )
     text = _text(root, digest)
     if kind in _PROMPT:
-        _expect(tensor, (P, _number(config, "token_dim", where)), root)
+        _expect(tensor, (P, whole_number(config, "token_dim", where)), root)
         return Foreword(text, tensor)
     if config.get("task_type") == "SEQ_2_SEQ_LM" or not all(site.startswith("decoder.self.") for site in sites):
         raise _unsuitable(
@@ -143,8 +120,18 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
     return Foreword(text, None, _unflat(tensor, config, P, sites, root))
 
 
-def _prompt_fields(prompt: Tensor) -> dict[str, object]:
-    return {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM", "token_dim": prompt.shape[1]}
+def _checkpoint(foreword: Foreword, kind: str, positions: str, base_config: Any) -> tuple[Tensor, dict[str, object]]:
+    """PEFT's tensor and the fields of its config that depend on the method."""
+    if foreword.head:
+        raise _unsuitable("it has a classification head", "PEFT keeps the base's own head; use a verbalizer instead")
+    if foreword.prompt is not None:
+        size = foreword.prompt.shape[1]
+        return foreword.prompt, {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM", "token_dim": size}
+    if not foreword.sites:
+        raise _unsuitable("it is a text", "put the text in front of the input; nothing has to be exported")
+    if kind != "decoder" or positions != "cache":
+        raise _unsuitable(f"it is a prefix of an {kind}, where PEFT counts positions differently", "use prompt tuning")
+    return _flat(foreword, base_config)
 
 
 def _flat(foreword: Foreword, base_config: Any) -> tuple[Tensor, dict[str, object]]:
@@ -186,7 +173,9 @@ def _unflat(
     tensor: Tensor, config: Mapping[str, object], P: int, sites: Sequence[str], root: Path
 ) -> dict[str, KeyValue]:
     where = root / CONFIG
-    layers, heads, width = (_number(config, key, where) for key in ("num_layers", "num_attention_heads", "token_dim"))
+    layers, heads, width = (
+        whole_number(config, key, where) for key in ("num_layers", "num_attention_heads", "token_dim")
+    )
     if layers != len(sites) or width % heads:
         raise FileFormatError(
             "the checkpoint is for a base of another shape",
@@ -202,24 +191,23 @@ def _unflat(
 
 def _tensor(root: Path) -> tuple[Tensor, str]:
     """The one tensor of a checkpoint, and the digest of its file."""
-    path = root / WEIGHTS
-    if not path.exists() and (root / PICKLE).exists():
+    if not (root / WEIGHTS).exists() and (root / PICKLE).exists():
         raise FileFormatError(
             "the checkpoint is a pickle, which can run code when it is opened",
             where=str(root / PICKLE),
             expected=WEIGHTS,
             hint="if you trust it, load it in PEFT and save it again with save_pretrained, which writes safetensors",
         )
-    # A download cache keeps its files behind links, and what is read is checked all the same.
-    data = read_regular(path, MAX_FILE_BYTES, follow_links=True)
-    header = read_header(BytesIO(data), len(data), str(path))
-    names = [info.name for info in header.tensors]
-    if names != [TENSOR] or len(header.tensors[0].shape) != 2:
-        received = ", ".join(repr(name[:60]) for name in names[:5])
+    tensors, digest = tensors_of(root / WEIGHTS)
+    if list(tensors) != [TENSOR] or tensors[TENSOR].ndim != 2:
         raise FileFormatError(
-            "not a prefix or a prompt", where=str(path), expected=f"one tensor, {TENSOR}", received=received
+            "not a prefix or a prompt",
+            where=str(root / WEIGHTS),
+            expected=f"one tensor, {TENSOR}",
+            received=", ".join(repr(name[:60]) for name in list(tensors)[:5]),
+            hint="heads and other trained modules of PEFT have no place in a foreword",
         )
-    return read_tensors(data, header, str(path))[TENSOR], hashlib.sha256(data).hexdigest()
+    return tensors[TENSOR], digest
 
 
 def _text(root: Path, digest: str) -> str:
@@ -227,7 +215,7 @@ def _text(root: Path, digest: str) -> str:
     path = root / SIDECAR
     if not path.exists():
         return ""
-    fields = _object(path)
+    fields = object_of(path)
     text = fields.get("text")
     if not isinstance(text, str) or fields.get("weights_sha256") != digest:
         raise FileFormatError(
@@ -236,25 +224,6 @@ def _text(root: Path, digest: str) -> str:
             hint=f"delete {SIDECAR} if the checkpoint was trained further in PEFT",
         )
     return text
-
-
-def _object(path: Path) -> dict[str, object]:
-    try:
-        fields = strict_json(read_regular(path, MAX_HEADER_BYTES, follow_links=True).decode("utf-8"))
-    except ValueError as error:
-        raise FileFormatError(f"this is not valid JSON: {error}", where=str(path)) from error
-    if not isinstance(fields, dict):
-        raise FileFormatError("this is not a JSON object", where=str(path), received=type(fields).__name__)
-    return fields
-
-
-def _number(config: Mapping[str, object], key: str, where: Path) -> int:
-    value = config.get(key)
-    if type(value) is not int or value < 1:
-        raise FileFormatError(
-            f"{key} is missing or wrong", where=str(where), expected="a whole number over 0", received=repr(value)[:40]
-        )
-    return value
 
 
 def _expect(tensor: Tensor, shape: tuple[int, int], root: Path) -> None:

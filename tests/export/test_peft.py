@@ -73,6 +73,8 @@ def peft_config(method: str, family: str) -> Any:
         return peft.PromptEncoderConfig(
             task_type=task, num_virtual_tokens=P, encoder_hidden_size=8, num_transformer_submodules=1
         )
+    if method == "cartridge":
+        return peft.CartridgeConfig(task_type=task, num_virtual_tokens=P, num_frozen_tokens=1)
     projection = method == "projected"
     return peft.PrefixTuningConfig(
         task_type=task,
@@ -105,7 +107,12 @@ def test_an_exported_prefix_gives_the_same_logits_in_peft(family: str, tmp_path:
 
 @pytest.mark.parametrize(
     ("family", "method"),
-    [*((family, m) for family in DECODERS for m in ("prefix", "prompt")), ("llama", "projected"), ("llama", "ptuning")],
+    [
+        *((family, m) for family in DECODERS for m in ("prefix", "prompt")),
+        ("llama", "projected"),
+        ("llama", "ptuning"),
+        ("llama", "cartridge"),
+    ],
 )
 def test_an_imported_checkpoint_gives_the_same_logits_as_in_peft(family: str, method: str, tmp_path: Path) -> None:
     expected = theirs(trained_in_peft(method, family, tmp_path), family)
