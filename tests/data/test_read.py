@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from foreword.data.delimited import read_csv
+from foreword.data.jsonfile import read_json
 from foreword.data.read import Table, read
 from foreword.errors import DataError, SettingsError
 
@@ -342,3 +344,22 @@ def test_damaged_bytes_never_give_anything_but_a_data_error(tmp_path: Path, name
         except DataError:
             continue
         assert len({row.id for row in table.rows}) == len(table)
+
+
+def test_what_the_csv_and_json_writers_write_is_read_back_with_its_lines() -> None:
+    import csv
+    import io
+    import random
+
+    dice = random.Random(3)
+    for _ in range(500):
+        rows = [["".join(dice.choices('ab,"\n\r\t ;é中', k=dice.randrange(6))) for _ in "xyz"] for _ in range(4)]
+        buffer = io.StringIO(newline="")
+        writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator=dice.choice(["\n", "\r\n"]))
+        writer.writerows([list("xyz"), *rows])
+        raw = read_csv(buffer.getvalue(), "f")
+        assert [list(fields.values()) for fields, _ in raw.records] == rows
+        text = json.dumps([dict(zip("xyz", row, strict=True)) for row in rows], indent=dice.choice([None, 0, 2]))
+        found = read_json(text, "f").records
+        assert [list(fields.values()) for fields, _ in found] == rows
+        assert all("{" in text.split("\n")[line - 1] for _, line in found)
