@@ -1,0 +1,14 @@
+"""The house as a whole: from a data file to a foreword and back; the command line and Python call the same functions."""
+
+from __future__ import annotations
+
+from foreword.run.estimate import dry_run
+from foreword.run.facts import doctor, ls, show
+from foreword.run.prepare import check
+from foreword.run.train import TrainResult, resume, train
+from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
+
+__all__ = [
+    "TrainResult", "VerifyReport", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict", "resume", "show",
+    "train", "verify",
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""``--dry-run``: the resolved settings, and one real step and evaluation batch of the worst case."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from foreword.core.value import Foreword
+from foreword.methods.base import Start, make_writer
+from foreword.progress import duration
+from foreword.run.prepare import prepare
+from foreword.settings import TrainRequest
+from foreword.training.loop import Score, Trial, total_steps
+from foreword.training.sweep import planned_steps
+
+
+def dry_run(request: TrainRequest) -> dict[str, Any]:
+    """What ``train`` would do and cost: settings, steps, seconds, memory; nothing is written.
+
+    The step and the evaluation are real ones, on the longest rows, so the estimate is an upper one.
+    """
+    prepared = prepare(request)
+    settings = request.settings
+    rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
+    per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    guidance = Foreword(text=prepared.task.guidance)
+    start = Start(prepared.base.model, prepared.task.guidance, prepared.asker.lead(guidance), None, settings.seed, len(prepared.task.labels) if prepared.task.head else 0)  # fmt: skip
+    rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
+    before = _peak()
+    step_seconds, values = 0.0, 0
+    if prepared.method.learning_rates:
+        writer = make_writer(prepared.method, start)
+        value = writer.write().detach()
+        values = sum(p.numel() for p in writer.parameters() if p.requires_grad)
+        trial = Trial(prepared.base.model, writer, prepared.asker.objective(value), rows[:per_step], settings, 1e-3, lambda _: Score(0.0, 0.0))
+        step_seconds = _seconds(lambda: next(trial.run(1)))
+    dev = sorted(prepared.examples["dev"], key=lambda e: -len(e.input_ids))
+    batch = dev[: settings.per_device_eval_batch_size]
+    row_seconds = _seconds(lambda: prepared.asker.answer(guidance, batch)) / len(batch)
+    total = total_steps(len(rows), settings)
+    steps = planned_steps(total, len(rates)) if rates else 0
+    evaluations = max(1, round(settings.num_train_epochs)) * max(1, len(rates)) + 1
+    seconds = steps * step_seconds + row_seconds * (evaluations * len(dev) + 2 * len(prepared.examples.get("test", [])))
+    return {
+        **request.to_json(),
+        "rows": {name: len(found) for name, found in prepared.examples.items()},
+        "task": prepared.task.to_json(),
+        "trainable_values": values,
+        "learning_rates": list(rates),
+        "optimizer_steps": steps,
+        "seconds_per_step": round(step_seconds, 3),
+        "seconds_per_row_evaluated": round(row_seconds, 4),
+        "estimated_seconds": round(seconds, 1),
+        "estimated_time": duration(seconds),
+        "peak_memory_mib": round(_peak() / 2**20),
+        "memory_of_one_step_mib": round(max(0, _peak() - before) / 2**20),
+    }
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def _peak() -> int:
+    """Peak memory of this process so far, in bytes (on an accelerator: of its allocator)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

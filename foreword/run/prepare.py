@@ -1,0 +1,206 @@
+"""From a request to rows of token ids: read, split, make the task, check, load the base, encode.
+
+Whatever can be refused without a model is refused before one is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foreword.core.base import Base, load_base
+from foreword.data.batch import Example, encode
+from foreword.data.check import check as check_tables
+from foreword.data.encoding import lead_ids, token_ids
+from foreword.data.make import make_task
+from foreword.data.read import read
+from foreword.data.report import CheckReport, clean
+from foreword.data.split import DataLock, split
+from foreword.data.table import Table
+from foreword.data.task import Decoding, Task
+from foreword.errors import DataError, SettingsError
+from foreword.evaluation.answers import Asker
+from foreword.methods.base import Method, make
+from foreword.settings import ProgressCall, TaskOptions, TrainRequest
+from foreword.training.objective import make_objective
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, checked.
+
+    Args:
+        tables: split name -> its rows, the refused ones left out.
+        dropped: split name -> reason -> how many rows were left out.
+        examples: the same rows as token ids.
+        asker: the task on the base.
+    """
+
+    request: TrainRequest
+    task: Task
+    method: Method
+    base: Base
+    tables: dict[str, Table]
+    report: CheckReport
+    dropped: dict[str, dict[str, int]]
+    lock: DataLock
+    examples: dict[str, list[Example]]
+    asker: Asker
+
+
+def say_nothing(name: str, done: int, total: int, **fields: object) -> None:
+    """The progress of those who do not ask for any."""
+
+
+def check(
+    data: object,
+    *,
+    dev: object = None,
+    test: object = None,
+    task_options: TaskOptions | None = None,
+    base: str | None = None,
+    skip_bad: bool = False,
+    encoding: str | None = None,
+) -> CheckReport:
+    """Every problem of the data at once; with ``base`` also the lengths in its tokens.
+
+    Args:
+        data: a file, DataFrame, Dataset or list of dicts; ``dev`` and ``test`` likewise.
+        task_options: what the task is, as far as it is said.
+        base: whose tokens are counted and whose context is the limit.
+        skip_bad: says nothing here; it is the caller who goes on.
+
+    Raises:
+        DataError: a file cannot be read at all.
+    """
+    options = task_options or TaskOptions()
+    tables = _read(data, dev, test, options, encoding)
+    task = _task(tables["train"], options)
+    if base is None:
+        return check_tables(tables, task)
+    return _checked(tables, task, load_base(base))
+
+
+def prepare(request: TrainRequest) -> Prepared:
+    """Read, check and encode everything that ``request`` names.
+
+    Raises:
+        DataError: the check refuses the data (and ``skip_bad`` is off), or nothing is left.
+        SettingsError: a setting, template or label words that cannot be.
+        BaseError: the base cannot be loaded.
+    """
+    options, progress = request.task_options, request.progress or say_nothing
+    method = make(request.method, request.method_settings)
+    tables = splits(request)
+    task = _task(tables["train"], options)
+    _refuse(check_tables(tables, task), request.skip_bad)
+    if request.settings.num_threads:
+        torch.set_num_threads(request.settings.num_threads)
+    base = load_base(request.base, device=request.settings.device, dtype=request.settings.dtype, progress=progress)
+    _fits(task, base, method)
+    report = _checked(tables, task, base, request.settings.max_length)
+    _refuse(report, request.skip_bad)
+    kept, dropped = clean(tables, report)
+    special = base.kind != "decoder"
+    examples = {
+        name: encode(table.rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=options.first_k)
+        for name, table in kept.items()
+    }
+    for name in ("train", "dev"):
+        if not examples[name]:
+            raise DataError(f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data")
+    asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
+    return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker)
+
+
+def splits(request: TrainRequest) -> dict[str, Table]:
+    """The request's splits: train, dev and, where there is one, test."""
+    options = request.task_options
+    return _split(_read(request.data, request.dev, request.test, options, request.encoding), options)
+
+
+def _read(data: object, dev: object, test: object, options: TaskOptions, encoding: str | None) -> dict[str, Table]:
+    given = {"train": data, "dev": dev, "test": test}
+    tables = {
+        name: read(source, encoding=encoding, inputs=options.inputs, target=options.target)
+        for name, source in given.items()
+        if source is not None
+    }
+    layout = tables["train"].layout
+    return {name: table.aligned(layout) for name, table in tables.items()}
+
+
+def _split(tables: dict[str, Table], options: TaskOptions) -> dict[str, Table]:
+    wanted = {
+        "dev": 0 if "dev" in tables else _size(options.dev_fraction),
+        "test": 0 if "test" in tables else _size(options.test_fraction),
+    }
+    if not any(wanted.values()):
+        return tables
+    made = split(tables["train"], dev=wanted["dev"], test=wanted["test"], seed=options.split_seed).tables()
+    return {name: tables[name] if name in tables and name != "train" else table for name, table in made.items() if len(table) or name in tables}
+
+
+def _size(asked: float) -> float | int:
+    return int(asked) if asked >= 1 else asked
+
+
+def _task(table: Table, options: TaskOptions) -> Task:
+    task = make_task(
+        table,
+        template=options.template,
+        guidance=options.guidance_text(),
+        labels=options.labels,
+        metric=options.metric,
+        chat=options.chat,
+        head=options.head,
+        pooling=options.pooling,
+        decoding=Decoding() if options.max_new_tokens is None else Decoding(max_new_tokens=options.max_new_tokens),
+    )
+    return task
+
+
+def _fits(task: Task, base: Base, method: Method) -> None:
+    """Refuse what this base cannot do, by name, before any work."""
+    if task.kind == "generation" and base.kind == "encoder":
+        raise SettingsError(
+            f"{base.architecture} is an encoder and cannot generate", where="--base",
+            hint="choose a decoder or an encoder-decoder, or give the data labels to classify by",
+        )  # fmt: skip
+    if task.kind == "classification" and not task.head and base.kind == "encoder":
+        raise SettingsError(
+            f"{base.architecture} is an encoder: it has no words to answer with", where="--base",
+            hint="classify with a trained head: `--set head=true`",
+        )  # fmt: skip
+    if base.kind not in method.kinds:
+        raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
+    make_objective(task, base.tokenizer)
+
+
+def _checked(tables: Mapping[str, Table], task: Task, base: Base, max_length: int | None = None) -> CheckReport:
+    limits = [limit for limit in (base.context, max_length) if limit is not None]
+    lead = lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder")
+
+    def tokenize(text: str) -> list[int]:
+        return token_ids(base.tokenizer, text)
+
+    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=len(lead))
+
+
+def _refuse(report: CheckReport, skip_bad: bool) -> None:
+    if report.refuses and not skip_bad:
+        raise DataError(
+            f"the data has problems\n{report.render()}", hint="mend them, or leave those rows out with --skip-bad"
+        )
+
+
+def plain_settings(value: Any) -> Any:
+    """Settings as JSON has them: tuples as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(k): plain_settings(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_settings(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,251 @@
+"""The end of a run: test figures beside the prompt's, the file with its golden rows, the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from foreword.artifact.manifest import MAX_GOLDEN, BaseRecord, Golden, Manifest, MetricRecord
+from foreword.artifact.store import save
+from foreword.core.sites import find_sites
+from foreword.core.value import Foreword
+from foreword.evaluation.predictions import Prediction, write_jsonl
+from foreword.evaluation.report import write_report
+from foreword.evaluation.statistics import Difference, Interval
+from foreword.evaluation.summary import compare, evaluate, manifest_metrics, render, sentence
+from foreword.run.prepare import Prepared, plain_settings, say_nothing
+from foreword.training.loop import Score
+from foreword.training.sweep import Sweep
+
+_LIBRARIES = ("foreword", "torch", "transformers", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Args:
+        file: the ``.foreword`` file.
+        outcome: ``"learned"``, or ``"text"`` where nothing beat the prompt on dev.
+        systems: name (``prompt``, ``foreword``) -> figures on the test split (see ``evaluation.summary.evaluate``).
+        difference: foreword minus prompt on test, paired; None without a test split or a prompt to compare with.
+        dev: the dev score that chose it; ``floor`` is the prompt's.
+        learning_rate: the winner's; None for a text.
+        alarms: what the user should know.
+        seconds: wall time of the whole run.
+    """
+
+    file: str
+    outcome: str
+    metric: str
+    systems: dict[str, Any]
+    difference: dict[str, Any] | None
+    dev: float | None
+    floor: float | None
+    learning_rate: float | None
+    bytes: int
+    num_values: int
+    rows: dict[str, int]
+    alarms: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    text: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        del values["text"]
+        return values
+
+    def render(self) -> str:
+        """For people."""
+        return self.text
+
+
+def finish(
+    prepared: Prepared,
+    folder: Path,
+    value: Foreword,
+    prompt: Foreword | None,
+    score: Score | None,
+    floor: Score | None,
+    found: Sweep,
+    alarms: list[str],
+    began: float,
+) -> TrainResult:
+    """Evaluate on test, save ``folder/model.foreword`` and the reports."""
+    task = prepared.task
+    answers = _answers(prepared, value, prompt)
+    for name, rows in answers.items():
+        write_jsonl(folder / "predictions" / f"{name}.jsonl", rows)
+    systems = {name: evaluate(rows, task.kind, _metrics(prepared), task.labels) for name, rows in answers.items() if name != "golden"}
+    difference = None
+    if "foreword" in answers and "prompt" in answers:
+        difference = compare(answers["foreword"], answers["prompt"], task.metric)
+    figures = manifest_metrics(systems["foreword"]) if "foreword" in systems else {}
+    manifest = _manifest(prepared, value, found, figures, answers["golden"])
+    path = folder / "model.foreword"
+    save(path, value, manifest)
+    trial = found.trial
+    learned = bool(value.num_virtual_tokens or value.head)
+    result = TrainResult(
+        file=str(path),
+        outcome="learned" if learned else "text",
+        metric=task.metric,
+        systems=systems,
+        difference=None if difference is None else difference.to_json(),
+        dev=None if score is None else score.metric,
+        floor=None if floor is None else floor.metric,
+        learning_rate=trial.learning_rate if learned and trial is not None else None,
+        bytes=path.stat().st_size,
+        num_values=value.num_values,
+        rows={name: len(rows) for name, rows in prepared.examples.items()},
+        alarms=alarms,
+        seconds=round(time.monotonic() - began, 3),
+        text=_text(path, value, systems, difference, alarms),
+    )
+    write_report(folder, _report(prepared, result, found, answers))
+    return result
+
+
+def _metrics(prepared: Prepared) -> tuple[str, ...]:
+    asked = prepared.request.task_options.metrics
+    return tuple(dict.fromkeys((prepared.task.metric, *asked))) if asked else ()
+
+
+def _answers(prepared: Prepared, value: Foreword, prompt: Foreword | None) -> dict[str, list[Prediction]]:
+    """Predictions on test of both systems, and on the golden rows."""
+    report = prepared.request.progress or say_nothing
+    rows = prepared.examples.get("test", [])
+    out: dict[str, list[Prediction]] = {}
+    if rows:
+        wanted = {"prompt": prompt, "foreword": value} if prompt is not None and prompt is not value else {"foreword": value}
+        for name, one in wanted.items():
+            out[name] = prepared.asker.answer(one, rows, lambda done, total, name=name: report(f"test: {name}", done, total))
+    golden = (rows or prepared.examples["dev"])[:MAX_GOLDEN]
+    out["golden"] = prepared.asker.answer(value, golden)
+    return out
+
+
+def _manifest(
+    prepared: Prepared, value: Foreword, found: Sweep, figures: dict[str, Any], answers: list[Prediction]
+) -> Manifest:
+    split = "test" if prepared.examples.get("test") else "dev"
+    table, base = prepared.tables[split], prepared.base
+    labels = prepared.task.labels
+    golden = [
+        Golden(
+            input=plain_settings(row.fields),
+            input_ids=list(example.input_ids),
+            output=answer.output,
+            scores=[answer.scores[label] for label in labels] if labels else None,
+        )
+        for row, example, answer in zip(table.rows, prepared.examples[split], answers, strict=False)
+    ]
+    trial = found.trial
+    return Manifest(
+        base=BaseRecord(id=base.id, revision=base.revision, architecture=base.architecture, kind=base.kind, fingerprint=base.fingerprint),
+        method=prepared.method.name if value.num_virtual_tokens or value.head else "text",
+        settings={
+            "method": plain_settings(prepared.method.settings()),
+            "training": plain_settings(prepared.request.settings.to_json()),
+            "first_k": prepared.request.task_options.first_k,
+            "learning_rate": None if trial is None else trial.learning_rate,
+        },
+        task=plain_settings(prepared.task.to_json()),
+        positions=find_sites(base.model).positions if value.num_virtual_tokens else "content",
+        data_lock=plain_settings(prepared.lock.to_json(ids=False)),
+        metrics={name: MetricRecord(**figure) for name, figure in figures.items()},
+        golden=golden,
+        text=value.text,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        libraries=versions(),
+    )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def _text(path: Path, value: Foreword, systems: dict[str, Any], difference: Any, alarms: list[str]) -> str:
+    lines = [f"note: {alarm}" for alarm in alarms]
+    if systems:
+        lines.append(render(systems, difference).rstrip())
+    kind = f"{value.num_virtual_tokens} virtual tokens, {value.num_values:,} values" if value.num_virtual_tokens else "a text prompt"
+    lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")
+    return "\n".join(lines)
+
+
+def _report(prepared: Prepared, result: TrainResult, found: Sweep, answers: dict[str, list[Prediction]]) -> dict[str, Any]:
+    trial, base = found.trial, prepared.base
+    metric = prepared.task.metric
+    training: dict[str, Any] = {"metric": metric, "seconds": result.seconds, "dev": result.dev, "prompt_on_dev": result.floor}
+    if trial is not None:
+        training |= {
+            "learning_rate": trial.learning_rate,
+            "best_step": trial.progress.best_step,
+            "stopped_early": trial.progress.stopped,
+            "steps": [{"step": s.step, "loss": s.loss} for s in trial.progress.steps],
+            "evaluations": [{"step": e.step, "value": e.score.metric} for e in trial.progress.evaluations],
+            "sweep": [
+                {"learning_rate": o.learning_rate, "steps": o.steps, "value": o.score.metric if o.score else None, "failure": o.failure}
+                for o in found.outcomes
+            ],
+        }
+    lock = prepared.lock.to_json(ids=False)
+    return {
+        "title": f"{prepared.request.method} on {base.id.rsplit('/', 1)[-1]}",
+        "verdict": _verdict(result),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "warnings": result.alarms,
+        "systems": result.systems,
+        "difference": result.difference,
+        "base": {"id": base.id, "revision": base.revision, "architecture": base.architecture, "kind": base.kind, **base.fingerprint},
+        "method": {"name": prepared.method.name, **plain_settings(prepared.method.settings())},
+        "task": plain_settings(prepared.task.to_json()),
+        "settings": plain_settings(prepared.request.settings.to_json()),
+        "file": {"path": result.file, "bytes": result.bytes, "values": result.num_values, "outcome": result.outcome},
+        "versions": versions(),
+        "data": {
+            name: {
+                "rows": len(table), "file": table.name, "digest": lock[name]["ids_digest"],
+                "dropped": json.dumps(prepared.dropped.get(name, {})),
+            }
+            for name, table in prepared.tables.items()
+        },
+        "training": training,
+        "rows": _rows(answers),
+    }  # fmt: skip
+
+
+def _verdict(result: TrainResult) -> str:
+    if result.outcome == "text":
+        return "Nothing learned beat the prompt on dev: the prompt itself was saved."
+    if result.difference is None:
+        return "A foreword was learned; there was no test split to compare it with the prompt on."
+    found = Difference(**{**result.difference, "interval": Interval(**result.difference["interval"])})
+    return sentence(found)
+
+
+def _rows(answers: dict[str, list[Prediction]]) -> list[dict[str, Any]]:
+    """Rows worth reading: where the two systems differ, first."""
+    if "foreword" not in answers:
+        return []
+    prompt = {p.id: p for p in answers.get("prompt", [])}
+    rows = [
+        {"id": p.id, "input": p.input, "gold": p.gold, "outputs": {**({"prompt": prompt[p.id].output} if prompt else {}), "foreword": p.output}}
+        for p in answers["foreword"]
+    ]
+    rows.sort(key=lambda row: len(set(row["outputs"].values())) == 1)
+    return rows[:20]

@@ -1,0 +1,259 @@
+"""One training run: measure the prompt, learn, choose, never save what is worse, say what was gained."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from foreword.core.value import Foreword
+from foreword.data.split import DataLock
+from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
+from foreword.evaluation.metrics import get_metric
+from foreword.evaluation.predictions import Prediction, write_atomically
+from foreword.methods.base import Start, make_writer
+from foreword.run.prepare import Prepared, prepare, say_nothing
+from foreword.run.result import TrainResult, finish
+from foreword.settings import ProgressCall, TrainRequest
+from foreword.settings_file import from_json
+from foreword.settings_yaml import to_yaml
+from foreword.training.loop import Evaluated, Score, Step, Trial, total_steps
+from foreword.training.sweep import Sweep, planned_steps, search
+
+__all__ = ["TrainResult", "resume", "train"]
+
+
+def train(request: TrainRequest) -> TrainResult:
+    """Learn a foreword as ``request`` says; writes ``output_dir/model.foreword``, ``report.json|md|html`` and more.
+
+    Raises:
+        DataError: the data is refused.
+        SettingsError, BaseError: something that cannot be, found before training.
+        NothingLearnedError: every learning rate failed; nothing is saved but the run's folder.
+        ResumeError: ``resume`` and the data, settings or base are not those of the run.
+        Interrupted: stopped by the user; the checkpoint is saved.
+    """
+    began = time.monotonic()
+    folder = Path(request.output_dir)
+    prepared = prepare(request)
+    _claim(folder, prepared)
+    with _interruptible() as interrupted:
+        try:
+            return _run(prepared, folder, began, interrupted)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; the run's last state is saved", where=str(folder), hint=f"go on with `foreword train --resume {folder}`"
+            ) from None
+
+
+def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainResult:
+    """Go on with an interrupted run; ends bit-equal (on CPU) to the run without the interruption.
+
+    Raises:
+        ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
+    """
+    path = Path(folder) / "run.json"
+    if not path.exists():
+        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {path.name}")
+    saved = json.loads(path.read_text(encoding="utf-8"))["request"]
+    if str(saved["data"]).startswith("<"):
+        raise ResumeError("the run's data were in memory", where=str(folder), hint="call train() again with the same data and resume=True")
+    request = from_json(saved, str(path)).request(progress=progress, resume=True)
+    return train(replace(request, output_dir=folder))
+
+
+def _claim(folder: Path, prepared: Prepared) -> None:
+    """Record what this run is, or make sure that the run found there is the same."""
+    record = {
+        "request": prepared.request.to_json(),
+        "base": prepared.base.fingerprint,
+        "data": prepared.lock.to_json(),
+    }
+    path = folder / "run.json"
+    if prepared.request.resume and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differences = DataLock.from_json(before["data"]).differs(prepared.lock)
+        differences += [f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest]
+        differences += _changed(before["request"], record["request"])
+        if differences:
+            raise ResumeError(
+                "this is not the run that was started", where=str(folder), received="; ".join(differences),
+                hint="start a new run in another folder, or bring the old data and settings back",
+            )  # fmt: skip
+        return
+    if path.exists() or (folder / "model.foreword").exists():
+        raise SettingsError(
+            "the folder holds a run already", where=str(folder), hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder"
+        )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
+    write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    ignored = ("output_dir",)
+    return [f"{key}: {before.get(key)} before, {now[key]} now" for key in now if key not in ignored and before.get(key) != now[key]]
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C into a question that the loop asks between steps; a second one stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def first(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
+class _Dev:
+    """Scores a foreword on the dev rows, by the task's metric, higher is better."""
+
+    prepared: Prepared
+
+    def predictions(self, value: Foreword) -> list[Prediction]:
+        return self.prepared.asker.answer(value, self.prepared.examples["dev"])
+
+    def __call__(self, value: Foreword) -> Score:
+        asker, rows = self.prepared.asker, self.prepared.examples["dev"]
+        metric = get_metric(self.prepared.task.metric)
+        if metric.name == "perplexity":
+            loss = asker.mean_loss(value, rows)
+            return Score(-math.exp(min(loss, 80.0)), loss)
+        found = asker.answer(value, rows)
+        figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
+        figure = figure if metric.better == "higher" else -figure
+        gold = [p.scores.get(p.gold, math.nan) for p in found]
+        loss = asker.mean_loss(value, rows) if any(map(math.isnan, gold)) else -sum(gold) / len(gold)
+        return Score(figure, loss, len(found) > 1 and len({p.output for p in found}) == 1)
+
+
+def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[], bool]) -> TrainResult:
+    report = prepared.request.progress or say_nothing
+    dev = _Dev(prepared)
+    prompt = Foreword(text=prepared.task.guidance)
+    report("measure the prompt", 0, 1)
+    floor = None if prepared.task.head else dev(prompt)
+    report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
+    if not prepared.method.learning_rates:
+        if floor is None:
+            raise SettingsError("a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`")
+        return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+    found = _search(prepared, folder, dev, interrupted)
+    alarms = _alarms(prepared, found, floor)
+    if found.trial is None:
+        raise NothingLearnedError(
+            "no learning rate worked", where=str(folder), received="; ".join(alarms),
+            hint="look at the data and the prompt first; then try lower rates with `--set sweep=[1e-4,1e-3]`",
+        )  # fmt: skip
+    best = found.trial.progress.best
+    value = found.trial.best()
+    if floor is not None and (best is None or floor.beats(best)):
+        alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
+        value, best = prompt, floor
+    return finish(prepared, folder, value, None if floor is None else prompt, best, floor, found, alarms, began)
+
+
+def _search(prepared: Prepared, folder: Path, dev: _Dev, interrupted: Callable[[], bool]) -> Sweep:
+    request, settings = prepared.request, prepared.request.settings
+    report = request.progress or say_nothing
+    rows, objective = prepared.examples["train"], prepared.asker.objective
+    classes = len(prepared.task.labels) if prepared.task.head else 0
+    start = Start(
+        prepared.base.model, prepared.task.guidance, prepared.asker.lead(Foreword(text=prepared.task.guidance)), None, settings.seed, classes
+    )  # fmt: skip
+    rates = _rates(prepared)
+    total = total_steps(len(rows), settings)
+    planned, done = planned_steps(total, len(rates)), Counter[str]()
+
+    def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
+        writer = make_writer(prepared.method, start)
+        value = writer.write().detach()
+        return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at)
+
+    def on_event(trial: Trial, event: Step | Evaluated) -> None:
+        if isinstance(event, Step):
+            done["steps"] += 1
+            report("train", done["steps"], planned, learning_rate=trial.learning_rate, loss=event.loss)
+        else:
+            log.write(found())
+            report("train", done["steps"], planned, **{f"dev {prepared.task.metric}": event.score.metric})
+
+    trials: dict[float, Trial] = {}
+
+    def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
+        trial = make(rate, evaluate_at)
+        if evaluate_at:
+            trials[rate] = trial
+        return trial
+
+    def found() -> list[Trial]:
+        return list(trials.values())
+
+    log = _Log(folder / "trainer_log.jsonl")
+    result = search(rates, made, folder / "trials", on_event, interrupted)
+    log.write(found())
+    return result
+
+
+def _rates(prepared: Prepared) -> tuple[float, ...]:
+    settings = prepared.request.settings
+    if settings.learning_rate is not None:
+        return (settings.learning_rate,)
+    return settings.sweep or prepared.method.learning_rates
+
+
+@dataclass(frozen=True)
+class _Log:
+    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run has each once."""
+
+    path: Path
+
+    def write(self, trials: list[Trial]) -> None:
+        lines = []
+        for trial in trials:
+            for step in trial.progress.steps:
+                lines.append({"trial": trial.learning_rate, "step": step.step, "loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.gradient_norm})
+            for one in trial.progress.evaluations:
+                lines.append({"trial": trial.learning_rate, "step": one.step, "eval_metric": one.score.metric, "eval_loss": one.score.loss, "best": one.best})
+        lines.sort(key=lambda line: (line["trial"], line["step"]))
+        write_atomically(self.path, (json.dumps(line).encode() + b"\n" for line in lines))
+
+
+def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
+    """What points to a run that taught the model nothing, one sentence each."""
+    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure]
+    trial = found.trial
+    if trial is None:
+        return alarms
+    losses = [s.loss for s in trial.progress.steps]
+    quarter = max(1, len(losses) // 4)
+    first, last = sum(losses[:quarter]) / quarter, sum(losses[-quarter:]) / quarter
+    if len(losses) >= 8 and last > first * 0.995:
+        alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")
+    best = trial.progress.best
+    if best is not None and best.constant:
+        alarms.append("the model gives the same answer to every dev row")
+    if best is not None and prepared.task.metric == "accuracy":
+        golds = Counter(e.gold for e in prepared.examples["dev"])
+        majority = golds.most_common(1)[0][1] / golds.total()
+        if best.metric <= majority:
+            alarms.append(f"no better on dev than always saying the most frequent label ({majority:.3f})")
+    return alarms

@@ -1,0 +1,236 @@
+"""A foreword in use: evaluate it, predict with it, replay its golden rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from foreword.artifact.manifest import Manifest
+from foreword.artifact.store import load
+from foreword.core.base import Base, fingerprint_differences, load_base
+from foreword.core.sites import find_sites
+from foreword.core.value import Foreword
+from foreword.data.batch import Example, encode
+from foreword.data.example import Row, Source
+from foreword.data.read import read
+from foreword.data.table import Table
+from foreword.data.task import Task
+from foreword.data.template import Template
+from foreword.errors import BaseMismatchError, DataError, SettingsError
+from foreword.evaluation.answers import Asker
+from foreword.evaluation.predictions import Prediction, write_jsonl
+from foreword.evaluation.summary import evaluate as summarise
+from foreword.run.prepare import say_nothing
+from foreword.settings import ProgressCall
+
+# log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A foreword on its base, ready to be asked."""
+
+    value: Foreword
+    manifest: Manifest
+    base: Base
+    task: Task
+    asker: Asker
+
+    def encode(self, table: Table, *, labelled: bool) -> list[Example]:
+        """The table's rows as token ids."""
+        limit = self.base.context
+        front = self.value.num_virtual_tokens or len(self.asker.lead(self.value))
+        return encode(
+            table.rows, self.task, self.base.tokenizer, special_tokens=self.asker.special_tokens, labelled=labelled,
+            max_length=None if limit is None else limit - front, first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+def open_foreword(file: str | Path, base: str | Base | None = None, progress: ProgressCall | None = None) -> Opened:
+    """Load a file and its base, and make sure that they belong together.
+
+    Args:
+        file: a ``.foreword`` file.
+        base: a base to use instead of the one that the file names, loaded already or not; it must be the same model.
+
+    Raises:
+        FileFormatError: the file is damaged or hostile.
+        BaseMismatchError: the base differs from the one that the foreword was trained on; says in what.
+    """
+    value, manifest = load(file)
+    task = Task.from_json(manifest.task)
+    training = manifest.settings.get("training")
+    dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
+    loaded = base if isinstance(base, Base) else load_base(base or manifest.base.id, dtype=str(dtype), progress=progress)
+    differences = fingerprint_differences(manifest.base.fingerprint, loaded.fingerprint)
+    if differences:
+        raise BaseMismatchError(
+            "the foreword was trained on another base", where=str(file),
+            expected=f"{manifest.base.architecture} {manifest.base.id}",
+            received=f"{loaded.architecture} {loaded.id}: {'; '.join(differences)}",
+            hint="give the base it was trained on with --base, or train it again on this one",
+        )  # fmt: skip
+    sites = find_sites(loaded.model) if value.num_virtual_tokens else None
+    if sites is not None and sites.positions != manifest.positions:
+        raise BaseMismatchError(
+            "the foreword counts positions in another way", where=str(file), expected=manifest.positions, received=sites.positions,
+            hint="train it again with this version",
+        )  # fmt: skip
+    asker = Asker(loaded.model, loaded.tokenizer, task, loaded.kind != "decoder")
+    return Opened(value, manifest, loaded, task, asker)
+
+
+def evaluate(
+    file: str | Path,
+    data: object,
+    *,
+    base: str | Base | None = None,
+    output: str | Path | None = None,
+    metrics: tuple[str, ...] = (),
+    progress: ProgressCall | None = None,
+) -> dict[str, Any]:
+    """The figures of a foreword on labelled data, with intervals.
+
+    Args:
+        file: a ``.foreword`` file.
+        data: a file or data in memory with the right answers.
+        output: where to write the predictions, one JSON object a row.
+        metrics: more metrics than the task's.
+
+    Returns:
+        ``rows``, ``metrics`` {name: {value, low, high, ...}}, and the per-class ``report`` of a classification.
+    """
+    opened = open_foreword(file, base, progress)
+    found = _predictions(opened, _table(opened, data, True), True, progress)
+    if output is not None:
+        write_jsonl(output, found)
+    names = tuple(dict.fromkeys((opened.task.metric, *metrics))) if metrics else ()
+    return summarise(found, opened.task.kind, names, opened.task.labels)
+
+
+def predict(
+    file: str | Path,
+    data: object = None,
+    *,
+    text: str | None = None,
+    base: str | Base | None = None,
+    output: str | Path | None = None,
+    progress: ProgressCall | None = None,
+) -> list[Prediction]:
+    """The answers of a foreword to ``data``, or to one ``text``; right answers are not needed.
+
+    Raises:
+        SettingsError: both or neither of ``data`` and ``text``, or a text for a template with several fields.
+        DataError: a row lacks a field of the template, or is longer than the base can read.
+    """
+    if (data is None) == (text is None):
+        raise SettingsError("give data or one text, not both", expected="one of the two")
+    opened = open_foreword(file, base, progress)
+    table = _one_row(opened.task, text) if text is not None else _table(opened, data, False)
+    found = _predictions(opened, table, False, progress)
+    if output is not None:
+        write_jsonl(output, found)
+    return found
+
+
+def generate(file: str | Path, text: str, *, base: str | Base | None = None, **decoding: Any) -> str:
+    """What the model writes for one text; ``decoding`` overrides the task's settings (``max_new_tokens``, ...).
+
+    Raises:
+        SettingsError: the foreword is for a classification.
+    """
+    opened = open_foreword(file, base)
+    if opened.task.kind != "generation":
+        raise SettingsError("this foreword answers with a label, it does not write", where=str(file), hint="use `foreword predict`")
+    task = replace(opened.task, decoding=replace(opened.task.decoding, **decoding))
+    opened = replace(opened, task=task, asker=replace(opened.asker, task=task))
+    return _predictions(opened, _one_row(task, text), False, None)[0].output
+
+
+def _table(opened: Opened, data: object, labelled: bool) -> Table:
+    fields = sorted(Template(opened.task.template).fields - {"row"})
+    target = opened.task.target
+    if labelled:
+        return _readable(read(data, inputs=fields, target=target))
+    return _readable(read(data, inputs=fields, labelled=False))
+
+
+def _readable(table: Table) -> Table:
+    """No row is left out without a word: a file with rows that cannot be read is refused."""
+    if table.problems:
+        first = table.problems[0]
+        raise DataError(
+            f"{len(table.problems)} rows cannot be read: {first.message}", where=first.where, hint="mend them; `foreword check` lists them all"
+        )
+    return table
+
+
+def _one_row(task: Task, text: str | None) -> Table:
+    names = sorted(Template(task.template).fields)
+    if len(names) != 1:
+        raise SettingsError("one text cannot fill a template with several fields", expected=", ".join(names), hint="give a data file")
+    return read([{names[0]: text}], inputs=names, labelled=False)
+
+
+def _predictions(opened: Opened, table: Table, labelled: bool, progress: ProgressCall | None) -> list[Prediction]:
+    report = progress or say_nothing
+    examples = opened.encode(table, labelled=labelled)
+    return opened.asker.answer(opened.value, examples, lambda done, total: report("predict", done, total))
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest change of a score."""
+
+    ok: bool
+    rows: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """For people."""
+        wrong = [row for row in self.rows if not row["equal"]]
+        if not wrong:
+            return f"verified: {len(self.rows)} golden rows give the answers that were saved"
+        lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
+        lines += [f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})" for row in wrong]
+        return "\n".join(lines)
+
+
+def verify(file: str | Path, base: str | Base | None = None) -> VerifyReport:
+    """Ask the golden rows again: input ids, outputs and scores must be those in the file (scores within 1e-3).
+
+    Raises:
+        FileFormatError, BaseMismatchError: as :func:`open_foreword`.
+        DataError: the file has no golden rows.
+    """
+    opened = open_foreword(file, base)
+    golden = opened.manifest.golden
+    if not golden:
+        raise DataError("the file has no golden rows to replay", where=str(file))
+    rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
+    examples = encode(
+        rows, opened.task, opened.base.tokenizer, special_tokens=opened.asker.special_tokens, max_length=None, labelled=False,
+        first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
+    )  # fmt: skip
+    answers = opened.asker.answer(opened.value, examples)
+    out = []
+    for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True)):
+        change = 0.0
+        if wanted.scores is not None:
+            now = [answer.scores[label] for label in opened.task.labels]
+            change = max((abs(a - b) for a, b in zip(wanted.scores, now, strict=True)), default=0.0)
+        why = ""
+        if list(example.input_ids) != wanted.input_ids:
+            why = "the tokens differ"
+        elif answer.output != wanted.output:
+            why = "another answer"
+        elif change > _TOLERANCE:
+            why = f"a score changed by {change:.2g}"
+        out.append({"row": index, "equal": not why, "why": why, "expected": wanted.output, "received": answer.output, "change": change})
+    return VerifyReport(all(row["equal"] for row in out), out)
