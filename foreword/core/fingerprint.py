@@ -34,7 +34,7 @@ CONFIG_KEYS = (
     "global_attn_every_n_layers head_dim hidden_act hidden_activation hidden_size intermediate_size is_decoder "
     "is_encoder_decoder kv_lora_rank layer_norm_eps layer_norm_epsilon local_attention logits_scaling "
     "max_position_embeddings max_window_layers mlp_bias model_type norm_eps num_attention_heads num_experts "
-    "num_experts_per_tok num_hidden_layers num_key_value_heads partial_rotary_factor position_embedding_type "
+    "num_experts_per_tok num_hidden_layers num_key_value_heads position_embedding_type "
     "q_lora_rank qk_nope_head_dim qk_rope_head_dim query_pre_attn_scalar relative_attention_max_distance "
     "relative_attention_num_buckets residual_multiplier rms_norm_eps rotary_pct scale_embedding sliding_window "
     "tie_word_embeddings type_vocab_size use_sliding_window v_head_dim vocab_size"
@@ -123,7 +123,10 @@ def _config_facts(config: Any) -> dict[str, object]:
     text = config.get_text_config()
     found = {name: getattr(text, name, None) for name in CONFIG_KEYS}
     facts = {name: value for name, value in found.items() if value is not None}
-    return facts | {"rope": _rope_facts(getattr(text, "rope_parameters", None))}
+    rope = getattr(text, "rope_parameters", None)
+    # One release keeps the rotated share of a head beside the other settings, the next among the rotary ones.
+    share = getattr(text, "partial_rotary_factor", None) or (rope or {}).get("partial_rotary_factor")
+    return facts | {"rope": _rope_facts(rope), "rotated": share or 1.0}
 
 
 def _rope_facts(rope: object) -> object:

@@ -14,7 +14,7 @@ import torch
 
 from foreword.core.base import base_of, fingerprint_differences, load_base
 from foreword.core.device import pick_device, pick_dtype
-from foreword.core.fingerprint import weights_digest
+from foreword.core.fingerprint import fingerprint, weights_digest
 from foreword.core.kinds import kind_of
 from foreword.core.locate import resolve
 from foreword.errors import BaseError, ResourceError, SettingsError, UnsupportedBaseError
@@ -247,3 +247,17 @@ def test_a_model_in_the_hubs_cache_loads_offline_with_its_commit(llama: Path, tm
     )
     assert done.stdout.split() == ["owner/tiny", commit, "decoder"]
     assert done.stderr == ""
+
+
+@pytest.mark.compat
+def test_the_fingerprint_is_the_same_in_every_release() -> None:
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=264)
+    found = fingerprint(config, byte_tokenizer(), [("w", torch.arange(6.0).reshape(2, 3))])
+    assert {name: digest[:12] for name, digest in found.items()} == {
+        "config": "f74f4adc6380",
+        "tokenizer": "7a92e8b4ec7c",
+        "chat_template": "none",
+        "weights": "f8ef314e3659",
+    }
