@@ -8,7 +8,7 @@
       BaseError                       1   the base model cannot be found or loaded
         UnsupportedBaseError          1   the base model is outside what the mechanism reaches
         BaseMismatchError             1   the foreword was trained on another base
-      FileFormatError                 1   a .foreword file (or an import) that is damaged, hostile or of an unknown version
+      FileFormatError                 1   a .foreword file (or an import) that is damaged, hostile or too new
       TrainingError                   1   training could not go on
         NothingLearnedError           1   training ran and taught the model nothing
         ResumeError                   1   the run to resume was made with other data or settings

@@ -53,7 +53,6 @@ class Family:
         config: transformers' configuration class.
         settings: its arguments.
         exact_text: whether a text's keys and values in front equal the text in front (causal, every layer attends).
-        content_window: content longer than this leaves the prefix out of some windows.
     """
 
     model: str
@@ -64,42 +63,53 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "llama": Family("LlamaForCausalLM", "LlamaConfig", _DECODER),
-    "gpt2": Family("GPT2LMHeadModel", "GPT2Config", {**_LEARNED, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
-    "opt": Family("OPTForCausalLM", "OPTConfig", {**_ENCODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128}),
+    "gpt2": Family(
+        "GPT2LMHeadModel", "GPT2Config", {**_LEARNED, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
+    ),
+    "opt": Family(
+        "OPTForCausalLM", "OPTConfig",
+        {**_ENCODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128},
+    ),
     "mistral": Family("MistralForCausalLM", "MistralConfig", {**_DECODER, "sliding_window": 6}),
     "gemma2": Family("Gemma2ForCausalLM", "Gemma2Config", {**_DECODER, "head_dim": 8, "sliding_window": 6}),
     "gemma3": Family(
         "Gemma3ForCausalLM", "Gemma3TextConfig",
-        {**_DECODER, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        {**_DECODER, "head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention",
+        "sliding_attention"]},
     ),
     "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config", {**_DECODER, "head_dim": 8}),
     "gpt_oss": Family(
-        "GptOssForCausalLM", "GptOssConfig", {**_DECODER, "head_dim": 8, "sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1}
+        "GptOssForCausalLM", "GptOssConfig", {**_DECODER, "head_dim": 8, "sliding_window": 6, "num_local_experts": 2,
+        "num_experts_per_tok": 1}
     ),
     "gpt_neox": Family("GPTNeoXForCausalLM", "GPTNeoXConfig", {**_ENCODER, "max_position_embeddings": 128}),
     "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", {**_DECODER, **_MLA}),
     "qwen3_next": Family("Qwen3NextForCausalLM", "Qwen3NextConfig", {**_DECODER, **_HYBRID}, exact_text=False),
     "bert": Family("BertModel", "BertConfig", _ENCODER, exact_text=False),
-    "roberta": Family("RobertaModel", "RobertaConfig", {**_ENCODER, "pad_token_id": 1, "bos_token_id": 0}, exact_text=False),
+    "roberta": Family(
+        "RobertaModel", "RobertaConfig", {**_ENCODER, "pad_token_id": 1, "bos_token_id": 0}, exact_text=False
+    ),
     "electra": Family("ElectraModel", "ElectraConfig", {**_ENCODER, "embedding_size": 32}, exact_text=False),
     "distilbert": Family(
         "DistilBertModel", "DistilBertConfig",
-        {**_LEARNED, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 64}, exact_text=False,
+        {**_LEARNED, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 64},
+        exact_text=False,
     ),
     "albert": Family("AlbertModel", "AlbertConfig", {**_ENCODER, "embedding_size": 16}, exact_text=False),
     "modernbert": Family(
-        "ModernBertModel", "ModernBertConfig", {**_ENCODER, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2}, exact_text=False
+        "ModernBertModel", "ModernBertConfig", {**_ENCODER, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
+        exact_text=False
     ),
     "t5": Family(
         "T5ForConditionalGeneration", "T5Config",
-        {"vocab_size": 264, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4, "d_kv": 16, "decoder_start_token_id": 0,
-         "pad_token_id": 0, "eos_token_id": 2}, exact_text=False,
+        {"vocab_size": 264, "d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4, "d_kv": 16,
+        "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 2}, exact_text=False,
     ),
     "bart": Family(
         "BartForConditionalGeneration", "BartConfig",
-        {**_LEARNED, "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
-         "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64, "decoder_start_token_id": 2, "forced_eos_token_id": None},
-        exact_text=False,
+        {**_LEARNED, "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64,
+        "decoder_start_token_id": 2, "forced_eos_token_id": None}, exact_text=False,
     ),
 }  # fmt: skip
 
@@ -108,8 +118,16 @@ REFUSED: dict[str, Family] = {
     "deberta_v2": Family("DebertaV2Model", "DebertaV2Config", _ENCODER),
     "mpnet": Family("MPNetModel", "MPNetConfig", _ENCODER),
     "bloom": Family("BloomForCausalLM", "BloomConfig", {**_LEARNED, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "gptj": Family("GPTJForCausalLM", "GPTJConfig", {**_LEARNED, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}),
-    "falcon": Family("FalconForCausalLM", "FalconConfig", {**_LEARNED, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
+    "gptj": Family(
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        {**_LEARNED, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4},
+    ),
+    "falcon": Family(
+        "FalconForCausalLM",
+        "FalconConfig",
+        {**_LEARNED, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+    ),
 }
 
 
@@ -119,13 +137,14 @@ def tiny(family: str, seed: int = 0) -> PreTrainedModel:
     config = getattr(transformers, spec.config)(**spec.settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = getattr(transformers, spec.model)(config)
+        model: PreTrainedModel = getattr(transformers, spec.model)(config).eval()
     # Weights as small as the default's make every logit alike; differences must be large enough to be seen.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)
-    return model.eval().requires_grad_(False)
+    model.requires_grad_(False)
+    return model
 
 
 def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
@@ -152,7 +171,9 @@ def sample_ids(rows: int = 3, length: int = 7, seed: int = 0) -> Tensor:
     return torch.randint(3, 260, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def output(model: PreTrainedModel, ids: Tensor, mask: Tensor | None = None, decoder_ids: Tensor | None = None) -> Tensor:
+def output(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor | None = None, decoder_ids: Tensor | None = None
+) -> Tensor:
     """Logits, or the last hidden state of a model without a head, ``[B, T, V or E]``."""
     arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
     if model.config.is_encoder_decoder:
@@ -213,7 +234,10 @@ def check_mixed_batch(method: str, family: str) -> None:
     """Contract 4: rows with different forewords, and none, in one batch equal the rows alone, whatever the padding."""
     model = tiny(family)
     kind = find_sites(model).kind
-    a, b = (make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach() for ids, s in ((TEXT, 1), (TEXT[:3], 2)))
+    a, b = (
+        make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach()
+        for ids, s in ((TEXT, 1), (TEXT[:3], 2))
+    )
     ids, lengths = sample_ids(4, 8), (8, 5, 8, 3)
     # Learned absolute positions and a BERT without position_ids know no left padding; neither does the base itself.
     for side in ("right", "left") if kind == "decoder" else ("right",):
@@ -222,7 +246,7 @@ def check_mixed_batch(method: str, family: str) -> None:
             mask[i, slice(0, n) if side == "right" else slice(8 - n, 8)] = 1
         with torch.no_grad(), injected(model, [a, b], [0, 1, None, 1]):
             together = output(model, ids * mask, mask, ids[:, :4] if kind == "encoder-decoder" else None)
-        for i, (n, one) in enumerate(zip(lengths, (a, b, None, b), strict=True)):
+        for i, one in enumerate((a, b, None, b)):
             own = ids[i : i + 1][mask[i : i + 1].bool()][None]
             with torch.no_grad(), injected(model, [one] if one else []):
                 alone = output(model, own, None, ids[i : i + 1, :4] if kind == "encoder-decoder" else None)
@@ -236,10 +260,17 @@ def check_generate(method: str, family: str) -> None:
     value = writer_for(method, model).write().detach()
     ids = sample_ids(2, 6)
     with torch.no_grad(), injected(model, [value]):
-        made = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, min_new_tokens=5, do_sample=False,
-            output_logits=True, return_dict_in_generate=True, eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
+        made = model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=5,
+            min_new_tokens=5,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
         stepwise = torch.stack(made.logits, 1)
         if model.config.is_encoder_decoder:
             forced = output(model, ids, None, made.sequences[:, :-1])
@@ -307,7 +338,10 @@ def check_threads(method: str, family: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     model = tiny(family)
-    values = [make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach() for ids, s in ((TEXT, 1), (TEXT[:3], 2))]
+    values = [
+        make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach()
+        for ids, s in ((TEXT, 1), (TEXT[:3], 2))
+    ]
     chosen: list[Foreword | None] = [values[0], values[1], None, values[1], values[0]]
     ids = sample_ids()
 
@@ -351,4 +385,15 @@ def check_method(name: str, families: tuple[str, ...] = tuple(FAMILIES)) -> None
             contract(name, family)
 
 
-__all__ = ["CONTRACTS", "FAMILIES", "REFUSED", "backbone", "byte_tokenizer", "check_method", "equal", "output", "sample_ids", "tiny"]
+__all__ = [
+    "CONTRACTS",
+    "FAMILIES",
+    "REFUSED",
+    "backbone",
+    "byte_tokenizer",
+    "check_method",
+    "equal",
+    "output",
+    "sample_ids",
+    "tiny",
+]

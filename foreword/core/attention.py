@@ -1,8 +1,8 @@
 """The one attention function: it puts a row's foreword in front of the row's own keys and values.
 
-It is registered under ``"foreword"`` in transformers' attention and mask tables (a name with "flash" in it would trigger
-a kernel import) and hands over to the stock SDPA function, or to the model's own eager function where SDPA would
-ignore soft-capping or sinks. What it should add comes from the innermost :class:`Source` that the calling thread
+It is registered under ``"foreword"`` in transformers' attention and mask tables (a name with "flash" in it would
+trigger a kernel import) and hands over to the stock SDPA function, or to the model's own eager function where SDPA
+would ignore soft-capping or sinks. What it should add comes from the innermost :class:`Source` that the calling thread
 has put in force; a thread that has put nothing in force gets the stock function, unchanged.
 """
 
@@ -40,7 +40,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Front:
-    """What stands in front at one site: keys ``[B, H, P, Dk]``, values ``[B, H, P, Dv]``, live ``[B, P]`` or None (all).
+    """What stands in front at one site: keys ``[B, H, P, Dk]``, values ``[B, H, P, Dv]``, live ``[B, P]`` or None
+    (all).
 
     ``lengths`` ``[B]`` is each row's own P: rows with a shorter foreword are padded at the end.
     """
@@ -129,7 +130,9 @@ def attend(
         if attention_mask is not None or front.live is not None or (causal and window is not None):
             attention_mask = _widen(attention_mask, front, query, key, window if causal else None)
         if position_bias is not None:
-            position_bias = torch.cat([position_bias.new_zeros(*position_bias.shape[:-1], front.keys.shape[2]), position_bias], -1)
+            position_bias = torch.cat(
+                [position_bias.new_zeros(*position_bias.shape[:-1], front.keys.shape[2]), position_bias], -1
+            )
         key = torch.cat([front.keys.to(key.dtype), key], 2)
         value = torch.cat([front.values.to(value.dtype), value], 2)
         is_causal = False
@@ -174,11 +177,15 @@ def _eager(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
     """The model's own eager function: the only one that honours soft-capping and sinks. It wants an additive mask."""
-    function: Callable[..., tuple[Tensor, Tensor | None]] = sys.modules[type(module).__module__].__dict__["eager_attention_forward"]
+    function: Callable[..., tuple[Tensor, Tensor | None]] = sys.modules[type(module).__module__].__dict__[
+        "eager_attention_forward"
+    ]
     if mask is None and causal and query.shape[2] > 1:
         mask = _causal_mask(query.shape[2], key.shape[2], key.device)
     if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, torch.finfo(query.dtype).min)
+        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(
+            ~mask, torch.finfo(query.dtype).min
+        )
     return function(module, query, key, value, mask, **kwargs)
 
 

@@ -1,8 +1,9 @@
 """Gradient checkpointing for a base that stays in eval mode.
 
-transformers checkpoints a layer only while the layer trains, and a layer that trains drops out. A frozen base must not, so
-the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards. A layer runs again
-during backward, perhaps after its ``with injected(...)`` block was left and, on an accelerator, in a thread of the autograd
+transformers checkpoints a layer only while the layer trains, and a layer that trains drops out. A frozen base must not,
+so the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards. A layer runs
+again during backward, perhaps after its ``with injected(...)`` block was left and, on an accelerator, in a thread of
+the autograd
 engine: it takes what was in force at its first run along.
 """
 
@@ -42,7 +43,7 @@ def wrap(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
     """Let every layer's activations be computed again during backward; returns the layers for :func:`unwrap`."""
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and "forward" not in vars(m)]
     for layer in layers:
-        layer.forward = _recomputed(layer.forward)  # type: ignore[method-assign]
+        layer.forward = _recomputed(layer.forward)
     return layers
 
 
@@ -64,7 +65,8 @@ def checkpointing(model: PreTrainedModel, on: bool = True) -> Iterator[None]:
 
 @contextmanager
 def uncheckpointed() -> Iterator[None]:
-    """Keep activations inside the block: a soft prompt's few tokens run under other injections than their backward would."""
+    """Keep activations inside the block: a soft prompt's few tokens run under other injections than their backward
+    would."""
     token = _OFF.set(True)
     try:
         yield

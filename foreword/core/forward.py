@@ -47,7 +47,8 @@ _SELECTED: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("foreword_selec
 
 @contextmanager
 def _only_at(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterator[None]:
-    """Let the output layer see only ``hidden[rows, positions]`` as ``[1, N, E]``; what follows it works on any shape."""
+    """Let the output layer see only ``hidden[rows, positions]`` as ``[1, N, E]``; what follows it works on any
+    shape."""
     chosen = (rows, positions)
 
     def select(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -65,12 +66,8 @@ def _only_at(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterato
 def logits_at(model: PreTrainedModel, rows: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
     """The logits ``[N, V]`` in float32 at N places, given by row and position, of one forward pass."""
     with _only_at(model, rows, positions):
-        return model(**inputs, use_cache=False).logits[0].float()
-
-
-def device_of(model: PreTrainedModel) -> torch.device:
-    """Where the model's inputs go."""
-    return model.get_input_embeddings().weight.device
+        logits: Tensor = model(**inputs, use_cache=False).logits[0].float()
+    return logits
 
 
 def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
@@ -98,7 +95,7 @@ def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequen
 def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
     tails = [list(c[:-1]) for c in choices]
     extra = [t for tail in tails for t in tail]
-    device = device_of(model)
+    device = model.device
     batch = pad([list(r) + extra for r in inputs], fill, device)
     ends = torch.tensor([len(r) for r in inputs], device=device)
     starts = [sum(len(t) for t in tails[:c]) for c in range(len(choices))]
@@ -121,7 +118,8 @@ def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[I
 
 
 def _branch_mask(batch: Padded, ends: Tensor, tails: Sequence[Ids]) -> dict[str, Tensor]:
-    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input; 0 is the input's own segment."""
+    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input; 0 is the input's own
+    segment."""
     width = batch.ids.shape[1]
     at = torch.arange(width, device=ends.device)[None] - ends[:, None]
     branch = torch.tensor([i + 1 for i, t in enumerate(tails) for _ in t], device=ends.device)
@@ -148,7 +146,7 @@ def completion_losses(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
 ) -> tuple[Tensor, Tensor]:
     """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
-    device = device_of(model)
+    device = model.device
     rows = torch.tensor([b for b, t in enumerate(targets) for _ in t], device=device)
     labels = torch.tensor([token for t in targets for token in t], device=device)
     if model.config.is_encoder_decoder:
@@ -173,9 +171,10 @@ def completion_losses(
 
 
 def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
-    """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or ``"last"``."""
-    batch = pad(inputs, fill, device_of(model))
-    hidden = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+    """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
+    ``"last"``."""
+    batch = pad(inputs, fill, model.device)
+    hidden: Tensor = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
     rows = torch.arange(len(inputs), device=hidden.device)
     if pooling == "cls":
         return hidden[:, 0].float()

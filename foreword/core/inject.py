@@ -1,8 +1,8 @@
 """``with injected(model, forewords, rows):`` puts each row's foreword in front of it, and leaves nothing behind.
 
-Keys and values go in at the attention function (:mod:`foreword.core.attention`). In a causal model a soft prompt *is* the
-keys and values that it makes in the layers, so it is run once, alone, and goes the same way: one row of P tokens instead
-of P more tokens in every row, and decoding needs no special case. In an encoder, where the prompt sees the
+Keys and values go in at the attention function (:mod:`foreword.core.attention`). In a causal model a soft prompt *is*
+the keys and values that it makes in the layers, so it is run once, alone, and goes the same way: one row of P tokens
+instead of P more tokens in every row, and decoding needs no special case. In an encoder, where the prompt sees the
 content, it goes in at the embedding and its outputs are taken out again behind the last layer.
 """
 
@@ -46,8 +46,7 @@ class Injection:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.map: SiteMap = find_sites(model)
-        self._device = model.get_input_embeddings().weight.device
-        self._dtype = model.get_input_embeddings().weight.dtype
+        self._device, self._dtype = model.device, model.dtype
         self._calls: dict[nn.Module, _CallOrder] = {
             module: _CallOrder(names) for module, names in self.map.modules.items() if len(names) > 1
         }
@@ -69,13 +68,19 @@ class Injection:
         if rows is None and len(forewords) > 1:
             raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
         if rows is not None and any(r is not None and not 0 <= r < len(forewords) for r in rows):
-            raise SettingsError("`rows` names a foreword that is not there", expected=f"0..{len(forewords) - 1} or None", received=list(rows))
+            raise SettingsError(
+                "`rows` names a foreword that is not there",
+                expected=f"0..{len(forewords) - 1} or None",
+                received=list(rows),
+            )
         values = [self._lowered(f) for f in forewords]
         plain = rows is not None and any(r is None for r in rows)
         if plain or not values:
             values.append(EMPTY)
         last = len(values) - 1
-        self.rows = None if rows is None else torch.tensor([last if r is None else r for r in rows], device=self._device)
+        self.rows = (
+            None if rows is None else torch.tensor([last if r is None else r for r in rows], device=self._device)
+        )
         self.lengths = torch.tensor([f.num_virtual_tokens for f in values], device=self._device)
         self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
         self._prompts = self._prompt_bank(values)
@@ -83,7 +88,8 @@ class Injection:
             order.start()
 
     def _lowered(self, foreword: Foreword) -> Foreword:
-        """The foreword as this model takes it: in its precision, and a causal model's soft prompt as keys and values."""
+        """The foreword as this model takes it: in its precision, and a causal model's soft prompt as keys and
+        values."""
         unknown = foreword.sites.keys() - self.map.sites.keys()
         if unknown:
             raise SettingsError(
@@ -94,15 +100,21 @@ class Injection:
         for name, kv in foreword.sites.items():
             site, got = self.map.sites[name], (kv.keys.shape[1], kv.keys.shape[2], kv.values.shape[2])
             if got != (site.heads, site.key_size, site.value_size):
-                raise SettingsError(f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got)
+                raise SettingsError(
+                    f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got
+                )
         value = foreword.to(self._device, self._dtype)
         if value.prompt is None:
             return value
         if value.prompt.shape[1] != self.map.embedding_size:
-            raise SettingsError("the soft prompt has another embedding size", expected=self.map.embedding_size, received=value.prompt.shape[1])
+            raise SettingsError(
+                "the soft prompt has another embedding size",
+                expected=self.map.embedding_size,
+                received=value.prompt.shape[1],
+            )
         if self.map.recurrent:
             raise UnsupportedBaseError(
-                f"{type(self.model).__name__} has layers with a recurrent state that a soft prompt would have to pass through",
+                f"{type(self.model).__name__} has layers with a recurrent state, which a soft prompt has to pass",
                 hint="use `--method prefix`, which reaches its attention layers",
             )
         if self.map.kind != "decoder":
@@ -118,8 +130,16 @@ class Injection:
         keys, vals, live = [], [], []
         for kv in here:
             own = 0 if kv is None else kv.keys.shape[0]
-            k = torch.zeros(0, site.heads, site.key_size, device=self._device, dtype=self._dtype) if kv is None else kv.keys
-            v = torch.zeros(0, site.heads, site.value_size, device=self._device, dtype=self._dtype) if kv is None else kv.values
+            k = (
+                torch.zeros(0, site.heads, site.key_size, device=self._device, dtype=self._dtype)
+                if kv is None
+                else kv.keys
+            )
+            v = (
+                torch.zeros(0, site.heads, site.value_size, device=self._device, dtype=self._dtype)
+                if kv is None
+                else kv.values
+            )
             keys.append(nn.functional.pad(k, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
             vals.append(nn.functional.pad(v, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
             live.append(torch.arange(longest, device=self._device) < own)
@@ -132,7 +152,9 @@ class Injection:
         if longest == 0:
             return None
         none = torch.zeros(longest, self.map.embedding_size, device=self._device, dtype=self._dtype)
-        return torch.stack([none if p is None else nn.functional.pad(p, (0, 0, 0, longest - p.shape[0])) for p in prompts])
+        return torch.stack(
+            [none if p is None else nn.functional.pad(p, (0, 0, 0, longest - p.shape[0])) for p in prompts]
+        )
 
     def owns(self, module: nn.Module) -> bool:
         """Whether ``module`` is an attention module of this model."""
@@ -147,7 +169,12 @@ class Injection:
             return None
         if self.rows is None and len(self.lengths) == 1:
             live = None if bank.live is None else bank.live.expand(rows, -1)
-            return Front(bank.keys.expand(rows, -1, -1, -1), bank.values.expand(rows, -1, -1, -1), live, self.lengths.expand(rows))
+            return Front(
+                bank.keys.expand(rows, -1, -1, -1),
+                bank.values.expand(rows, -1, -1, -1),
+                live,
+                self.lengths.expand(rows),
+            )
         index = self.index(rows)
         live = None if bank.live is None else bank.live[index]
         return Front(bank.keys[index], bank.values[index], live, self.lengths[index])
@@ -158,7 +185,9 @@ class Injection:
             return torch.zeros(rows, dtype=torch.long, device=self._device)
         if rows % len(self.rows):
             raise SettingsError(
-                "the batch has another number of rows than the injection", expected=f"{len(self.rows)}, or a multiple", received=rows
+                "the batch has another number of rows than the injection",
+                expected=f"{len(self.rows)}, or a multiple",
+                received=rows,
             )
         return self.rows.repeat_interleave(rows // len(self.rows))
 
@@ -193,7 +222,9 @@ class Injection:
         arguments["attention_mask"] = self._behind(torch.ones_like(mask[:, :1]).expand(-1, prompt.shape[1]), mask)
         kinds = arguments.get("token_type_ids")
         if kinds is not None:
-            arguments["token_type_ids"] = self._behind(torch.zeros_like(kinds[:, :1]).expand(-1, prompt.shape[1]), kinds)
+            arguments["token_type_ids"] = self._behind(
+                torch.zeros_like(kinds[:, :1]).expand(-1, prompt.shape[1]), kinds
+            )
         if arguments.get("position_ids") is not None:
             raise SettingsError("a soft prompt in an encoder counts positions itself; leave position_ids out")
 
@@ -217,9 +248,17 @@ class Injection:
     def before_decoder_stack(self, arguments: dict[str, Any]) -> None:
         """The cross-attention of an encoder-decoder sees the soft prompt's outputs too: widen its mask."""
         mask, states = arguments.get("encoder_attention_mask"), arguments.get("encoder_hidden_states")
-        if self._prompts is None or mask is None or states is None or mask.ndim != 2 or mask.shape[1] == states.shape[1]:
+        if (
+            self._prompts is None
+            or mask is None
+            or states is None
+            or mask.ndim != 2
+            or mask.shape[1] == states.shape[1]
+        ):
             return
-        arguments["encoder_attention_mask"] = self._behind(torch.ones_like(mask[:, :1]).expand(-1, self._prompts.shape[1]), mask)
+        arguments["encoder_attention_mask"] = self._behind(
+            torch.ones_like(mask[:, :1]).expand(-1, self._prompts.shape[1]), mask
+        )
 
 
 class _CallOrder(threading.local):
@@ -251,8 +290,8 @@ def injected(
         forewords: the distinct forewords.
         rows: each row's foreword (see :meth:`Injection.put`).
 
-    With transformers' own gradient checkpointing, backward passes belong inside the block: layers run again then. Layers
-    under :func:`foreword.core.checkpointing.checkpointing` remember what was in force.
+    With transformers' own gradient checkpointing, backward passes belong inside the block: layers run again then.
+    Layers under :func:`foreword.core.checkpointing.checkpointing` remember what was in force.
 
     Raises:
         UnsupportedBaseError: the model is outside the interface.
@@ -301,7 +340,9 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
         return source if isinstance(source, Injection) else None
 
     def before(act: Callable[[Injection, dict[str, Any]], None]) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             injection = active()
             if injection is None:
                 return None
@@ -328,7 +369,9 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
     if sites.kind == "encoder":
         handles.append(inner.register_forward_hook(after, with_kwargs=True))
     if sites.kind == "encoder-decoder":
-        handles.append(inner.get_decoder().register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True))
+        handles.append(
+            inner.get_decoder().register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True)
+        )
     return handles
 
 

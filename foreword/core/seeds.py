@@ -2,8 +2,8 @@
 
 The canonical value of a text is what the frozen base itself computes for it, taken at the place where it will be put
 in again: keys and values as they reach the attention function, rotated for positions 0..P-1. In a causal model without
-recurrent layers such a foreword *is* the text in front (Contract 7); in an encoder the text would have seen the content too,
-so there it is a good start and not the same.
+recurrent layers such a foreword *is* the text in front (Contract 7); in an encoder the text would have seen the content
+too, so there it is a good start and not the same.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def from_ids(model: PreTrainedModel, ids: Sequence[int]) -> dict[str, KeyValue]:
         SettingsError: no tokens.
     """
     if not ids:
-        raise SettingsError("an empty text has no keys and values", hint="give the prompt some words, or use init=random")
-    device = model.get_input_embeddings().weight.device
+        raise SettingsError(
+            "an empty text has no keys and values", hint="give the prompt some words, or use init=random"
+        )
     with torch.no_grad():
-        return _captured(model, torch.tensor([list(ids)], device=device))
+        return _captured(model, torch.tensor([list(ids)], device=model.device))
 
 
 def from_embeddings(model: PreTrainedModel, prompt: Tensor) -> dict[str, KeyValue]:
@@ -60,21 +61,22 @@ def random(sites: Mapping[str, Site], length: int, scale: float, generator: torc
         return torch.randn(*shape, generator=generator) * scale
 
     return {
-        name: KeyValue(draw(length, s.heads, s.key_size), draw(length, s.heads, s.value_size)) for name, s in sites.items()
+        name: KeyValue(draw(length, s.heads, s.key_size), draw(length, s.heads, s.value_size))
+        for name, s in sites.items()
     }
 
 
 def embeddings_of(model: PreTrainedModel, ids: Sequence[int]) -> Tensor:
     """The embeddings ``[P, E]`` of the given tokens, as the model's first layer receives them."""
-    table = model.get_input_embeddings()
     with torch.no_grad():
-        return table(torch.tensor(list(ids), dtype=torch.long, device=table.weight.device)).float().cpu()
+        found: Tensor = model.get_input_embeddings()(torch.tensor(list(ids), dtype=torch.long, device=model.device))
+    return found.float().cpu()
 
 
 def vocabulary(model: PreTrainedModel, length: int, generator: torch.Generator, first: int = 5000) -> Tensor:
-    """Embeddings ``[P, E]`` of ``length`` tokens drawn from the ``first`` of the vocabulary (Lester et al. 2021, 3.2)."""
-    size = model.get_input_embeddings().weight.shape[0]
-    ids = torch.randint(min(first, size), (length,), generator=generator)
+    """Embeddings ``[P, E]`` of ``length`` tokens drawn from the ``first`` of the vocabulary (Lester et al. 2021,
+    3.2)."""
+    ids = torch.randint(min(first, model.config.get_text_config().vocab_size), (length,), generator=generator)
     return embeddings_of(model, ids.tolist())
 
 

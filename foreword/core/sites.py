@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class SiteMap:
     moves_positions: bool
 
     @property
-    def positions(self) -> str:
+    def positions(self) -> Literal["cache", "content"]:
         """The convention that the manifest records: ``"cache"`` (content starts at P) or ``"content"`` (at 0)."""
         return "cache" if self.moves_positions else "content"
 
@@ -121,7 +122,7 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     calls: list[attention.Call] = []
     try:
         with attention.routed(model), attention.recording(calls), torch.no_grad():
-            ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+            ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
             run(model, ids, ids[:, :_DECODER_LENGTH])
     except (ValueError, NotImplementedError) as problem:
         raise _refuse(model, f"{problem}") from problem
@@ -178,7 +179,7 @@ def _number(calls: list[attention.Call], kind: str) -> list[tuple[Site, nn.Modul
         peers = [getattr(c.module, "layer_idx", None) for st, r, c in placed if (st, r) == (stack, role)]
         own = getattr(call.module, "layer_idx", None)
         indexed = all(isinstance(i, int) for i in peers) and len(set(peers)) == len(peers)
-        layer = own if indexed else order[stack, role]
+        layer: int = own if indexed else order[stack, role]  # type: ignore[assignment]
         order[stack, role] += 1
         heads, key_size, value_size = call.key.shape[1], call.key.shape[3], call.value.shape[3]
         site = Site(stack, role, layer, heads, key_size, value_size, call.causal, call.window)

@@ -31,7 +31,7 @@ class KeyValue:
             raise ValueError(f"keys {tuple(k)} and values {tuple(v)} must be [P, H, Dk] and [P, H, Dv]")
 
 
-def _frozen(mapping: Mapping[str, object]) -> MappingProxyType:
+def _frozen(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
     return MappingProxyType(dict(mapping))
 
 
@@ -133,4 +133,3 @@ EMPTY = Foreword()
 def equal(a: Foreword, b: Foreword) -> bool:
     """Bit-equality of two forewords."""
     return a.digest() == b.digest()
-

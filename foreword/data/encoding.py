@@ -33,6 +33,10 @@ class Tokenizer(Protocol):
         """The token that ends a text, or None."""
 
     @property
+    def pad_token_id(self) -> Any:
+        """The token that fills up a batch, or None."""
+
+    @property
     def bos_token_id(self) -> Any:
         """The token that begins a text, or None."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, StoppingCriteria
 
-from foreword.core.forward import device_of, pad
+from foreword.core.forward import pad
 from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.encoding import Tokenizer
@@ -47,11 +47,11 @@ def decode(
     """
     fill = int(tokenizer.pad_token_id or 0)
     encoder_decoder = bool(model.config.is_encoder_decoder)
-    batch = pad(inputs, fill, device_of(model), "right" if encoder_decoder else "left")
+    batch = pad(inputs, fill, model.device, "right" if encoder_decoder else "left")
     start = 1 if encoder_decoder else batch.ids.shape[1]
     sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if decoding.do_sample else {}
     with torch.no_grad(), injected(model, [value]):
-        out = model.generate(
+        out = model.generate(  # type: ignore[operator]
             input_ids=batch.ids,
             attention_mask=batch.mask,
             max_new_tokens=decoding.max_new_tokens,

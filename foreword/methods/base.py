@@ -1,8 +1,8 @@
 """What a method is, and how a new file in this folder is found by itself.
 
 A method is a frozen dataclass: its fields are its settings, with units in their comments. ``writer(start)`` makes the
-trainable form. A Writer is an ``nn.Module`` whose ``write()`` returns a Foreword, computed anew at each call and never kept:
-a value cached on a trainable module would silently lose its gradient after an evaluation.
+trainable form. A Writer is an ``nn.Module`` whose ``write()`` returns a Foreword, computed anew at each call and never
+kept: a value cached on a trainable module would silently lose its gradient after an evaluation.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def registry() -> Mapping[str, type[Method]]:
                 found[child.name] = child
             visit(child)
 
-    visit(Method)
+    visit(Method)  # type: ignore[type-abstract]
     return dict(sorted(found.items()))
 
 
@@ -143,9 +143,12 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     if name not in methods:
         near = difflib.get_close_matches(name, methods, 1)
         raise SettingsError(
-            "there is no such method", where="--method", expected=", ".join(methods), received=name,
+            "there is no such method",
+            where="--method",
+            expected=", ".join(methods),
+            received=name,
             hint=f"did you mean {near[0]}?" if near else None,
-        )  # fmt: skip
+        )
     kind = methods[name]
     hints, known = get_type_hints(kind), [f.name for f in fields(kind)]
     values = {}
@@ -153,9 +156,11 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise SettingsError(
-                f"method {name} has no setting {key!r}", expected=", ".join(known), received=key,
+                f"method {name} has no setting {key!r}",
+                expected=", ".join(known),
+                received=key,
                 hint=f"did you mean {near[0]}?" if near else None,
-            )  # fmt: skip
+            )
         try:
             values[key] = TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as problem:

@@ -1,8 +1,8 @@
 """Prefix tuning: keys and values at every attention site (Li & Liang 2021), started from a real text's.
 
-Ours differs from the paper in three ways, each measured in docs/log.md: the start is what the base itself computes for the
-user's prompt, so step 0 is that prompt; the first position, where models park attention that they do not need, stays as
-it is; the keys and values are trained directly, the paper's MLP being an option.
+Ours differs from the paper in three ways, each measured in docs/log.md: the start is what the base itself computes for
+the user's prompt, so step 0 is that prompt; the first position, where models park attention that they do not need,
+stays as it is; the keys and values are trained directly, the paper's MLP being an option.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ReparameterisedWriter(Writer):
         self.inner = inner
         for parameter in inner.parameters():
             parameter.requires_grad_(False)
-        rows = [p for p in inner.parameters()]
+        rows = list(inner.parameters())
         self.length = length - next(len(m.head) for m in inner.keys if isinstance(m, _Row))
         self.sizes = [p[0].numel() for p in rows]
         self.code = nn.Parameter(torch.randn(self.length, hidden, generator=generator))
@@ -128,8 +128,12 @@ class Prefix(Method):
         known = start.sites.sites
         used = [name for name in known if fnmatch.fnmatch(name, self.sites)]
         if not used:
-            raise SettingsError("no site of this base matches", where="sites", expected=", ".join(known), received=self.sites)
-        trained = {name for name in used if known[name].layer in _slice(self.layers, max(known[n].layer for n in used) + 1)}
+            raise SettingsError(
+                "no site of this base matches", where="sites", expected=", ".join(known), received=self.sites
+            )
+        trained = {
+            name for name in used if known[name].layer in _slice(self.layers, max(known[n].layer for n in used) + 1)
+        }
         if not trained:
             raise SettingsError("no layer of this base is in that slice", where="layers", received=self.layers)
         values = self._start(start, used)
@@ -139,9 +143,12 @@ class Prefix(Method):
         length = next(iter(values.values())).keys.shape[0]
         if frozen >= length:
             raise SettingsError(
-                "nothing is left to train: the only virtual token is frozen", where="num_virtual_tokens", expected="2 or more",
-                received=length, hint="give a longer prompt or set freeze_first=false",
-            )  # fmt: skip
+                "nothing is left to train: the only virtual token is frozen",
+                where="num_virtual_tokens",
+                expected="2 or more",
+                received=length,
+                hint="give a longer prompt or set freeze_first=false",
+            )
         writer = PrefixWriter(values, trained, frozen)
         if not self.reparameterise:
             return writer
@@ -163,7 +170,10 @@ def _from_foreword(start: Start, used: list[str]) -> dict[str, KeyValue]:
     missing = [name for name in used if name not in start.foreword.sites]
     if missing:
         raise SettingsError(
-            "the foreword to start from has nothing at some sites", where="init", expected=used[0], received=f"nothing at {missing[0]}"
+            "the foreword to start from has nothing at some sites",
+            where="init",
+            expected=used[0],
+            received=f"nothing at {missing[0]}",
         )
     return {name: start.foreword.sites[name] for name in used}
 
@@ -174,4 +184,6 @@ def _slice(text: str, length: int) -> range:
         first, last = text.split(":")
         return range(length)[slice(int(first) if first else None, int(last) if last else None)]
     except ValueError:
-        raise SettingsError("layers are given as a slice", where="layers", expected='"15:", ":4" or "2:10"', received=text) from None
+        raise SettingsError(
+            "layers are given as a slice", where="layers", expected='"15:", ":4" or "2:10"', received=text
+        ) from None

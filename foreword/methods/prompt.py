@@ -31,7 +31,9 @@ def initial_prompt(start: Start, init: Init, length: int | None) -> Tensor:
     """The first soft prompt ``[P, E]``: the text's embeddings, sampled words', another foreword's, or N(0, 0.02^2)."""
     if init == "foreword":
         if start.foreword is None or start.foreword.prompt is None:
-            raise SettingsError("init=foreword needs a foreword with a soft prompt", where="init", hint="add `--init FILE.foreword`")
+            raise SettingsError(
+                "init=foreword needs a foreword with a soft prompt", where="init", hint="add `--init FILE.foreword`"
+            )
         return start.foreword.prompt
     if init == "text" and start.ids:
         return seeds.embeddings_of(start.model, seeds.fit_length(start.ids, length))

@@ -1,6 +1,8 @@
-"""P-tuning: a soft prompt written by a small network that is dropped afterwards (Liu et al. 2021, "GPT understands, too").
+"""P-tuning: a soft prompt written by a small network that is dropped afterwards (Liu et al. 2021, "GPT understands,
+too").
 
-Ours is residual (Razdaibiedina et al. 2023): start + f(z) - f0(z0), so step 0 is the start and every weight has a gradient.
+Ours is residual (Razdaibiedina et al. 2023): start + f(z) - f0(z0), so step 0 is the start and every weight has a
+gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The house as a whole: from a data file to a foreword and back; the command line and Python call the same functions."""
+"""The house as a whole: from a data file to a foreword and back; the command line and Python call the same
+functions."""
 
 from __future__ import annotations
 
@@ -9,6 +10,6 @@ from foreword.run.train import TrainResult, resume, train
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
-    "TrainResult", "VerifyReport", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict", "resume", "show",
-    "train", "verify",
+    "TrainResult", "VerifyReport", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict", "resume",
+    "show", "train", "verify",
 ]  # fmt: skip

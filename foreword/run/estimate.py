@@ -29,7 +29,14 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
     rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
     per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     guidance = Foreword(text=prepared.task.guidance)
-    start = Start(prepared.base.model, prepared.task.guidance, prepared.asker.lead(guidance), None, settings.seed, len(prepared.task.labels) if prepared.task.head else 0)  # fmt: skip
+    start = Start(
+        prepared.base.model,
+        prepared.task.guidance,
+        prepared.asker.lead(guidance),
+        None,
+        settings.seed,
+        len(prepared.task.labels) if prepared.task.head else 0,
+    )
     rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
     before = _peak()
     step_seconds, values = 0.0, 0
@@ -37,7 +44,15 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
         writer = make_writer(prepared.method, start)
         value = writer.write().detach()
         values = sum(p.numel() for p in writer.parameters() if p.requires_grad)
-        trial = Trial(prepared.base.model, writer, prepared.asker.objective(value), rows[:per_step], settings, 1e-3, lambda _: Score(0.0, 0.0))
+        trial = Trial(
+            prepared.base.model,
+            writer,
+            prepared.asker.objective(value),
+            rows[:per_step],
+            settings,
+            1e-3,
+            lambda _: Score(0.0, 0.0),
+        )
         step_seconds = _seconds(lambda: next(trial.run(1)))
     dev = sorted(prepared.examples["dev"], key=lambda e: -len(e.input_ids))
     batch = dev[: settings.per_device_eval_batch_size]

@@ -31,7 +31,7 @@ def show(file: str | Path) -> dict[str, Any]:
 
 def ls(folder: str | Path = ".") -> list[dict[str, Any]]:
     """The ``.foreword`` files below ``folder``, one dict each; a damaged file is listed with what is wrong."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(Path(folder).rglob("*.foreword")):
         try:
             facts = show(path)
@@ -39,10 +39,17 @@ def ls(folder: str | Path = ".") -> list[dict[str, Any]]:
             rows.append({"file": str(path), "problem": problem.problem})
             continue
         figures = {name: figure["value"] for name, figure in facts["metrics"].items()}
-        rows.append({
-            "file": str(path), "method": facts["method"], "base": facts["base"]["id"].rsplit("/", 1)[-1],
-            "virtual_tokens": facts["num_virtual_tokens"], "bytes": facts["bytes"], "metrics": figures, "created": facts["created"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "file": str(path),
+                "method": facts["method"],
+                "base": facts["base"]["id"].rsplit("/", 1)[-1],
+                "virtual_tokens": facts["num_virtual_tokens"],
+                "bytes": facts["bytes"],
+                "metrics": figures,
+                "created": facts["created"],
+            }
+        )
     return rows
 
 
@@ -65,7 +72,11 @@ def doctor() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": None if memory is None else {"total": memory.total / 2**30, "free": memory.free / 2**30},
         "cache": str(cache_folder()),
-        "environment": {k: v for k, v in sorted(os.environ.items()) if k in ("HF_HOME", "HF_HUB_OFFLINE") or k.startswith("FOREWORD_")},
+        "environment": {
+            k: v
+            for k, v in sorted(os.environ.items())
+            if k in ("HF_HOME", "HF_HUB_OFFLINE") or k.startswith("FOREWORD_")
+        },
     }
 
 

@@ -24,7 +24,7 @@ from foreword.data.task import Decoding, Task
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, make
-from foreword.settings import ProgressCall, TaskOptions, TrainRequest
+from foreword.settings import TaskOptions, TrainRequest
 from foreword.training.objective import make_objective
 
 
@@ -111,7 +111,9 @@ def prepare(request: TrainRequest) -> Prepared:
     }
     for name in ("train", "dev"):
         if not examples[name]:
-            raise DataError(f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data")
+            raise DataError(
+                f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data"
+            )
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
     return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker)
 
@@ -141,7 +143,11 @@ def _split(tables: dict[str, Table], options: TaskOptions) -> dict[str, Table]:
     if not any(wanted.values()):
         return tables
     made = split(tables["train"], dev=wanted["dev"], test=wanted["test"], seed=options.split_seed).tables()
-    return {name: tables[name] if name in tables and name != "train" else table for name, table in made.items() if len(table) or name in tables}
+    return {
+        name: tables[name] if name in tables and name != "train" else table
+        for name, table in made.items()
+        if len(table) or name in tables
+    }
 
 
 def _size(asked: float) -> float | int:
@@ -149,7 +155,7 @@ def _size(asked: float) -> float | int:
 
 
 def _task(table: Table, options: TaskOptions) -> Task:
-    task = make_task(
+    return make_task(
         table,
         template=options.template,
         guidance=options.guidance_text(),
@@ -160,21 +166,22 @@ def _task(table: Table, options: TaskOptions) -> Task:
         pooling=options.pooling,
         decoding=Decoding() if options.max_new_tokens is None else Decoding(max_new_tokens=options.max_new_tokens),
     )
-    return task
 
 
 def _fits(task: Task, base: Base, method: Method) -> None:
     """Refuse what this base cannot do, by name, before any work."""
     if task.kind == "generation" and base.kind == "encoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder and cannot generate", where="--base",
+            f"{base.architecture} is an encoder and cannot generate",
+            where="--base",
             hint="choose a decoder or an encoder-decoder, or give the data labels to classify by",
-        )  # fmt: skip
+        )
     if task.kind == "classification" and not task.head and base.kind == "encoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder: it has no words to answer with", where="--base",
+            f"{base.architecture} is an encoder: it has no words to answer with",
+            where="--base",
             hint="classify with a trained head: `--set head=true`",
-        )  # fmt: skip
+        )
     if base.kind not in method.kinds:
         raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
     make_objective(task, base.tokenizer)

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,11 @@ def finish(
     answers = _answers(prepared, value, prompt)
     for name, rows in answers.items():
         write_jsonl(folder / "predictions" / f"{name}.jsonl", rows)
-    systems = {name: evaluate(rows, task.kind, _metrics(prepared), task.labels) for name, rows in answers.items() if name != "golden"}
+    systems = {
+        name: evaluate(rows, task.kind, _metrics(prepared), task.labels)
+        for name, rows in answers.items()
+        if name != "golden"
+    }
     difference = None
     if "foreword" in answers and "prompt" in answers:
         difference = compare(answers["foreword"], answers["prompt"], task.metric)
@@ -123,9 +128,11 @@ def _answers(prepared: Prepared, value: Foreword, prompt: Foreword | None) -> di
     rows = prepared.examples.get("test", [])
     out: dict[str, list[Prediction]] = {}
     if rows:
-        wanted = {"prompt": prompt, "foreword": value} if prompt is not None and prompt is not value else {"foreword": value}
+        wanted = {"foreword": value}
+        if prompt is not None and prompt is not value:
+            wanted = {"prompt": prompt, **wanted}
         for name, one in wanted.items():
-            out[name] = prepared.asker.answer(one, rows, lambda done, total, name=name: report(f"test: {name}", done, total))
+            out[name] = prepared.asker.answer(one, rows, partial(report, f"test: {name}"))
     golden = (rows or prepared.examples["dev"])[:MAX_GOLDEN]
     out["golden"] = prepared.asker.answer(value, golden)
     return out
@@ -148,7 +155,13 @@ def _manifest(
     ]
     trial = found.trial
     return Manifest(
-        base=BaseRecord(id=base.id, revision=base.revision, architecture=base.architecture, kind=base.kind, fingerprint=base.fingerprint),
+        base=BaseRecord(
+            id=base.id,
+            revision=base.revision,
+            architecture=base.architecture,
+            kind=base.kind,
+            fingerprint=base.fingerprint,
+        ),
         method=prepared.method.name if value.num_virtual_tokens or value.head else "text",
         settings={
             "method": plain_settings(prepared.method.settings()),
@@ -164,7 +177,7 @@ def _manifest(
         text=value.text,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         libraries=versions(),
-    )  # fmt: skip
+    )
 
 
 def versions() -> dict[str, str]:
@@ -182,15 +195,26 @@ def _text(path: Path, value: Foreword, systems: dict[str, Any], difference: Any,
     lines = [f"note: {alarm}" for alarm in alarms]
     if systems:
         lines.append(render(systems, difference).rstrip())
-    kind = f"{value.num_virtual_tokens} virtual tokens, {value.num_values:,} values" if value.num_virtual_tokens else "a text prompt"
+    kind = (
+        f"{value.num_virtual_tokens} virtual tokens, {value.num_values:,} values"
+        if value.num_virtual_tokens
+        else "a text prompt"
+    )
     lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")
     return "\n".join(lines)
 
 
-def _report(prepared: Prepared, result: TrainResult, found: Sweep, answers: dict[str, list[Prediction]]) -> dict[str, Any]:
+def _report(
+    prepared: Prepared, result: TrainResult, found: Sweep, answers: dict[str, list[Prediction]]
+) -> dict[str, Any]:
     trial, base = found.trial, prepared.base
     metric = prepared.task.metric
-    training: dict[str, Any] = {"metric": metric, "seconds": result.seconds, "dev": result.dev, "prompt_on_dev": result.floor}
+    training: dict[str, Any] = {
+        "metric": metric,
+        "seconds": result.seconds,
+        "dev": result.dev,
+        "prompt_on_dev": result.floor,
+    }
     if trial is not None:
         training |= {
             "learning_rate": trial.learning_rate,
@@ -199,7 +223,12 @@ def _report(prepared: Prepared, result: TrainResult, found: Sweep, answers: dict
             "steps": [{"step": s.step, "loss": s.loss} for s in trial.progress.steps],
             "evaluations": [{"step": e.step, "value": e.score.metric} for e in trial.progress.evaluations],
             "sweep": [
-                {"learning_rate": o.learning_rate, "steps": o.steps, "value": o.score.metric if o.score else None, "failure": o.failure}
+                {
+                    "learning_rate": o.learning_rate,
+                    "steps": o.steps,
+                    "value": o.score.metric if o.score else None,
+                    "failure": o.failure,
+                }
                 for o in found.outcomes
             ],
         }
@@ -211,7 +240,13 @@ def _report(prepared: Prepared, result: TrainResult, found: Sweep, answers: dict
         "warnings": result.alarms,
         "systems": result.systems,
         "difference": result.difference,
-        "base": {"id": base.id, "revision": base.revision, "architecture": base.architecture, "kind": base.kind, **base.fingerprint},
+        "base": {
+            "id": base.id,
+            "revision": base.revision,
+            "architecture": base.architecture,
+            "kind": base.kind,
+            **base.fingerprint,
+        },
         "method": {"name": prepared.method.name, **plain_settings(prepared.method.settings())},
         "task": plain_settings(prepared.task.to_json()),
         "settings": plain_settings(prepared.request.settings.to_json()),
@@ -219,14 +254,16 @@ def _report(prepared: Prepared, result: TrainResult, found: Sweep, answers: dict
         "versions": versions(),
         "data": {
             name: {
-                "rows": len(table), "file": table.name, "digest": lock[name]["ids_digest"],
+                "rows": len(table),
+                "file": table.name,
+                "digest": lock[name]["ids_digest"],
                 "dropped": json.dumps(prepared.dropped.get(name, {})),
             }
             for name, table in prepared.tables.items()
         },
         "training": training,
         "rows": _rows(answers),
-    }  # fmt: skip
+    }
 
 
 def _verdict(result: TrainResult) -> str:
@@ -243,8 +280,13 @@ def _rows(answers: dict[str, list[Prediction]]) -> list[dict[str, Any]]:
     if "foreword" not in answers:
         return []
     prompt = {p.id: p for p in answers.get("prompt", [])}
-    rows = [
-        {"id": p.id, "input": p.input, "gold": p.gold, "outputs": {**({"prompt": prompt[p.id].output} if prompt else {}), "foreword": p.output}}
+    rows: list[dict[str, Any]] = [
+        {
+            "id": p.id,
+            "input": p.input,
+            "gold": p.gold,
+            "outputs": {**({"prompt": prompt[p.id].output} if prompt else {}), "foreword": p.output},
+        }
         for p in answers["foreword"]
     ]
     rows.sort(key=lambda row: len(set(row["outputs"].values())) == 1)

@@ -50,7 +50,9 @@ def train(request: TrainRequest) -> TrainResult:
             return _run(prepared, folder, began, interrupted)
         except KeyboardInterrupt:
             raise Interrupted(
-                "interrupted; the run's last state is saved", where=str(folder), hint=f"go on with `foreword train --resume {folder}`"
+                "interrupted; the run's last state is saved",
+                where=str(folder),
+                hint=f"go on with `foreword train --resume {folder}`",
             ) from None
 
 
@@ -65,7 +67,11 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
         raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {path.name}")
     saved = json.loads(path.read_text(encoding="utf-8"))["request"]
     if str(saved["data"]).startswith("<"):
-        raise ResumeError("the run's data were in memory", where=str(folder), hint="call train() again with the same data and resume=True")
+        raise ResumeError(
+            "the run's data were in memory",
+            where=str(folder),
+            hint="call train() again with the same data and resume=True",
+        )
     request = from_json(saved, str(path)).request(progress=progress, resume=True)
     return train(replace(request, output_dir=folder))
 
@@ -81,18 +87,24 @@ def _claim(folder: Path, prepared: Prepared) -> None:
     if prepared.request.resume and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         differences = DataLock.from_json(before["data"]).differs(prepared.lock)
-        differences += [f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest]
+        differences += [
+            f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest
+        ]
         differences += _changed(before["request"], record["request"])
         if differences:
             raise ResumeError(
-                "this is not the run that was started", where=str(folder), received="; ".join(differences),
+                "this is not the run that was started",
+                where=str(folder),
+                received="; ".join(differences),
                 hint="start a new run in another folder, or bring the old data and settings back",
-            )  # fmt: skip
+            )
         return
     if path.exists() or (folder / "model.foreword").exists():
         raise SettingsError(
-            "the folder holds a run already", where=str(folder), hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder"
-        )  # fmt: skip
+            "the folder holds a run already",
+            where=str(folder),
+            hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
     write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
@@ -100,7 +112,11 @@ def _claim(folder: Path, prepared: Prepared) -> None:
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ignored = ("output_dir",)
-    return [f"{key}: {before.get(key)} before, {now[key]} now" for key in now if key not in ignored and before.get(key) != now[key]]
+    return [
+        f"{key}: {before.get(key)} before, {now[key]} now"
+        for key in now
+        if key not in ignored and before.get(key) != now[key]
+    ]
 
 
 @contextmanager
@@ -154,15 +170,19 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
         if floor is None:
-            raise SettingsError("a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`")
+            raise SettingsError(
+                "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
+            )
         return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
     found = _search(prepared, folder, dev, interrupted)
     alarms = _alarms(prepared, found, floor)
     if found.trial is None:
         raise NothingLearnedError(
-            "no learning rate worked", where=str(folder), received="; ".join(alarms),
+            "no learning rate worked",
+            where=str(folder),
+            received="; ".join(alarms),
             hint="look at the data and the prompt first; then try lower rates with `--set sweep=[1e-4,1e-3]`",
-        )  # fmt: skip
+        )
     best = found.trial.progress.best
     value = found.trial.best()
     if floor is not None and (best is None or floor.beats(best)):
@@ -177,8 +197,13 @@ def _search(prepared: Prepared, folder: Path, dev: _Dev, interrupted: Callable[[
     rows, objective = prepared.examples["train"], prepared.asker.objective
     classes = len(prepared.task.labels) if prepared.task.head else 0
     start = Start(
-        prepared.base.model, prepared.task.guidance, prepared.asker.lead(Foreword(text=prepared.task.guidance)), None, settings.seed, classes
-    )  # fmt: skip
+        prepared.base.model,
+        prepared.task.guidance,
+        prepared.asker.lead(Foreword(text=prepared.task.guidance)),
+        None,
+        settings.seed,
+        classes,
+    )
     rates = _rates(prepared)
     total = total_steps(len(rows), settings)
     planned, done = planned_steps(total, len(rates)), Counter[str]()
@@ -222,7 +247,8 @@ def _rates(prepared: Prepared) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Log:
-    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run has each once."""
+    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run
+    has each once."""
 
     path: Path
 
@@ -230,9 +256,25 @@ class _Log:
         lines = []
         for trial in trials:
             for step in trial.progress.steps:
-                lines.append({"trial": trial.learning_rate, "step": step.step, "loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.gradient_norm})
+                lines.append(
+                    {
+                        "trial": trial.learning_rate,
+                        "step": step.step,
+                        "loss": step.loss,
+                        "learning_rate": step.learning_rate,
+                        "grad_norm": step.gradient_norm,
+                    }
+                )
             for one in trial.progress.evaluations:
-                lines.append({"trial": trial.learning_rate, "step": one.step, "eval_metric": one.score.metric, "eval_loss": one.score.loss, "best": one.best})
+                lines.append(
+                    {
+                        "trial": trial.learning_rate,
+                        "step": one.step,
+                        "eval_metric": one.score.metric,
+                        "eval_loss": one.score.loss,
+                        "best": one.best,
+                    }
+                )
         lines.sort(key=lambda line: (line["trial"], line["step"]))
         write_atomically(self.path, (json.dumps(line).encode() + b"\n" for line in lines))
 

@@ -44,9 +44,14 @@ class Opened:
         limit = self.base.context
         front = self.value.num_virtual_tokens or len(self.asker.lead(self.value))
         return encode(
-            table.rows, self.task, self.base.tokenizer, special_tokens=self.asker.special_tokens, labelled=labelled,
-            max_length=None if limit is None else limit - front, first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
-        )  # fmt: skip
+            table.rows,
+            self.task,
+            self.base.tokenizer,
+            special_tokens=self.asker.special_tokens,
+            labelled=labelled,
+            max_length=None if limit is None else limit - front,
+            first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
+        )
 
 
 def open_foreword(file: str | Path, base: str | Base | None = None, progress: ProgressCall | None = None) -> Opened:
@@ -64,21 +69,27 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     task = Task.from_json(manifest.task)
     training = manifest.settings.get("training")
     dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
-    loaded = base if isinstance(base, Base) else load_base(base or manifest.base.id, dtype=str(dtype), progress=progress)
+    loaded = (
+        base if isinstance(base, Base) else load_base(base or manifest.base.id, dtype=str(dtype), progress=progress)
+    )
     differences = fingerprint_differences(manifest.base.fingerprint, loaded.fingerprint)
     if differences:
         raise BaseMismatchError(
-            "the foreword was trained on another base", where=str(file),
+            "the foreword was trained on another base",
+            where=str(file),
             expected=f"{manifest.base.architecture} {manifest.base.id}",
             received=f"{loaded.architecture} {loaded.id}: {'; '.join(differences)}",
             hint="give the base it was trained on with --base, or train it again on this one",
-        )  # fmt: skip
+        )
     sites = find_sites(loaded.model) if value.num_virtual_tokens else None
     if sites is not None and sites.positions != manifest.positions:
         raise BaseMismatchError(
-            "the foreword counts positions in another way", where=str(file), expected=manifest.positions, received=sites.positions,
+            "the foreword counts positions in another way",
+            where=str(file),
+            expected=manifest.positions,
+            received=sites.positions,
             hint="train it again with this version",
-        )  # fmt: skip
+        )
     asker = Asker(loaded.model, loaded.tokenizer, task, loaded.kind != "decoder")
     return Opened(value, manifest, loaded, task, asker)
 
@@ -144,7 +155,9 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
     """
     opened = open_foreword(file, base)
     if opened.task.kind != "generation":
-        raise SettingsError("this foreword answers with a label, it does not write", where=str(file), hint="use `foreword predict`")
+        raise SettingsError(
+            "this foreword answers with a label, it does not write", where=str(file), hint="use `foreword predict`"
+        )
     task = replace(opened.task, decoding=replace(opened.task.decoding, **decoding))
     opened = replace(opened, task=task, asker=replace(opened.asker, task=task))
     return _predictions(opened, _one_row(task, text), False, None)[0].output
@@ -163,7 +176,9 @@ def _readable(table: Table) -> Table:
     if table.problems:
         first = table.problems[0]
         raise DataError(
-            f"{len(table.problems)} rows cannot be read: {first.message}", where=first.where, hint="mend them; `foreword check` lists them all"
+            f"{len(table.problems)} rows cannot be read: {first.message}",
+            where=first.where,
+            hint="mend them; `foreword check` lists them all",
         )
     return table
 
@@ -171,7 +186,9 @@ def _readable(table: Table) -> Table:
 def _one_row(task: Task, text: str | None) -> Table:
     names = sorted(Template(task.template).fields)
     if len(names) != 1:
-        raise SettingsError("one text cannot fill a template with several fields", expected=", ".join(names), hint="give a data file")
+        raise SettingsError(
+            "one text cannot fill a template with several fields", expected=", ".join(names), hint="give a data file"
+        )
     return read([{names[0]: text}], inputs=names, labelled=False)
 
 
@@ -183,7 +200,8 @@ def _predictions(opened: Opened, table: Table, labelled: bool, progress: Progres
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest change of a score."""
+    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest
+    change of a score."""
 
     ok: bool
     rows: list[dict[str, Any]]
@@ -198,7 +216,10 @@ class VerifyReport:
         if not wrong:
             return f"verified: {len(self.rows)} golden rows give the answers that were saved"
         lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
-        lines += [f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})" for row in wrong]
+        lines += [
+            f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})"
+            for row in wrong
+        ]
         return "\n".join(lines)
 
 
@@ -215,9 +236,14 @@ def verify(file: str | Path, base: str | Base | None = None) -> VerifyReport:
         raise DataError("the file has no golden rows to replay", where=str(file))
     rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
     examples = encode(
-        rows, opened.task, opened.base.tokenizer, special_tokens=opened.asker.special_tokens, max_length=None, labelled=False,
+        rows,
+        opened.task,
+        opened.base.tokenizer,
+        special_tokens=opened.asker.special_tokens,
+        max_length=None,
+        labelled=False,
         first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     answers = opened.asker.answer(opened.value, examples)
     out = []
     for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True)):
@@ -232,5 +258,14 @@ def verify(file: str | Path, base: str | Base | None = None) -> VerifyReport:
             why = "another answer"
         elif change > _TOLERANCE:
             why = f"a score changed by {change:.2g}"
-        out.append({"row": index, "equal": not why, "why": why, "expected": wanted.output, "received": answer.output, "change": change})
+        out.append(
+            {
+                "row": index,
+                "equal": not why,
+                "why": why,
+                "expected": wanted.output,
+                "received": answer.output,
+                "change": change,
+            }
+        )
     return VerifyReport(all(row["equal"] for row in out), out)

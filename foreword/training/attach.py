@@ -1,7 +1,7 @@
 """A base with a trainable foreword in front of every row, for other people's training loops (HF Trainer, TRL).
 
-The model that comes back shares every weight with the base and is of a subclass of its class, so whatever accepts the base
-accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone.
+The model that comes back shares every weight with the base and is of a subclass of its class, so whatever accepts the
+base accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Attached:
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The base's ``generate`` behind the foreword as it is now."""
         with torch.no_grad():
-            return self._behind(self._base.generate, *args, **kwargs)
+            return self._behind(self._base.generate, *args, **kwargs)  # type: ignore[arg-type]
 
     def _behind(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._injection.put([self.writer.write()], None)
@@ -79,14 +79,17 @@ class Attached:
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         value = self.foreword()
-        save_file({n: t.cpu() for n, t in value.tensors().items()}, folder / WEIGHTS, {"text": value.text, "digest": value.digest()})
+        save_file(
+            {n: t.cpu() for n, t in value.tensors().items()},
+            folder / WEIGHTS,
+            {"text": value.text, "digest": value.digest()},
+        )
 
     def detach(self) -> PreTrainedModel:
         """Take the foreword off and return the base as it was."""
         self.gradient_checkpointing_disable()
         self._leave.close()
         return self._base
-
 
 
 def attach(model: PreTrainedModel, writer: Writer) -> PreTrainedModel:

@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -47,7 +48,10 @@ def load(trial: Trial, path: Path) -> bool:
         state = json.loads(metadata["state"])
     except (SafetensorError, OSError, KeyError, ValueError) as problem:
         raise ResumeError(
-            "the checkpoint cannot be read", where=str(path), received=str(problem), hint="delete it to repeat this part of the run"
+            "the checkpoint cannot be read",
+            where=str(path),
+            received=str(problem),
+            hint="delete it to repeat this part of the run",
         ) from problem
     if metadata.get("version") != _VERSION or state["learning_rate"] != trial.learning_rate:
         raise ResumeError("the checkpoint is of another version or trial", where=str(path), hint="start a new run")
@@ -55,7 +59,7 @@ def load(trial: Trial, path: Path) -> bool:
     return True
 
 
-def _progress(saved: dict[str, object]) -> Progress:
+def _progress(saved: dict[str, Any]) -> Progress:
     best = saved["best"]
     return Progress(
         **{

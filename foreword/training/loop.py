@@ -1,7 +1,8 @@
-"""One training loop for every method: it trains a module, evaluates what the module writes, and knows no method by name.
+"""One training loop for every method: it trains a module, evaluates what the module writes, and knows no method by
+name.
 
-A :class:`Trial` can stop after any step and go on later, in this process or another, with bit-equal results on CPU: which
-rows a step sees follows from the seed and the step's number alone, and the rest of the state is saved.
+A :class:`Trial` can stop after any step and go on later, in this process or another, with bit-equal results on CPU:
+which rows a step sees follows from the seed and the step's number alone, and the rest of the state is saved.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from foreword.training.objective import Objective
 
 
 class NotFinite(TrainingError):
-    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its precision."""
+    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its
+    precision."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def total_steps(rows: int, settings: TrainSettings) -> int:
 
 
 def rate_at(step: int, total: int, settings: TrainSettings) -> float:
-    """The share of the learning rate that step ``step`` (from 0) of ``total`` uses: warm-up, then linear, cosine or constant."""
+    """The share of the learning rate that step ``step`` (from 0) of ``total`` uses: warm-up, then linear, cosine or
+    constant."""
     warm = math.ceil(settings.warmup_ratio * total)
     if step < warm:
         return (step + 1) / warm
@@ -175,9 +178,7 @@ class Trial:
     def _batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = batches(
-            self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch
-        )
+        order = batches(self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch)
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
@@ -192,9 +193,11 @@ class Trial:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NotFinite(
-                f"step {number + 1} is not finite at learning rate {self.learning_rate:g}", expected="a finite loss and gradient",
-                received=f"loss {loss:g}, gradient norm {norm:g}", hint="lower the learning rate, or use dtype float32",
-            )  # fmt: skip
+                f"step {number + 1} is not finite at learning rate {self.learning_rate:g}",
+                expected="a finite loss and gradient",
+                received=f"loss {loss:g}, gradient norm {norm:g}",
+                hint="lower the learning rate, or use dtype float32",
+            )
         self.optimizer.step()
         return Step(number + 1, loss, rate, norm)
 

@@ -1,8 +1,8 @@
 """Which learning rate: successive halving (Jamieson & Talwalkar 2016), each trial going on from where it stopped.
 
-Every rate trains for a fifth of the steps, the better half for a half of them, the best to the end; the schedule is that of
-the whole run from the start, so the winner's run is the run it would have been alone. A trial that yields numbers
-that are not finite is out, and the next one takes its place.
+Every rate trains for a fifth of the steps, the better half for a half of them, the best to the end; the schedule is
+that of the whole run from the start, so the winner's run is the run it would have been alone. A trial that yields
+numbers that are not finite is out, and the next one takes its place.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def _advance(
 def saving(
     trial: Trial, path: Path, events: Iterator[Step | Evaluated], interrupted: Callable[[], bool]
 ) -> Iterator[Step | Evaluated]:
-    """Pass events through and save the trial after evaluations, every ``save_steps``, now and then, and when interrupted.
+    """Pass events through and save the trial after evaluations, every ``save_steps``, now and then, and when
+    interrupted.
 
     Never between a step and its evaluation: whoever resumes there would skip the evaluation.
     """
