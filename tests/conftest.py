@@ -1,4 +1,4 @@
-"""What every test stands on: no network, two threads, and real models that are fetched once into the cache."""
+"""What every test stands on: no network, one thread a process (make test runs two), and real models that are fetched once into the cache."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     TOKENIZERS_PARALLELISM="false",
-    OMP_NUM_THREADS="2",
-    MKL_NUM_THREADS="2",
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
 )
 
 from pathlib import Path
