@@ -15,12 +15,13 @@ PINNED := .venv/.pinned-$(shell cat $(REQUIREMENTS) | cksum | tr ' ' -)
 READY := .venv/.ready-$(shell cat $(REQUIREMENTS) pyproject.toml | cksum | tr ' ' -)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTS ?= tests
-SOURCES := foreword tests $(wildcard bench)
+SOURCES := foreword tests $(wildcard bench scripts)
 
 .PHONY: demo test lint format compat bench clean distclean setup
 
+# On another decoder: make demo BASE=hub-id, folder or GGUF file.
 demo: $(READY)
-	@$(BIN)/python -m foreword.demo
+	@$(BIN)/python scripts/demo.py $(if $(BASE),--base "$(BASE)")
 
 test: lint
 	@$(BIN)/python -m pytest -q $(TESTS)
@@ -44,7 +45,7 @@ bench: $(READY)
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
-	find foreword tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv
