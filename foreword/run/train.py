@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
 import time
@@ -17,9 +16,9 @@ from typing import Any
 from foreword.core.value import Foreword
 from foreword.data.split import DataLock
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
-from foreword.evaluation.metrics import get_metric
-from foreword.evaluation.predictions import Prediction, write_atomically
+from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import Start, make_writer
+from foreword.run.dev import DevScore
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.settings import ProgressCall, TrainRequest
@@ -138,32 +137,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-@dataclass(frozen=True)
-class _Dev:
-    """Scores a foreword on the dev rows, by the task's metric, higher is better."""
-
-    prepared: Prepared
-
-    def predictions(self, value: Foreword) -> list[Prediction]:
-        return self.prepared.asker.answer(value, self.prepared.examples["dev"])
-
-    def __call__(self, value: Foreword) -> Score:
-        asker, rows = self.prepared.asker, self.prepared.examples["dev"]
-        metric = get_metric(self.prepared.task.metric)
-        if metric.name == "perplexity":
-            loss = asker.mean_loss(value, rows)
-            return Score(-math.exp(min(loss, 80.0)), loss)
-        found = asker.answer(value, rows)
-        figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
-        figure = figure if metric.better == "higher" else -figure
-        gold = [p.scores.get(p.gold, math.nan) for p in found]
-        loss = asker.mean_loss(value, rows) if any(map(math.isnan, gold)) else -sum(gold) / len(gold)
-        return Score(figure, loss, len(found) > 1 and len({p.output for p in found}) == 1)
-
-
 def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[], bool]) -> TrainResult:
     report = prepared.request.progress or say_nothing
-    dev = _Dev(prepared)
+    dev = DevScore(prepared.asker, prepared.examples["dev"])
     prompt = Foreword(text=prepared.task.guidance)
     report("measure the prompt", 0, 1)
     floor = None if prepared.task.head else dev(prompt)
@@ -191,7 +167,7 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[
     return finish(prepared, folder, value, None if floor is None else prompt, best, floor, found, alarms, began)
 
 
-def _search(prepared: Prepared, folder: Path, dev: _Dev, interrupted: Callable[[], bool]) -> Sweep:
+def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
     request, settings = prepared.request, prepared.request.settings
     report = request.progress or say_nothing
     rows, objective = prepared.examples["train"], prepared.asker.objective

@@ -1,0 +1,33 @@
+"""How good a foreword is on the dev rows: what chooses checkpoints and learning rates, and what the prompt must be beaten on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foreword.core.value import Foreword
+from foreword.data.batch import Example
+from foreword.evaluation.answers import Asker
+from foreword.evaluation.metrics import get_metric
+from foreword.training.loop import Score
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """Scores a foreword on ``rows`` by the task's metric, turned so that higher is better."""
+
+    asker: Asker
+    rows: Sequence[Example]
+
+    def __call__(self, value: Foreword) -> Score:
+        metric = get_metric(self.asker.task.metric)
+        if metric.name == "perplexity":
+            loss = self.asker.mean_loss(value, self.rows)
+            return Score(-math.exp(min(loss, 80.0)), loss)
+        found = self.asker.answer(value, self.rows)
+        figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
+        gold = [p.scores.get(p.gold, math.nan) for p in found]
+        loss = self.asker.mean_loss(value, self.rows) if any(map(math.isnan, gold)) else -sum(gold) / len(gold)
+        constant = len(found) > 1 and len({p.output for p in found}) == 1
+        return Score(figure if metric.better == "higher" else -figure, loss, constant)
