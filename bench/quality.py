@@ -77,9 +77,9 @@ def rows_of(folder: Path, name: str, limit: int) -> list[dict[str, Any]]:
     path = next((p for p in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz") if p.exists()), None)
     if path is None:
         sys.exit(f"missing: {folder / name}.jsonl (see the README of the data folder for where to get it)")
-    text = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with text as lines:
-        rows = [json.loads(line) for line in lines]
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     random.Random(13).shuffle(rows)
     return [{("ref" if k == "refs" else k): v for k, v in row.items()} for row in rows[:limit]]
 
@@ -148,10 +148,16 @@ def run_method(
         seconds = time.monotonic() - began
         answers = asker.answer(best, prepared.examples["test"])
         write_jsonl(output / f"{method}-{seed}.jsonl", answers)
-        facts["seeds"].append({
-            "seed": seed, "learning_rate": trial.learning_rate, "best_step": trial.progress.best_step, "seconds": seconds,
-            "sweep": [{"learning_rate": o.learning_rate, "steps": o.steps, "loss": o.score.loss if o.score else None} for o in found.outcomes],
-        })  # fmt: skip
+        tried = [(o.learning_rate, o.steps, o.score.loss if o.score else None) for o in found.outcomes]
+        facts["seeds"].append(
+            {
+                "seed": seed,
+                "learning_rate": trial.learning_rate,
+                "best_step": trial.progress.best_step,
+                "seconds": seconds,
+                "sweep": [{"learning_rate": rate, "steps": steps, "loss": loss} for rate, steps, loss in tried],
+            }
+        )
         facts["values"] = sum(p.numel() for p in trial.parameters)
         rates = (trial.learning_rate,)
     done.write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How good a foreword is on the dev rows: what chooses checkpoints and learning rates, and what the prompt must be beaten on."""
+"""How good a foreword is on the dev rows: it chooses checkpoints and learning rates, and the prompt is measured by it."""
 
 from __future__ import annotations
 
