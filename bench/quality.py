@@ -79,7 +79,7 @@ def rows_of(folder: Path, name: str, limit: int) -> list[dict[str, Any]]:
         sys.exit(f"missing: {folder / name}.jsonl (see the README of the data folder for where to get it)")
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text.split("\n") if line]
     random.Random(13).shuffle(rows)
     return [{("ref" if k == "refs" else k): v for k, v in row.items()} for row in rows[:limit]]
 

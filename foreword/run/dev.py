@@ -1,4 +1,4 @@
-"""How good a foreword is on the dev rows: it chooses checkpoints and learning rates, and the prompt is measured by it."""
+"""How good a foreword is on dev: it chooses checkpoints and learning rates, and measures the prompt to beat."""
 
 from __future__ import annotations
 

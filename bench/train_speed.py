@@ -1,0 +1,230 @@
+"""How fast and in how much memory a prefix trains, beside PEFT's prefix tuning, LoRA and full fine-tuning.
+
+    python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--json]
+
+Every method trains on the same batches (Reuters R8, the first words of each row, grouped by length, 16 rows) in one
+process, in turns: one batch each, round by round, so that whatever else the machine does hits all alike. Ratios are
+medians over batches of the time of the same batch. Peak memory is that of a process of its own for each method, above
+the weights.
+
+The floor is arithmetic: a step needs one pass forward over the weights that are not embeddings and one backward through
+the activations, 4 operations a weight and token, at the matrix-product rate that this machine shows in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from transformers import PreTrainedModel
+
+from foreword import samples
+from foreword.core.base import load_base
+from foreword.data.batch import Example, batches
+from foreword.methods.base import Start, make, make_writer
+from foreword.settings import TrainSettings
+from foreword.training.loop import Score, Trial
+from foreword.training.objective import Choose
+
+P, BATCH, WORDS = 20, 16, 24
+METHODS = ("foreword prefix", "PEFT prefix", "LoRA", "full")
+Step = Callable[[list[Example]], None]
+
+
+def rows_of(tokenizer: Any, count: int, words: int) -> tuple[list[Example], Choose]:
+    """``count`` rows of R8's training file, their first ``words`` words, with their label's word behind them."""
+    names = {
+        "acq": " acquisition",
+        "crude": " oil",
+        "earn": " earnings",
+        "grain": " grain",
+        "interest": " interest",
+        "money-fx": " currency",
+        "ship": " shipping",
+        "trade": " trade",
+    }
+    choices = tuple(tuple(tokenizer(w, add_special_tokens=False)["input_ids"]) for w in names.values())
+    with samples.reuters_r8()[0].open(encoding="utf-8", newline="") as file:
+        found = [row for row in csv.DictReader(file) if len(row["text"].split()) >= words][:count]
+    examples = []
+    for number, row in enumerate(found):
+        # Lengths differ from row to row, as they do in real batches.
+        text = " ".join(row["text"].split()[: words - number % (words // 2)])
+        ids = tuple(tokenizer(f"Text: {text}\nTopic:", add_special_tokens=False)["input_ids"])
+        examples.append(Example(str(number), ids, (), list(names).index(row["label"]), row["label"]))
+    return examples, Choose(choices, int(tokenizer.pad_token_id or 0))
+
+
+def ours(model: PreTrainedModel, objective: Choose, checkpoint: bool = False) -> Step:
+    """One optimizer step of the project's own loop."""
+    writer = make_writer(make("prefix", {"num_virtual_tokens": P, "init": "random"}), Start(model))
+    settings = TrainSettings(
+        per_device_train_batch_size=BATCH,
+        warmup_ratio=0.0,
+        lr_scheduler_type="constant",
+        max_steps=10_000,
+        num_train_epochs=10_000,
+        gradient_checkpointing=checkpoint,
+        early_stopping_patience=0,
+        eval_steps=10_000,
+    )
+    trial = Trial(model, writer, objective, [], settings, 5e-3, lambda value: Score(0.0, 0.0))
+    trial.total, trial.steps_per_epoch = 10_000, 1
+
+    def step(rows: list[Example]) -> None:
+        trial.rows = rows
+        next(trial.run(trial.progress.step + 1))
+
+    return step
+
+
+def theirs(model: PreTrainedModel, objective: Choose, kind: str) -> Step:
+    """One step as a user of PEFT writes it: labels at the answer, the model's own loss, AdamW."""
+    if kind == "full":
+        wrapped: Any = model.requires_grad_(True)
+    elif kind == "LoRA":
+        wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear"))
+    else:
+        wrapped = get_peft_model(model, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P))
+    wrapped.train()
+    optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=5e-3)
+
+    def step(rows: list[Example]) -> None:
+        full = [(*row.input_ids, *objective.choices[row.gold]) for row in rows]
+        width = max(map(len, full))
+        ids = torch.full((len(rows), width), objective.fill)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for i, (row, whole) in enumerate(zip(rows, full, strict=True)):
+            ids[i, : len(whole)] = torch.tensor(whole)
+            mask[i, : len(whole)] = 1
+            labels[i, len(row.input_ids) : len(whole)] = torch.tensor(whole[len(row.input_ids) :])
+        wrapped(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(wrapped.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def make_step(method: str, model: PreTrainedModel, objective: Choose) -> Step:
+    """The training step of a method; it may change the model."""
+    if method.startswith("foreword"):
+        return ours(model, objective, "checkpointing" in method)
+    return theirs(model, objective, method)
+
+
+def matrix_rate() -> float:
+    """Multiply-adds times two a second of a large single-precision product: the best of several."""
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    best = 0.0
+    for _ in range(8):
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1536**3 / (time.perf_counter() - began))
+    return best
+
+
+def peak_memory(method: str, base: str, words: int) -> int:
+    """Peak bytes above the loaded weights of a process that makes two steps of ``method``."""
+    command = [sys.executable, __file__, "--base", base, "--memory-of", method, "--words", str(words)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def measure_memory(method: str, base: str, words: int) -> None:
+    """What a process started by :func:`peak_memory` does."""
+    loaded = load_base(base, device="cpu")
+    examples, objective = rows_of(loaded.tokenizer, BATCH, words)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = make_step(method, loaded.model, objective)
+    for _ in range(2):
+        step(examples)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
+    """Times of every method on every batch, in turns."""
+    loaded = load_base(base, device="cpu")
+    examples, objective = rows_of(loaded.tokenizer, count, WORDS)
+    order = batches(examples, BATCH, seed=13, epoch=0)
+    steps = {m: make_step(m, copy.deepcopy(loaded.model), objective) for m in METHODS}
+    times: dict[str, list[float]] = {m: [] for m in METHODS}
+    tokens: list[int] = []
+    rates = [matrix_rate()]
+    for number in range(rounds + 1):
+        for batch in order:
+            rows = [examples[i] for i in batch]
+            for method, step in steps.items():
+                began = time.perf_counter()
+                step(rows)
+                if number:  # the first round warms up
+                    times[method].append(time.perf_counter() - began)
+            if number:
+                tokens.append(sum(len(r.input_ids) for r in rows))
+        rates.append(matrix_rate())
+    weights = sum(p.numel() for n, p in loaded.model.named_parameters() if "embed" not in n and "lm_head" not in n)
+    floor = [4 * weights * t / max(rates) for t in tokens]
+    ratio = {m: statistics.median(t / o for t, o in zip(times[m], times[METHODS[0]], strict=True)) for m in METHODS}
+    share = statistics.median(f / o for f, o in zip(floor, times[METHODS[0]], strict=True))
+    return {
+        "examples_per_second": {m: BATCH / statistics.median(t) for m, t in times.items()},
+        "prefix_vs_peft": ratio["PEFT prefix"],
+        "prefix_vs_lora": ratio["LoRA"],
+        "prefix_vs_full": ratio["full"],
+        "share_of_floor": share,
+        "matrix_gflops": max(rates) / 1e9,
+        "batches": len(tokens),
+        "tokens_per_row": statistics.mean(tokens) / BATCH,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default=None)
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--words", type=int, default=300, help="words a row where memory is measured")
+    parser.add_argument("--memory-of", choices=[*METHODS, "foreword prefix, checkpointing"], help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    base = arguments.base or str(samples.smollm2())
+    if arguments.memory_of:
+        measure_memory(arguments.memory_of, base, arguments.words)
+        return
+    result = measure(base, arguments.rows, arguments.rounds)
+    memory = {
+        m: peak_memory(m, base, arguments.words)
+        for m in ("foreword prefix", "foreword prefix, checkpointing", "PEFT prefix")
+    }
+    result["peak_memory_mib"] = {m: round(b / 2**20) for m, b in memory.items()}
+    result["memory_vs_peft"] = memory["foreword prefix"] / memory["PEFT prefix"]
+    result["memory_vs_peft_checkpointing"] = memory["foreword prefix, checkpointing"] / memory["PEFT prefix"]
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+        return
+    for method, speed in result["examples_per_second"].items():
+        print(f"{method:<18}{speed:7.2f} examples/s")
+    for key in (
+        "prefix_vs_peft",
+        "prefix_vs_lora",
+        "prefix_vs_full",
+        "share_of_floor",
+        "memory_vs_peft",
+        "memory_vs_peft_checkpointing",
+    ):
+        print(f"{key:<30}{result[key]:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
