@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,28 @@ def load(trial: Trial, path: Path) -> bool:
         raise ResumeError("the checkpoint is of another version or trial", where=str(path), hint="start a new run")
     trial.restore(tensors, _progress(state["progress"]))
     return True
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial is out, and the number of the step (from 1) at which it happened."""
+
+    step: int
+    why: str
+
+
+def save_failure(path: Path, failure: Failure) -> None:
+    """Record beside the checkpoint ``path`` that the trial failed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name("failed.partial")
+    beside.write_text(json.dumps(asdict(failure)), encoding="utf-8")
+    beside.replace(path.with_name("failed.json"))
+
+
+def load_failure(path: Path) -> Failure | None:
+    """What :func:`save_failure` recorded beside ``path``, if anything."""
+    file = path.with_name("failed.json")
+    return Failure(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def _progress(saved: dict[str, Any]) -> Progress:

@@ -27,8 +27,15 @@ from foreword.training.objective import Objective
 
 
 class NotFinite(TrainingError):
-    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its
-    precision."""
+    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its precision.
+
+    ``step`` is the number of the step (from 1) that was, or led to, what is not finite.
+    """
+
+    def __init__(self, problem: str, step: int, received: str) -> None:
+        hint = "lower the learning rate, or use dtype float32"
+        super().__init__(problem, expected="a finite loss and gradient", received=received, hint=hint)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ class Trial:
         """Train up to ``until`` steps (default: all) and yield what happens.
 
         Raises:
-            NotFinite: a loss or gradient is not a number; the state is as before that step.
+            NotFinite: a loss or gradient is not a number; the state is as before that step. Or an evaluation is not,
+                and the best state stays what it was.
         """
         last = self.total if until is None else min(until, self.total)
         with injected(self.model) as injection, checkpointing(self.model, self.settings.gradient_checkpointing):
@@ -172,8 +180,11 @@ class Trial:
 
     def due(self, step: int) -> bool:
         """Whether an evaluation follows step ``step``; a checkpoint waits for it."""
-        every = self.settings.eval_steps or self.steps_per_epoch
-        return step == self.total or step % every == 0 or step in self.evaluate_at
+        return self._regular(step) or step in self.evaluate_at
+
+    def _regular(self, step: int) -> bool:
+        """Whether the settings ask for an evaluation there; a sweep's own ones do not try anybody's patience."""
+        return step == self.total or step % (self.settings.eval_steps or self.steps_per_epoch) == 0
 
     def _batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
@@ -194,9 +205,8 @@ class Trial:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NotFinite(
                 f"step {number + 1} is not finite at learning rate {self.learning_rate:g}",
-                expected="a finite loss and gradient",
-                received=f"loss {loss:g}, gradient norm {norm:g}",
-                hint="lower the learning rate, or use dtype float32",
+                number + 1,
+                f"loss {loss:g}, gradient norm {norm:g}",
             )
         self.optimizer.step()
         return Step(number + 1, loss, rate, norm)
@@ -219,11 +229,18 @@ class Trial:
     def _evaluated(self) -> Evaluated:
         state = self.progress
         score = self.evaluate(self.current())
+        # The last step may have spoiled the values although its own loss was finite.
+        if not math.isfinite(score.loss) or not math.isfinite(score.metric):
+            raise NotFinite(
+                f"what step {state.step} wrote is not finite at learning rate {self.learning_rate:g}",
+                state.step,
+                f"loss {score.loss:g} on dev",
+            )
         better = score.beats(state.best)
         if better:
             state.best, state.best_step, state.without_gain = score, state.step, 0
             self.best_state = {n: t.detach().clone() for n, t in self.writer.state_dict().items()}
-        else:
+        elif self._regular(state.step):
             state.without_gain += 1
             patience = self.settings.early_stopping_patience
             state.stopped = bool(patience) and state.without_gain >= patience

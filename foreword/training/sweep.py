@@ -7,7 +7,6 @@ numbers that are not finite is out, and the next one takes its place.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,29 +72,39 @@ def search(
         on_event: told of every step and evaluation.
         interrupted: asked after every step; True saves the trial and raises KeyboardInterrupt.
     """
-    result = Sweep(outcomes=[Outcome(rate) for rate in rates])
+    result = Sweep(outcomes=[Outcome(rate) for rate in dict.fromkeys(rates)])
     total = make(rates[0], frozenset()).total
-    plan = rungs(total, len(rates))
+    plan = rungs(total, len(result.outcomes))
     marks = frozenset(until for until, _ in plan)
     alive: list[tuple[Outcome, Trial]] = []
     for outcome in result.outcomes:
         trial = make(outcome.learning_rate, marks)
         checkpoint.load(trial, _path(folder, outcome.learning_rate))
         alive.append((outcome, trial))
-    for index, (until, _) in enumerate(plan):
-        for outcome, trial in alive:
-            _advance(outcome, trial, until, folder, on_event, interrupted)
-        alive = [pair for pair in alive if pair[0].failure is None]
-        alive.sort(key=lambda pair: (pair[0].score.metric, -pair[0].score.loss), reverse=True)  # type: ignore[union-attr]
-        if not alive:
+    waiting: list[tuple[Outcome, Trial]] = []
+    for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
+        finished: list[tuple[Outcome, Trial]] = []
+        while alive or (waiting and len(finished) < count):
+            pair = alive.pop(0) if alive else waiting.pop(0)
+            _advance(*pair, until, folder, on_event, interrupted)
+            if pair[0].failure is None:
+                finished.append(pair)
+        if not finished:
             return result
-        alive = alive[: plan[index + 1][1]] if index + 1 < len(plan) else alive[:1]
+        finished.sort(key=lambda pair: _standing(pair[0]), reverse=True)
+        alive, waiting = finished[:keep], [*finished[keep:], *waiting]
     result.trial = alive[0][1]
     return result
 
 
+def _standing(outcome: Outcome) -> tuple[float, float]:
+    """What trials are ordered by; every one has an evaluation at its rung."""
+    score = outcome.score
+    return (-math.inf, -math.inf) if score is None else (score.metric, -score.loss)
+
+
 def _path(folder: Path, rate: float) -> Path:
-    return folder / f"{rate:g}" / "checkpoint.safetensors"
+    return folder / f"{rate!r}" / "checkpoint.safetensors"
 
 
 def _advance(
@@ -107,17 +116,18 @@ def _advance(
     interrupted: Callable[[], bool],
 ) -> None:
     path = _path(folder, outcome.learning_rate)
-    failed = path.with_name("failed.json")
-    if failed.exists():
-        outcome.failure = json.loads(failed.read_text(encoding="utf-8"))["failure"]
-    if outcome.failure is None and trial.progress.step < min(until, trial.total) and not trial.progress.stopped:
+    # A failure counts from the step at which it happened: a resumed sweep walks through the earlier rungs as before.
+    failed = checkpoint.load_failure(path)
+    if failed is not None and failed.step <= until:
+        outcome.failure = failed.why
+    elif trial.progress.step < min(until, trial.total) and not trial.progress.stopped:
         try:
             for event in saving(trial, path, trial.run(until), interrupted):
                 on_event(trial, event)
         except NotFinite as problem:
             outcome.failure = problem.problem
-            failed.parent.mkdir(parents=True, exist_ok=True)
-            failed.write_text(json.dumps({"failure": outcome.failure}), encoding="utf-8")
+            checkpoint.save_failure(path, checkpoint.Failure(problem.step, problem.problem))
+            checkpoint.save(trial, path)
     outcome.steps = trial.progress.step
     # The score at this rung, not the best so far: a rate is judged by where it stands after the same steps.
     outcome.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)
