@@ -14,6 +14,25 @@ from foreword.core.value import Foreword
 from foreword.data.encoding import Tokenizer
 from foreword.data.task import Decoding
 
+# How answers are made is the task's to say. What a checkpoint brings along in its generation config (penalties, beams'
+# habits, forced tokens) is no part of a foreword's file and would change answers without a word.
+_PLAIN: dict[str, Any] = {
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "min_length": 0,
+    "num_return_sequences": 1,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+} | dict.fromkeys(
+    "min_new_tokens min_p bad_words_ids suppress_tokens begin_suppress_tokens sequence_bias forced_bos_token_id "
+    "forced_eos_token_id exponential_decay_length_penalty guidance_scale stop_strings max_time".split()
+)
+
 
 class _StopTexts(StoppingCriteria):
     """Ends a row once one of the texts is in what it wrote."""
@@ -60,9 +79,12 @@ def decode(
             pad_token_id=fill,
             eos_token_id=end,
             stopping_criteria=[_StopTexts(tokenizer, decoding.stop, start)] if decoding.stop else None,
-            **sampling,
+            **_PLAIN | sampling,
         )
-    return [_until(row[start:].tolist(), end, fill) for row in out]
+    written = [_until(row[start:].tolist(), end, fill) for row in out]
+    # BART's kind begins every text with its start-of-text token, which is no part of the answer.
+    first = [tokenizer.bos_token_id] if encoder_decoder else None
+    return [ids[1:] if ids[:1] == first else ids for ids in written]
 
 
 def _until(ids: list[int], end: int | None, fill: int) -> list[int]:
