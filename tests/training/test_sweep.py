@@ -34,7 +34,7 @@ def swept(
     make: Callable[..., Trial] | None = None,
     **settings: Any,
 ) -> tuple[Sweep, list[tuple[float, int]]]:
-    """A sweep; ``kill_after`` and ``interrupt_after`` count optimizer steps; ``spoil``: rate -> step whose loss is NaN."""
+    """A sweep. ``kill_after`` and ``interrupt_after`` count steps; ``spoil``: rate -> step with a NaN loss."""
     made: list[tuple[float, int]] = []
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
@@ -218,14 +218,14 @@ def test_stop_and_go_on_in_a_sweep_is_bit_equal(bench: Any, tmp_path: Path, how:
 def test_stopped_again_and_again(bench: Any, tmp_path: Path) -> None:
     wanted = facts(swept(bench, tmp_path / "whole")[0])
     folder = tmp_path / "often"
-    for count in itertools.count():
+    for stopped in itertools.count():
         try:
             result, _ = swept(bench, folder, interrupt_after=2)
         except KeyboardInterrupt:
             continue
+        assert stopped >= WHOLE // 4
+        assert facts(result) == wanted
         break
-    assert count >= WHOLE // 4
-    assert facts(result) == wanted
 
 
 def test_a_failure_counts_from_its_step_also_when_resumed(bench: Any, tmp_path: Path) -> None:

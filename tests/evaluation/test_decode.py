@@ -1,0 +1,145 @@
+"""Decoding: the answer ends where it should, padding and batches change nothing, and settings are the task's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from foreword.core.inject import injected
+from foreword.core.value import EMPTY, Foreword
+from foreword.data.task import Decoding
+from foreword.evaluation.decode import _until, decode, text_of
+from foreword.testing import byte_tokenizer, sample_ids, tiny, writer_for
+
+TOKENIZER = byte_tokenizer()
+LENGTHS = (9, 3, 6)
+
+
+def rows() -> list[list[int]]:
+    return [row[:n] for row, n in zip(sample_ids(3, 9).tolist(), LENGTHS, strict=True)]
+
+
+def greedy(model: Any, row: list[int], count: int, value: Foreword, end: int | None) -> list[int]:
+    """One token after the other, the whole row read again each time."""
+    both, made = bool(model.config.is_encoder_decoder), []
+    with torch.no_grad(), injected(model, [value]):
+        for _ in range(count):
+            if both:
+                begin = model.config.decoder_start_token_id
+                out = model(input_ids=torch.tensor([row]), decoder_input_ids=torch.tensor([[begin, *made]]))
+            else:
+                out = model(input_ids=torch.tensor([[*row, *made]]), use_cache=False)
+            token = int(out.logits[0, -1].argmax())
+            if token == end:
+                break
+            made.append(token)
+    return made
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma3", "qwen3_next", "t5", "bart"])
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "foreword"])
+def test_rows_in_a_batch_are_decoded_as_alone(family: str, behind: bool) -> None:
+    model = tiny(family)
+    value = writer_for("prefix", model).write().detach() if behind else EMPTY
+    # The recurrent layers of a hybrid read padding too, in the base itself.
+    inputs = rows() if family != "qwen3_next" else [row[:3] for row in rows()]
+    got = decode(model, TOKENIZER, inputs, value, Decoding(max_new_tokens=6), None)
+    assert got == [greedy(model, row, 6, value, None) for row in inputs]
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_the_end_ends_an_answer_and_is_not_part_of_it(family: str) -> None:
+    """A token of the first row's answer is made the end: every row stops before its first one."""
+    model = tiny(family)
+    free = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=8), None)
+    end = next(t for i, t in enumerate(free[0]) if i and t not in free[0][:i])
+    got = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=8), end)
+    assert got == [greedy(model, row, 8, EMPTY, end) for row in rows()]
+    assert not any(end in ids for ids in got)
+    assert len(got[0]) == free[0].index(end)
+
+
+def test_until() -> None:
+    assert _until([5, 6, 2, 0, 0], 2, 0) == [5, 6]
+    assert _until([2, 0], 2, 0) == []
+    assert _until([5, 0, 6, 2, 2], 2, 0) == [5, 0, 6]
+    assert _until([5, 0, 0], None, 0) == [5]
+    assert _until([5, 6], 2, 2) == [5, 6]
+    assert _until([5, 2, 2], 2, 2) == [5]  # the padding is the end where a tokenizer has none of its own
+
+
+def test_stop_texts_end_a_row() -> None:
+    model = tiny("llama")
+    free = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=12), None)
+    texts = [TOKENIZER.decode(ids) for ids in free]
+    stop = TOKENIZER.decode(free[0][4:6])
+    got = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=12, stop=(stop,)), None)
+    cut = [text_of(TOKENIZER, ids, (stop,)) for ids in got]
+    assert cut == [text.partition(stop)[0].strip() for text in texts]
+    assert len(got[0]) <= len(free[0])
+
+
+def test_text_of_cuts_at_the_first_stop_and_strips() -> None:
+    ids = TOKENIZER(" one two\n###\nmore", add_special_tokens=False)["input_ids"]
+    assert text_of(TOKENIZER, ids, ()) == "one two\n###\nmore"
+    assert text_of(TOKENIZER, ids, ("###",)) == "one two"
+    assert text_of(TOKENIZER, ids, ("###", "two")) == "one"
+    assert text_of(TOKENIZER, [], ("###",)) == ""
+
+
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_what_a_checkpoint_likes_to_decode_with_does_not_count(family: str) -> None:
+    """Instruct models bring repetition penalties and beams along; a file's task says how its answers are made."""
+    plain, liking = tiny(family), tiny(family)
+    liking.generation_config.repetition_penalty = 5.0
+    liking.generation_config.no_repeat_ngram_size = 1
+    liking.generation_config.min_length = 40
+    liking.generation_config.length_penalty = 2.0
+    liking.generation_config.suppress_tokens = list(range(100, 200))
+    for decoding in (Decoding(max_new_tokens=8), Decoding(max_new_tokens=8, num_beams=2)):
+        wanted = decode(plain, TOKENIZER, rows(), EMPTY, decoding, 2)
+        assert decode(liking, TOKENIZER, rows(), EMPTY, decoding, 2) == wanted
+
+
+def test_sampling_follows_the_task_and_the_seed() -> None:
+    model = tiny("llama")
+    model.generation_config.top_k = 1
+    model.generation_config.min_p = 0.99
+    hot = Decoding(max_new_tokens=6, do_sample=True, temperature=50.0)
+    torch.manual_seed(0)
+    first = decode(model, TOKENIZER, rows(), EMPTY, hot, None)
+    torch.manual_seed(0)
+    assert decode(model, TOKENIZER, rows(), EMPTY, hot, None) == first
+    cold = Decoding(max_new_tokens=6, do_sample=True, temperature=1e-4)
+    model.generation_config.top_k = model.generation_config.min_p = None
+    assert decode(model, TOKENIZER, rows(), EMPTY, cold, None) == [greedy(model, r, 6, EMPTY, None) for r in rows()]
+    assert first != decode(model, TOKENIZER, rows(), EMPTY, cold, None)
+
+
+def test_beams_are_at_least_as_likely_as_greedy() -> None:
+    model, row = tiny("llama"), rows()[:1]
+
+    def likelihood(made: list[int]) -> float:
+        ids = torch.tensor([[*row[0], *made]])
+        with torch.no_grad():
+            logp = model(input_ids=ids).logits[0].log_softmax(-1)
+        return sum(float(logp[len(row[0]) - 1 + i, token]) for i, token in enumerate(made))
+
+    value = writer_for("prefix", model).write().detach()
+    one, four = (
+        decode(model, TOKENIZER, row, EMPTY, Decoding(max_new_tokens=5, num_beams=beams), None)[0] for beams in (1, 4)
+    )
+    assert likelihood(four) >= likelihood(one) - 1e-5
+    several = decode(model, TOKENIZER, rows(), value, Decoding(max_new_tokens=5, num_beams=3), None)
+    alone = [decode(model, TOKENIZER, [r], value, Decoding(max_new_tokens=5, num_beams=3), None)[0] for r in rows()]
+    assert several == alone
+
+
+def test_a_token_that_is_forced_first_is_not_part_of_the_answer() -> None:
+    """BART checkpoints force their start-of-text token at the first place."""
+    model = tiny("bart")
+    model.generation_config.forced_bos_token_id = 1
+    got = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=5), None)
+    assert all(ids[:1] != [1] for ids in got)
