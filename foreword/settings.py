@@ -166,6 +166,7 @@ class TrainRequest:
         output_dir: the run's folder.
         dev: data for dev; None takes a part of ``data``.
         test: data for test; None takes a part of ``data``.
+        init_from: a ``.foreword`` file to start from; needs a method that can start from one.
         method: name of the method.
         method_settings: plain values, checked by the method's own dataclass.
         settings: how to train.
@@ -182,6 +183,7 @@ class TrainRequest:
     output_dir: str | Path
     dev: Any = None
     test: Any = None
+    init_from: str | Path | None = None
     method: str = "prefix"
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     settings: TrainSettings = field(default_factory=TrainSettings)
@@ -199,6 +201,7 @@ class TrainRequest:
             "dev": _data_name(self.dev),
             "test": _data_name(self.test),
             "base": self.base,
+            "init_from": None if self.init_from is None else str(self.init_from),
             "output_dir": str(self.output_dir),
             "skip_bad": self.skip_bad,
             "encoding": self.encoding,

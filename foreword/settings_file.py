@@ -28,6 +28,7 @@ class RequestKeys:
     output_dir: str | None = None
     dev: str | None = None
     test: str | None = None
+    init_from: str | None = None
     skip_bad: bool = False
     encoding: str | None = None
 
@@ -60,6 +61,7 @@ class Resolved:
             output_dir=str(k.output_dir),
             dev=k.dev,
             test=k.test,
+            init_from=k.init_from,
             method=self.method,
             method_settings=self.method_settings,
             settings=self.settings,
@@ -99,7 +101,7 @@ def resolve(
 
 def flag_of(key: str) -> str:
     """How a setting is called on the command line."""
-    return {"data": "DATA", "inputs": "--input"}.get(key, "--" + key.replace("_", "-"))
+    return {"data": "DATA", "inputs": "--input", "init_from": "--init"}.get(key, "--" + key.replace("_", "-"))
 
 
 def from_json(values: Mapping[str, object], where: str = "settings") -> Resolved:

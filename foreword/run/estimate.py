@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from foreword.core.value import Foreword
-from foreword.methods.base import Start, make_writer
+from foreword.methods.base import make_writer
 from foreword.progress import duration
 from foreword.run.prepare import prepare
 from foreword.settings import TrainRequest
@@ -29,19 +29,11 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
     rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
     per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     guidance = Foreword(text=prepared.task.guidance)
-    start = Start(
-        prepared.base.model,
-        prepared.task.guidance,
-        prepared.asker.lead(guidance),
-        None,
-        settings.seed,
-        len(prepared.task.labels) if prepared.task.head else 0,
-    )
     rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
     before = _peak()
     step_seconds, values = 0.0, 0
     if prepared.method.learning_rates:
-        writer = make_writer(prepared.method, start)
+        writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
         values = sum(p.numel() for p in writer.parameters() if p.requires_grad)
         trial = Trial(

@@ -11,19 +11,22 @@ from typing import Any
 
 import torch
 
-from foreword.core.base import Base, load_base
+from foreword.artifact.manifest import Manifest
+from foreword.artifact.store import load
+from foreword.core.base import Base, fingerprint_differences, load_base
+from foreword.core.value import Foreword
 from foreword.data.batch import Example, encode
 from foreword.data.check import check as check_tables
-from foreword.data.encoding import lead_ids, token_ids
+from foreword.data.encoding import lead_ids, pieces, token_ids
 from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.data.report import CheckReport, clean
 from foreword.data.split import DataLock, split
 from foreword.data.table import Table
 from foreword.data.task import Decoding, Task
-from foreword.errors import DataError, SettingsError
+from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
-from foreword.methods.base import Method, make
+from foreword.methods.base import Method, Start, make
 from foreword.settings import TaskOptions, TrainRequest
 from foreword.training.objective import make_objective
 
@@ -49,6 +52,7 @@ class Prepared:
     lock: DataLock
     examples: dict[str, list[Example]]
     asker: Asker
+    start: Start
 
 
 def say_nothing(name: str, done: int, total: int, **fields: object) -> None:
@@ -93,7 +97,7 @@ def prepare(request: TrainRequest) -> Prepared:
         BaseError: the base cannot be loaded.
     """
     options, progress = request.task_options, request.progress or say_nothing
-    method = make(request.method, request.method_settings)
+    method = _method(request)
     tables = splits(request)
     task = _task(tables["train"], options)
     _refuse(check_tables(tables, task), request.skip_bad)
@@ -115,7 +119,43 @@ def prepare(request: TrainRequest) -> Prepared:
                 f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data"
             )
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
-    return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker)
+    start = _start(request, task, base, asker)
+    return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker, start)
+
+
+def _method(request: TrainRequest) -> Method:
+    """The method; a file to start from is its init unless it says otherwise."""
+    settings = dict(request.method_settings)
+    if request.init_from is not None:
+        settings.setdefault("init", "foreword")
+    return make(request.method, settings)
+
+
+def _start(request: TrainRequest, task: Task, base: Base, asker: Asker) -> Start:
+    """What the writer starts from: the guidance's tokens, and the file of ``init`` where there is one."""
+    value = None
+    if request.init_from is not None:
+        value, manifest = load(request.init_from)
+        same_base(manifest, base, str(request.init_from))
+    lead = asker.lead(Foreword(text=task.guidance))
+    return Start(base.model, task.guidance, lead, value, request.settings.seed, len(task.labels) if task.head else 0)
+
+
+def same_base(manifest: Manifest, base: Base, where: str) -> None:
+    """Make sure that a foreword meets the base that it was trained on.
+
+    Raises:
+        BaseMismatchError: says what differs.
+    """
+    differences = fingerprint_differences(manifest.base.fingerprint, base.fingerprint)
+    if differences:
+        raise BaseMismatchError(
+            "the foreword was trained on another base",
+            where=where,
+            expected=f"{manifest.base.architecture} {manifest.base.id}",
+            received=f"{base.architecture} {base.id}: {'; '.join(differences)}",
+            hint="give the base it was trained on with --base, or train it again on this one",
+        )
 
 
 def splits(request: TrainRequest) -> dict[str, Table]:
@@ -189,12 +229,13 @@ def _fits(task: Task, base: Base, method: Method) -> None:
 
 def _checked(tables: Mapping[str, Table], task: Task, base: Base, max_length: int | None = None) -> CheckReport:
     limits = [limit for limit in (base.context, max_length) if limit is not None]
-    lead = lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder")
+    lead = len(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder"))
+    tail = len(token_ids(base.tokenizer, pieces(task, base.tokenizer).tail))
 
     def tokenize(text: str) -> list[int]:
         return token_ids(base.tokenizer, text)
 
-    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=len(lead))
+    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=lead + tail)
 
 
 def _refuse(report: CheckReport, skip_bad: bool) -> None:

@@ -62,6 +62,9 @@ class TrainResult:
         del values["text"]
         return values
 
+    def __str__(self) -> str:
+        return self.text
+
     def render(self) -> str:
         """For people."""
         return self.text

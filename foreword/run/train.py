@@ -17,12 +17,12 @@ from foreword.core.value import Foreword
 from foreword.data.split import DataLock
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
 from foreword.evaluation.predictions import write_atomically
-from foreword.methods.base import Start, make_writer
+from foreword.methods.base import make_writer
 from foreword.run.dev import DevScore
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.settings import ProgressCall, TrainRequest
-from foreword.settings_file import from_json
+from foreword.settings_file import from_json, resolve
 from foreword.settings_yaml import to_yaml
 from foreword.training.loop import Evaluated, Score, Step, Trial, total_steps
 from foreword.training.sweep import Sweep, planned_steps, search
@@ -30,8 +30,14 @@ from foreword.training.sweep import Sweep, planned_steps, search
 __all__ = ["TrainResult", "resume", "train"]
 
 
-def train(request: TrainRequest) -> TrainResult:
-    """Learn a foreword as ``request`` says; writes ``output_dir/model.foreword``, ``report.json|md|html`` and more.
+def train(data: object, base: str | None = None, output_dir: str | Path | None = None, **settings: Any) -> TrainResult:
+    """Learn a foreword; writes ``output_dir/model.foreword``, ``report.json|md|html`` and more.
+
+    Args:
+        data: a data file or rows in memory; or a whole :class:`~foreword.settings.TrainRequest`, alone.
+        base: the base model: hub id, folder or GGUF file.
+        output_dir: the run's folder.
+        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``, ...
 
     Raises:
         DataError: the data is refused.
@@ -41,6 +47,7 @@ def train(request: TrainRequest) -> TrainResult:
         Interrupted: stopped by the user; the checkpoint is saved.
     """
     began = time.monotonic()
+    request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
     folder = Path(request.output_dir)
     prepared = prepare(request)
     _claim(folder, prepared)
@@ -53,6 +60,14 @@ def train(request: TrainRequest) -> TrainResult:
                 where=str(folder),
                 hint=f"go on with `foreword train --resume {folder}`",
             ) from None
+
+
+def _request(data: object, base: str | None, output_dir: str | Path | None, settings: dict[str, Any]) -> TrainRequest:
+    """The request that the keywords of :func:`train` say."""
+    progress = settings.pop("progress", None)
+    splits = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
+    named = {"data": "data", "base": base, "output_dir": None if output_dir is None else str(output_dir), **settings}
+    return replace(resolve(flags=named).request(progress), **splits)
 
 
 def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainResult:
@@ -171,21 +186,12 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     request, settings = prepared.request, prepared.request.settings
     report = request.progress or say_nothing
     rows, objective = prepared.examples["train"], prepared.asker.objective
-    classes = len(prepared.task.labels) if prepared.task.head else 0
-    start = Start(
-        prepared.base.model,
-        prepared.task.guidance,
-        prepared.asker.lead(Foreword(text=prepared.task.guidance)),
-        None,
-        settings.seed,
-        classes,
-    )
     rates = _rates(prepared)
     total = total_steps(len(rows), settings)
     planned, done = planned_steps(total, len(rates)), Counter[str]()
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        writer = make_writer(prepared.method, start)
+        writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
         return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at)
 

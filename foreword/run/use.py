@@ -9,7 +9,7 @@ from typing import Any
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
-from foreword.core.base import Base, fingerprint_differences, load_base
+from foreword.core.base import Base, load_base
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, encode
@@ -22,7 +22,7 @@ from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.summary import evaluate as summarise
-from foreword.run.prepare import say_nothing
+from foreword.run.prepare import same_base, say_nothing
 from foreword.settings import ProgressCall
 
 # log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
@@ -72,15 +72,7 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     loaded = (
         base if isinstance(base, Base) else load_base(base or manifest.base.id, dtype=str(dtype), progress=progress)
     )
-    differences = fingerprint_differences(manifest.base.fingerprint, loaded.fingerprint)
-    if differences:
-        raise BaseMismatchError(
-            "the foreword was trained on another base",
-            where=str(file),
-            expected=f"{manifest.base.architecture} {manifest.base.id}",
-            received=f"{loaded.architecture} {loaded.id}: {'; '.join(differences)}",
-            hint="give the base it was trained on with --base, or train it again on this one",
-        )
+    same_base(manifest, loaded, str(file))
     sites = find_sites(loaded.model) if value.num_virtual_tokens else None
     if sites is not None and sites.positions != manifest.positions:
         raise BaseMismatchError(
