@@ -1,0 +1,159 @@
+"""What each method promises beyond the contracts."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from foreword.core import seeds
+from foreword.core.inject import injected
+from foreword.core.sites import find_sites
+from foreword.core.value import Foreword, equal
+from foreword.errors import SettingsError
+from foreword.methods.base import Start, Writer, make, make_writer, registry
+from foreword.testing import TEXT, gradients, output, sample_ids, tiny
+
+
+def trained(writer: Writer, family: str = "llama", steps: int = 3) -> Foreword:
+    model = tiny(family)
+    optimizer = torch.optim.SGD([p for p in writer.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(steps):
+        gradients(model, writer)
+        optimizer.step()
+    return writer.write().detach()
+
+
+def test_the_first_position_of_a_text_prefix_never_moves_and_the_others_do() -> None:
+    model = tiny("llama")
+    start = seeds.from_ids(model, TEXT)
+    value = trained(make_writer(make("prefix"), Start(model, "g", TEXT)))
+    for name, kv in value.sites.items():
+        assert torch.equal(kv.keys[0], start[name].keys[0])
+        assert torch.equal(kv.values[0], start[name].values[0])
+        assert (kv.keys[1:] - start[name].keys[1:]).abs().amax((1, 2)).min() > 0
+        assert (kv.values[1:] - start[name].values[1:]).abs().amax((1, 2)).min() > 0
+
+
+@pytest.mark.parametrize(("init", "moves"), [("text", False), ("random", True)])
+def test_a_random_start_trains_every_position(init: str, moves: bool) -> None:
+    model = tiny("llama")
+    writer = make_writer(make("prefix", {"init": init, "num_virtual_tokens": 4}), Start(model, "g", TEXT))
+    before, after = writer.write().detach(), trained(writer)
+    assert all((torch.equal(before.sites[n].keys[0], after.sites[n].keys[0])) != moves for n in after.sites)
+
+
+def test_chosen_layers_are_trained_and_the_others_keep_the_text() -> None:
+    model = tiny("llama")
+    start = seeds.from_ids(model, TEXT)
+    writer = make_writer(make("prefix", {"layers": "1:"}), Start(model, "g", TEXT))
+    value = trained(writer)
+    assert torch.equal(value.sites["decoder.self.0"].keys, start["decoder.self.0"].keys)
+    assert not torch.equal(value.sites["decoder.self.2"].keys, start["decoder.self.2"].keys)
+    random = make_writer(make("prefix", {"layers": "1:", "init": "random"}), Start(model, "g", TEXT)).write()
+    assert random.sites.keys() == {"decoder.self.1", "decoder.self.2"}
+
+
+def test_chosen_sites_are_used() -> None:
+    value = make_writer(make("prefix", {"sites": "decoder.cross.*"}), Start(tiny("t5"), "g", TEXT)).write()
+    assert {name.rsplit(".", 1)[0] for name in value.sites} == {"decoder.cross"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"sites": "encoder.*"}, {"layers": "9:"}, {"layers": "all"}, {"num_virtual_tokens": 1}, {"init": "foreword"}],
+    ids=str,
+)
+def test_a_prefix_that_cannot_be_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        make_writer(make("prefix", settings), Start(tiny("llama"), "g", TEXT))
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
+def test_a_foreword_can_be_the_start_of_another(method: str) -> None:
+    model = tiny("llama")
+    first = trained(make_writer(make("prefix" if method == "prefix" else "prompt"), Start(model, "g", TEXT)))
+    again = make_writer(make(method, {"init": "foreword"}), Start(model, "g", TEXT, foreword=first)).write().detach()
+    for name, tensor in first.tensors().items():
+        assert torch.allclose(again.tensors()[name], tensor, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
+@pytest.mark.parametrize("length", [2, 5, 12])
+def test_as_many_virtual_tokens_as_asked_for(method: str, length: int) -> None:
+    settings = {"num_virtual_tokens": length}
+    value = make_writer(make(method, settings), Start(tiny("llama"), "g", TEXT)).write()
+    assert value.num_virtual_tokens == length
+
+
+@pytest.mark.parametrize("settings", [{"reparameterise": True, "hidden_size": 8}])
+@pytest.mark.parametrize("family", ["llama", "t5", "deepseek_v3"])
+def test_the_mlp_starts_at_the_text_and_every_weight_of_it_trains(settings: dict[str, object], family: str) -> None:
+    model = tiny(family)
+    start = Start(model, "g", TEXT)
+    plain, writer = make_writer(make("prefix"), start).write().detach(), make_writer(make("prefix", settings), start)
+    for name, kv in writer.write().sites.items():
+        assert torch.allclose(kv.keys, plain.sites[name].keys, atol=1e-6)
+    found = gradients(model, writer)
+    assert all(found[n].abs().max() > 0 for n, p in writer.named_parameters() if p.requires_grad)
+    # The file holds keys and values alone: the network is gone.
+    assert writer.write().tensors().keys() == plain.tensors().keys()
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "lstm"])
+def test_p_tuning_starts_at_the_text_and_its_network_trains(encoder: str) -> None:
+    model = tiny("llama")
+    writer = make_writer(make("ptuning", {"encoder": encoder}), Start(model, "g", TEXT))
+    assert torch.allclose(writer.write().prompt, seeds.embeddings_of(model, TEXT), atol=1e-6)  # type: ignore[arg-type]
+    found = gradients(model, writer)
+    assert all(found[n].abs().max() > 0 for n, p in writer.named_parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("method", sorted(registry()))
+def test_the_same_start_gives_the_same_values_whatever_was_drawn_before(method: str) -> None:
+    values = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        values.append(make_writer(make(method), Start(tiny("llama"), "g", (), seed=5)).write().detach())
+    assert equal(*values)
+
+
+def test_a_vocabulary_start_is_made_of_words() -> None:
+    model = tiny("llama")
+    prompt = make_writer(make("prompt", {"init": "vocabulary", "num_virtual_tokens": 6}), Start(model)).write().prompt
+    table = model.get_input_embeddings().weight
+    assert prompt is not None
+    assert all((table - row).abs().amax(1).min() < 1e-6 for row in prompt.detach())
+
+
+def test_a_head_stands_beside_any_method() -> None:
+    model = tiny("bert")
+    value = make_writer(make("prefix"), Start(model, "g", TEXT, classes=3)).write()
+    assert value.head["weight"].shape == (3, model.config.hidden_size)
+    assert value.head["bias"].shape == (3,)
+    assert value.sites.keys() == find_sites(model).sites.keys()
+
+
+def test_unknown_methods_and_settings_are_named_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="did you mean prefix"):
+        make("prefx")
+    with pytest.raises(SettingsError, match="did you mean num_virtual_tokens"):
+        make("prefix", {"num_virtual_token": 3})
+    with pytest.raises(SettingsError, match="layers"):
+        make("prefix", {"layers": 3.5})
+
+
+def test_every_setting_survives_the_manifest() -> None:
+    for name, kind in registry().items():
+        method = make(name)
+        assert make(name, method.settings()) == method
+        assert method.settings().keys() == {f.name for f in fields(kind)}
+
+
+def test_a_bfloat16_base_is_trained_in_single_precision() -> None:
+    model = tiny("llama").to(torch.bfloat16)
+    writer = make_writer(make("prefix"), Start(model, "g", TEXT))
+    assert {p.dtype for p in writer.parameters()} == {torch.float32}
+    with torch.no_grad(), injected(model, [writer.write()]):
+        assert output(model, sample_ids()).dtype == torch.bfloat16
