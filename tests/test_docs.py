@@ -2,8 +2,8 @@
 
 A page's blocks are run in their order in one folder and one namespace:
 
-- ``python``: run; a ``text`` block right behind it is what it prints. A block that begins with ``>>>`` is a doctest, and
-  one whose first line is a comment with a path under ``foreword/`` is a file of the package and is put there.
+- ``python``: run; a ``text`` block right behind it is what it prints. A block that begins with ``>>>`` is a doctest,
+  and one whose first line is a comment with a path under ``foreword/`` is a file of the package and is put there.
 - ``console``: each ``$`` line is a command; what stands below it is what it prints. ``$ echo $?`` shows the exit code.
 - any language with a file's name behind it (``csv reviews.csv``) is written to that file.
 - ``form`` behind ``text`` or ``console``: the page shows a real model's figures, so only the form is compared: numbers,
