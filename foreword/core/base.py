@@ -132,9 +132,7 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
         revision=revision,
         architecture=type(model).__name__,
         kind=kind,
-        fingerprint=fingerprint(
-            model.config, tokenizer, _own_parameters(model, kind), chat_template=tokenizer.chat_template
-        ),
+        fingerprint=fingerprint_of(model, tokenizer),
         context=_context(model),
         hidden_size=int(text.hidden_size),
     )
@@ -168,6 +166,12 @@ def _load(folder: str, how: dict[str, Any], dtype: Any, task_head: bool) -> tupl
         )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     return model, tokenizer
+
+
+def fingerprint_of(model: Any, tokenizer: Any = None) -> dict[str, str]:
+    """The fingerprint of a model in memory; without a tokenizer, of its config and weights alone."""
+    own = _own_parameters(model, kind_of(model.config))
+    return fingerprint(model.config, tokenizer, own, chat_template=getattr(tokenizer, "chat_template", None))
 
 
 def _own_parameters(model: Any, kind: Kind) -> Iterator[tuple[str, torch.Tensor]]:

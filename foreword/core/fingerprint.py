@@ -66,26 +66,26 @@ def fingerprint(
 
     Args:
         config: the model's ``PreTrainedConfig``.
-        tokenizer: its tokenizer.
+        tokenizer: its tokenizer; None leaves the two digests that need one out.
         parameters: pairs of name and tensor of any shape, in the model's order; tied ones once.
         chat_template: the template's text, or several by name; None when there is none.
     """
-    return {
-        "config": _digest(_config_facts(config)),
-        "tokenizer": _digest(_tokenizer_facts(tokenizer)),
-        "chat_template": "none" if not chat_template else _digest(chat_template),
-        "weights": weights_digest(parameters),
-    }
+    parts = {"config": _digest(_config_facts(config))}
+    if tokenizer is not None:
+        parts["tokenizer"] = _digest(_tokenizer_facts(tokenizer))
+        parts["chat_template"] = "none" if not chat_template else _digest(chat_template)
+    return {**parts, "weights": weights_digest(parameters)}
 
 
 def fingerprint_differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
     """What differs between two fingerprints, one readable line each; empty when they are the same base.
 
     Args:
-        a: the fingerprint that was expected, such as the one a foreword was trained on.
+        a: the fingerprint that was expected, such as the one a foreword was trained on; parts that it does not have
+            (a foreword saved by a trainer that knew no tokenizer) are not compared.
         b: the fingerprint that was found.
     """
-    names = sorted(set(a) | set(b), key=lambda name: (list(_LABELS) + [name]).index(name))
+    names = sorted(a, key=lambda name: (list(_LABELS) + [name]).index(name))
     return [
         f"{_LABELS.get(name, name)} differs: expected {_short(a.get(name))}, found {_short(b.get(name))}"
         for name in names

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core import attention
+from foreword.core.kinds import Kind
 from foreword.errors import UnsupportedBaseError
 
 # Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
@@ -70,7 +71,7 @@ class SiteMap:
 
     sites: dict[str, Site]
     modules: dict[nn.Module, tuple[str, ...]]
-    kind: str
+    kind: Kind
     embedding_size: int
     recurrent: bool
     moves_positions: bool
@@ -129,7 +130,7 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     if not calls:
         raise _refuse(model, "its attention does not pass through the interface")
     encoder_decoder = bool(model.config.is_encoder_decoder)
-    kind = "encoder-decoder" if encoder_decoder else "decoder" if any(c.causal for c in calls) else "encoder"
+    kind: Kind = "encoder-decoder" if encoder_decoder else "decoder" if any(c.causal for c in calls) else "encoder"
     sites: dict[str, Site] = {}
     modules: dict[nn.Module, tuple[str, ...]] = {}
     for site, module in _number(calls, kind):

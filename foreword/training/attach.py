@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from foreword.artifact.manifest import BaseRecord, Manifest
+from foreword.artifact.store import save
 from foreword.core import attention
+from foreword.core.base import fingerprint_of
 from foreword.core.checkpointing import unwrap, wrap
 from foreword.core.inject import Injection, hooked
+from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.methods.base import Writer
 
-WEIGHTS = "foreword.safetensors"
+FILE = "model.foreword"
 
 
 class Attached:
@@ -35,6 +38,8 @@ class Attached:
     _injection: Injection
     _leave: ExitStack
     _wrapped: list[Any]
+    _record: BaseRecord
+    _method: str
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The base's ``generate`` behind the foreword as it is now."""
@@ -75,15 +80,13 @@ class Attached:
         return self.writer.load_state_dict({n.removeprefix("writer."): t for n, t in state_dict.items()}, strict)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write the foreword's tensors to ``save_directory/foreword.safetensors``; the base is not written."""
+        """Write the foreword to ``save_directory/model.foreword``; the base is not written."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         value = self.foreword()
-        save_file(
-            {n: t.cpu() for n, t in value.tensors().items()},
-            folder / WEIGHTS,
-            {"text": value.text, "digest": value.digest()},
-        )
+        positions = find_sites(self._base).positions if value.num_virtual_tokens else "content"
+        manifest = Manifest(base=self._record, method=self._method, positions=positions, text=value.text)
+        save(folder / FILE, value, manifest)
 
     def detach(self) -> PreTrainedModel:
         """Take the foreword off and return the base as it was."""
@@ -92,12 +95,21 @@ class Attached:
         return self._base
 
 
-def attach(model: PreTrainedModel, writer: Writer) -> PreTrainedModel:
+def _record(model: PreTrainedModel, tokenizer: Any) -> BaseRecord:
+    """What the file says of the base; without a tokenizer its parts of the fingerprint are left out."""
+    name, kind = str(model.config._name_or_path or type(model).__name__), find_sites(model).kind
+    return BaseRecord(
+        id=name, architecture=type(model).__name__, kind=kind, fingerprint=fingerprint_of(model, tokenizer)
+    )
+
+
+def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> PreTrainedModel:
     """``model`` with ``writer`` in front of every row, ready for HF ``Trainer`` or TRL's ``SFTTrainer``.
 
     Args:
         model: the base; frozen and set to eval mode by this.
         writer: from :func:`foreword.methods.base.make_writer`.
+        tokenizer: the base's, for the file's record of the base.
 
     Returns:
         A model of a subclass of ``type(model)`` with ``writer`` as a submodule, ``foreword()``, ``detach()``, and
@@ -121,6 +133,8 @@ def attach(model: PreTrainedModel, writer: Writer) -> PreTrainedModel:
     leave = ExitStack()
     leave.enter_context(attention.routed(model))
     leave.enter_context(hooked(model))
+    object.__setattr__(twin, "_record", _record(model, tokenizer))
+    object.__setattr__(twin, "_method", type(writer).__name__)
     # Not through nn.Module's attributes: the base must not become its own twin's child.
     object.__setattr__(twin, "_base", model)
     object.__setattr__(twin, "_injection", injection)
