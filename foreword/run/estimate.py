@@ -28,13 +28,13 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
     settings = request.settings
     rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
     per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    guidance = Foreword(text=prepared.task.guidance)
+    asked = Foreword(text=prepared.task.guidance)
     rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
     before = _peak()
     step_seconds, values = 0.0, 0
     if prepared.method.learning_rates:
         writer = make_writer(prepared.method, prepared.start)
-        value = writer.write().detach()
+        asked = value = writer.write().detach()
         values = sum(p.numel() for p in writer.parameters() if p.requires_grad)
         trial = Trial(
             prepared.base.model,
@@ -48,7 +48,7 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
         step_seconds = _seconds(lambda: next(trial.run(1)))
     dev = sorted(prepared.examples["dev"], key=lambda e: -len(e.input_ids))
     batch = dev[: settings.per_device_eval_batch_size]
-    row_seconds = _seconds(lambda: prepared.asker.answer(guidance, batch)) / len(batch)
+    row_seconds = _seconds(lambda: prepared.asker.answer(asked, batch)) / len(batch)
     total = total_steps(len(rows), settings)
     steps = planned_steps(total, len(rates)) if rates else 0
     evaluations = max(1, round(settings.num_train_epochs)) * max(1, len(rates)) + 1

@@ -27,6 +27,7 @@ from foreword.data.task import Decoding, Task
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, Start, make
+from foreword.run.front import most_taken
 from foreword.settings import TaskOptions, TrainRequest
 from foreword.training.objective import make_objective
 
@@ -105,10 +106,12 @@ def prepare(request: TrainRequest) -> Prepared:
         torch.set_num_threads(request.settings.num_threads)
     base = load_base(request.base, device=request.settings.device, dtype=request.settings.dtype, progress=progress)
     _fits(task, base, method)
-    report = _checked(tables, task, base, request.settings.max_length)
+    special = base.kind != "decoder"
+    asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
+    start = _start(request, task, base, asker)
+    report = _checked(tables, task, base, request.settings.max_length, most_taken(start, method, base, asker))
     _refuse(report, request.skip_bad)
     kept, dropped = clean(tables, report)
-    special = base.kind != "decoder"
     examples = {
         name: encode(table.rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=options.first_k)
         for name, table in kept.items()
@@ -118,8 +121,6 @@ def prepare(request: TrainRequest) -> Prepared:
             raise DataError(
                 f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data"
             )
-    asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
-    start = _start(request, task, base, asker)
     return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker, start)
 
 
@@ -222,20 +223,27 @@ def _fits(task: Task, base: Base, method: Method) -> None:
             where="--base",
             hint="classify with a trained head: `--set head=true`",
         )
+    if task.head and not method.learning_rates:
+        raise SettingsError(
+            "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
+        )
     if base.kind not in method.kinds:
         raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
     make_objective(task, base.tokenizer)
 
 
-def _checked(tables: Mapping[str, Table], task: Task, base: Base, max_length: int | None = None) -> CheckReport:
+def _checked(
+    tables: Mapping[str, Table], task: Task, base: Base, max_length: int | None = None, front: int | None = None
+) -> CheckReport:
     limits = [limit for limit in (base.context, max_length) if limit is not None]
-    lead = len(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder"))
+    if front is None:
+        front = len(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder"))
     tail = len(token_ids(base.tokenizer, pieces(task, base.tokenizer).tail))
 
     def tokenize(text: str) -> list[int]:
         return token_ids(base.tokenizer, text)
 
-    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=lead + tail)
+    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=front + tail)
 
 
 def _refuse(report: CheckReport, skip_bad: bool) -> None:

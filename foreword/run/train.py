@@ -160,10 +160,6 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[
     floor = None if prepared.task.head else dev(prompt)
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
-        if floor is None:
-            raise SettingsError(
-                "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
-            )
         return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
     found = _search(prepared, folder, dev, interrupted)
     alarms = _alarms(prepared, found, floor)
@@ -188,7 +184,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     rows, objective = prepared.examples["train"], prepared.asker.objective
     rates = _rates(prepared)
     total = total_steps(len(rows), settings)
-    planned, done = planned_steps(total, len(rates)), Counter[str]()
+    planned = planned_steps(total, len(rates))
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
@@ -196,12 +192,13 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
+        # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
+        done = min(planned, sum(one.progress.step for one in found()))
         if isinstance(event, Step):
-            done["steps"] += 1
-            report("train", done["steps"], planned, learning_rate=trial.learning_rate, loss=event.loss)
+            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss)
         else:
             log.write(found())
-            report("train", done["steps"], planned, **{f"dev {prepared.task.metric}": event.score.metric})
+            report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
 
     trials: dict[float, Trial] = {}
 
@@ -217,6 +214,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     log = _Log(folder / "trainer_log.jsonl")
     result = search(rates, made, folder / "trials", on_event, interrupted)
     log.write(found())
+    report("train", planned, planned)
     return result
 
 
@@ -267,10 +265,8 @@ def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     trial = found.trial
     if trial is None:
         return alarms
-    losses = [s.loss for s in trial.progress.steps]
-    quarter = max(1, len(losses) // 4)
-    first, last = sum(losses[:quarter]) / quarter, sum(losses[-quarter:]) / quarter
-    if len(losses) >= 8 and last > first * 0.995:
+    first, last = trial.first_and_last_loss()
+    if trial.progress.step >= 8 and last > first * 0.995:
         alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")
     best = trial.progress.best
     if best is not None and best.constant:

@@ -22,6 +22,7 @@ from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.summary import evaluate as summarise
+from foreword.run.front import taken
 from foreword.run.prepare import same_base, say_nothing
 from foreword.settings import ProgressCall
 
@@ -42,14 +43,13 @@ class Opened:
     def encode(self, table: Table, *, labelled: bool) -> list[Example]:
         """The table's rows as token ids."""
         limit = self.base.context
-        front = self.value.num_virtual_tokens or len(self.asker.lead(self.value))
         return encode(
             table.rows,
             self.task,
             self.base.tokenizer,
             special_tokens=self.asker.special_tokens,
             labelled=labelled,
-            max_length=None if limit is None else limit - front,
+            max_length=None if limit is None else limit - taken(self.value, self.asker),
             first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
         )
 

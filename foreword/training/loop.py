@@ -186,6 +186,22 @@ class Trial:
         """Whether the settings ask for an evaluation there; a sweep's own ones do not try anybody's patience."""
         return step == self.total or step % (self.settings.eval_steps or self.steps_per_epoch) == 0
 
+    def first_and_last_loss(self) -> tuple[float, float]:
+        """The mean training loss of the first and the last steps: whole passes if two were made.
+
+        Steps count by their rows. NaN before the first step.
+        """
+        losses = [step.loss for step in self.progress.steps]
+        size = self.steps_per_epoch if len(losses) >= 2 * self.steps_per_epoch else max(1, len(losses) // 4)
+        ends = len(losses) - len(losses) % size if size == self.steps_per_epoch else len(losses)
+
+        def mean(steps: range) -> float:
+            weights = [sum(map(len, self._batches(step))) for step in steps]
+            total = sum(weight * losses[step] for weight, step in zip(weights, steps, strict=True))
+            return total / sum(weights) if weights else math.nan
+
+        return mean(range(min(size, len(losses)))), mean(range(max(0, ends - size), ends))
+
     def _batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
         epoch, place = divmod(step, self.steps_per_epoch)
