@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from foreword.core.value import Foreword
-from foreword.data.split import DataLock
-from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
+from foreword.errors import Interrupted, NothingLearnedError, ResumeError
 from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import make_writer
+from foreword.run.claim import claim, recorded
 from foreword.run.dev import DevScore
+from foreword.run.interrupt import Interrupts, interruptible
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
-from foreword.settings_yaml import to_yaml
 from foreword.training.loop import Evaluated, Score, Step, Trial, total_steps
 from foreword.training.sweep import Sweep, planned_steps, search
 
@@ -50,10 +47,10 @@ def train(data: object, base: str | None = None, output_dir: str | Path | None =
     request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
     folder = Path(request.output_dir)
     prepared = prepare(request)
-    _claim(folder, prepared)
-    with _interruptible() as interrupted:
+    claim(folder, prepared)
+    with interruptible() as interrupts:
         try:
-            return _run(prepared, folder, began, interrupted)
+            return _run(prepared, folder, began, interrupts)
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted; the run's last state is saved",
@@ -76,83 +73,18 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
     Raises:
         ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
     """
-    path = Path(folder) / "run.json"
-    if not path.exists():
-        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {path.name}")
-    saved = json.loads(path.read_text(encoding="utf-8"))["request"]
-    if str(saved["data"]).startswith("<"):
+    saved = recorded(Path(folder))["request"]
+    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
         raise ResumeError(
             "the run's data were in memory",
             where=str(folder),
             hint="call train() again with the same data and resume=True",
         )
-    request = from_json(saved, str(path)).request(progress=progress, resume=True)
+    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
     return train(replace(request, output_dir=folder))
 
 
-def _claim(folder: Path, prepared: Prepared) -> None:
-    """Record what this run is, or make sure that the run found there is the same."""
-    record = {
-        "request": prepared.request.to_json(),
-        "base": prepared.base.fingerprint,
-        "data": prepared.lock.to_json(),
-    }
-    path = folder / "run.json"
-    if prepared.request.resume and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        differences = DataLock.from_json(before["data"]).differs(prepared.lock)
-        differences += [
-            f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest
-        ]
-        differences += _changed(before["request"], record["request"])
-        if differences:
-            raise ResumeError(
-                "this is not the run that was started",
-                where=str(folder),
-                received="; ".join(differences),
-                hint="start a new run in another folder, or bring the old data and settings back",
-            )
-        return
-    if path.exists() or (folder / "model.foreword").exists():
-        raise SettingsError(
-            "the folder holds a run already",
-            where=str(folder),
-            hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
-    write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    ignored = ("output_dir",)
-    return [
-        f"{key}: {before.get(key)} before, {now[key]} now"
-        for key in now
-        if key not in ignored and before.get(key) != now[key]
-    ]
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C into a question that the loop asks between steps; a second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def first(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, first)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[], bool]) -> TrainResult:
+def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:
     report = prepared.request.progress or say_nothing
     dev = DevScore(prepared.asker, prepared.examples["dev"])
     prompt = Foreword(text=prepared.task.guidance)
@@ -161,7 +93,8 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupted: Callable[[
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
         return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
-    found = _search(prepared, folder, dev, interrupted)
+    with interrupts.noted():
+        found = _search(prepared, folder, dev, interrupts.asked)
     alarms = _alarms(prepared, found, floor)
     if found.trial is None:
         raise NothingLearnedError(

@@ -69,9 +69,9 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     task = Task.from_json(manifest.task)
     training = manifest.settings.get("training")
     dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
-    loaded = (
-        base if isinstance(base, Base) else load_base(base or manifest.base.id, dtype=str(dtype), progress=progress)
-    )
+    if base is None:
+        base = load_base(manifest.base.id, dtype=str(dtype), revision=manifest.base.revision, progress=progress)
+    loaded = base if isinstance(base, Base) else load_base(base, dtype=str(dtype), progress=progress)
     same_base(manifest, loaded, str(file))
     sites = find_sites(loaded.model) if value.num_virtual_tokens else None
     if sites is not None and sites.positions != manifest.positions:
