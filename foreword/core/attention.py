@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-NAME = "foreword"
+NAME, EAGER_NAME = "foreword", "foreword_eager"
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,20 @@ class Source(Protocol):
     def front(self, module: nn.Module, rows: int) -> Front | None: ...
 
 
-_IN_FORCE: ContextVar[tuple[Source, ...]] = ContextVar("foreword_in_force", default=())
+_IN_FORCE: ContextVar[tuple[Source, ...] | None] = ContextVar("foreword_in_force", default=())
 _RECORD: ContextVar[list[Call] | None] = ContextVar("foreword_record", default=None)
 _LOCK = threading.Lock()
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, Source] = weakref.WeakKeyDictionary()
 
 
-def sources() -> tuple[Source, ...]:
-    """What this thread has put in force, outermost first."""
+def sources() -> tuple[Source, ...] | None:
+    """What this thread has put in force, outermost first; None where it wants the plain model."""
     return _IN_FORCE.get()
 
 
 @contextmanager
-def only(chosen: tuple[Source, ...]) -> Iterator[None]:
-    """Let exactly ``chosen`` be in force in this thread; ``()`` runs the plain model."""
+def only(chosen: tuple[Source, ...] | None) -> Iterator[None]:
+    """Let exactly ``chosen`` be in force in this thread; None runs the plain model, whatever is attached to it."""
     token = _IN_FORCE.set(chosen)
     try:
         yield
@@ -83,7 +84,7 @@ def only(chosen: tuple[Source, ...]) -> Iterator[None]:
 @contextmanager
 def in_force(source: Source) -> Iterator[None]:
     """Let ``source`` decide, in this thread, what its modules are given; the innermost one wins."""
-    with only((*sources(), source)):
+    with only((*(sources() or ()), source)):
         yield
 
 
@@ -98,8 +99,23 @@ def recording(calls: list[Call]) -> Iterator[None]:
 
 
 def source_for(module: nn.Module) -> Source | None:
-    """The innermost source of this thread that owns ``module``."""
-    return next((source for source in reversed(sources()) if source.owns(module)), None)
+    """The innermost source of this thread that owns ``module``, else what is attached to it for every thread."""
+    chosen = sources()
+    if chosen is None:
+        return None
+    return next((source for source in reversed(chosen) if source.owns(module)), _ATTACHED.get(module))
+
+
+def attach_to(modules: Iterable[nn.Module], source: Source) -> None:
+    """Let ``source`` decide for ``modules`` in every thread that has put nothing else in force for them."""
+    for module in modules:
+        _ATTACHED[module] = source
+
+
+def detach_from(modules: Iterable[nn.Module]) -> None:
+    """Undo :func:`attach_to`."""
+    for module in modules:
+        _ATTACHED.pop(module, None)
 
 
 def attend(
@@ -206,7 +222,12 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
         if routing is None:
             inner = [m for m in model.modules() if isinstance(m, PreTrainedModel)]
             routing = _Routing(0, [(m, m.config._attn_implementation) for m in inner])
-            model.set_attn_implementation(NAME)
+            # The same kind of mask as before: a pass of another thread may build it under one name and use it under
+            # the other. And part by part: releases before 5.21 leave T5's stacks out.
+            ours = EAGER_NAME if model.config._attn_implementation == "eager" else NAME
+            model.set_attn_implementation(ours)
+            for part in inner:
+                part.config._attn_implementation = ours
             _ROUTED[model] = routing
         routing.users += 1
     try:
@@ -220,5 +241,6 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
                     part.config._attn_implementation = name
 
 
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+for _name, _masks in ((NAME, "sdpa"), (EAGER_NAME, "eager")):
+    AttentionInterface.register(_name, attend)
+    AttentionMaskInterface.register(_name, ALL_MASK_ATTENTION_FUNCTIONS[_masks])

@@ -332,6 +332,14 @@ def hooked(model: PreTrainedModel) -> Iterator[None]:
                 del _HOOKS[model]
 
 
+def stacks(model: PreTrainedModel) -> list[PreTrainedModel]:
+    """What takes tokens and runs the layers: the decoder's or encoder's innermost stack, or encoder and decoder."""
+    sites, inner = find_sites(model), backbone(model)
+    if sites.kind == "encoder-decoder":
+        return [inner.get_encoder(), inner.get_decoder()]
+    return [inner if sites.kind == "encoder" else counting_stack(model, sites.modules) or inner]
+
+
 def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
     probe = next(iter(sites.modules))
 
@@ -358,20 +366,17 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
             output.last_hidden_state = injection.after_encoder(output.last_hidden_state)
         return output
 
-    inner = backbone(model)
-    counting = counting_stack(model, sites.modules) or inner
-    handles = [counting.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
-    if sites.kind != "decoder":
-        embed = model.get_input_embeddings()
-        encoder = inner if sites.kind == "encoder" else inner.get_encoder()
-        into = before(lambda injection, kwargs: injection.before_encoder(kwargs, embed))
-        handles.append(encoder.register_forward_pre_hook(into, with_kwargs=True))
+    first, *others = stacks(model)
+    if sites.kind == "decoder":
+        return [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
+    embed = model.get_input_embeddings()
+    into = before(lambda injection, kwargs: injection.before_encoder(kwargs, embed))
+    handles = [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
+    handles.append(first.register_forward_pre_hook(into, with_kwargs=True))
     if sites.kind == "encoder":
-        handles.append(inner.register_forward_hook(after, with_kwargs=True))
-    if sites.kind == "encoder-decoder":
-        handles.append(
-            inner.get_decoder().register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True)
-        )
+        handles.append(first.register_forward_hook(after, with_kwargs=True))
+    for decoder in others:
+        handles.append(decoder.register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True))
     return handles
 
 

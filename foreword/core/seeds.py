@@ -43,7 +43,7 @@ def from_embeddings(model: PreTrainedModel, prompt: Tensor) -> dict[str, KeyValu
 def _captured(model: PreTrainedModel, tokens: Tensor) -> dict[str, KeyValue]:
     calls: list[attention.Call] = []
     sites = find_sites(model)
-    with attention.routed(model), attention.only(()), attention.recording(calls), uncheckpointed():
+    with attention.routed(model), attention.only(None), attention.recording(calls), uncheckpointed():
         run(model, tokens)
     taken = {m: iter(names) for m, names in sites.modules.items()}
     return {

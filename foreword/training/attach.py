@@ -1,16 +1,16 @@
 """A base with a trainable foreword in front of every row, for other people's training loops (HF Trainer, TRL).
 
 The model that comes back shares every weight with the base and is of a subclass of its class, so whatever accepts the
-base accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone.
+base accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone. The value is
+written anew at the layers, before every pass through them: trainers replace ``forward`` with their own (TRL's fused
+loss).
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from foreword.artifact.store import save
 from foreword.core import attention
 from foreword.core.base import fingerprint_of
 from foreword.core.checkpointing import unwrap, wrap
-from foreword.core.inject import Injection, hooked
+from foreword.core.inject import Injection, hooked, stacks
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.methods.base import Writer
@@ -35,21 +35,10 @@ class Attached:
 
     writer: Writer
     _base: PreTrainedModel
-    _injection: Injection
     _leave: ExitStack
     _wrapped: list[Any]
     _record: BaseRecord
     _method: str
-
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """The base's ``generate`` behind the foreword as it is now."""
-        with torch.no_grad():
-            return self._behind(self._base.generate, *args, **kwargs)  # type: ignore[arg-type]
-
-    def _behind(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._injection.put([self.writer.write()], None)
-        with attention.in_force(self._injection):
-            return call(*args, **kwargs)
 
     def foreword(self) -> Foreword:
         """The foreword as it is now, frozen."""
@@ -111,6 +100,8 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
         writer: from :func:`foreword.methods.base.make_writer`.
         tokenizer: the base's, for the file's record of the base.
 
+    Until ``detach()``, whoever calls the base meets the foreword too: they share their layers.
+
     Returns:
         A model of a subclass of ``type(model)`` with ``writer`` as a submodule, ``foreword()``, ``detach()``, and
         ``save_pretrained`` that saves the foreword.
@@ -123,21 +114,18 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
     twin = copy.copy(model)
     twin.__dict__ = dict(model.__dict__)
     twin._modules = {**model._modules, "writer": writer}
-
-    @wraps(type(model).forward)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._behind(self._base, *args, **kwargs)
-
-    # Trainers read the signature of forward to know which columns the model takes.
-    twin.__class__ = type(f"Attached{type(model).__name__}", (Attached, type(model)), {"forward": forward})
+    twin.__class__ = type(f"Attached{type(model).__name__}", (Attached, type(model)), {})
     leave = ExitStack()
     leave.enter_context(attention.routed(model))
+    attention.attach_to(injection.map.modules, injection)
+    leave.callback(attention.detach_from, tuple(injection.map.modules))
+    for stack in stacks(model):
+        leave.callback(stack.register_forward_pre_hook(lambda *_: injection.put([writer.write()], None)).remove)
     leave.enter_context(hooked(model))
     object.__setattr__(twin, "_record", _record(model, tokenizer))
     object.__setattr__(twin, "_method", type(writer).__name__)
     # Not through nn.Module's attributes: the base must not become its own twin's child.
     object.__setattr__(twin, "_base", model)
-    object.__setattr__(twin, "_injection", injection)
     object.__setattr__(twin, "_leave", leave)
     object.__setattr__(twin, "_wrapped", [])
     weakref.finalize(twin, leave.close)
