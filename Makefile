@@ -24,7 +24,7 @@ demo: $(READY)
 	@$(BIN)/python scripts/demo.py $(if $(BASE),--base "$(BASE)")
 
 test: lint
-	@$(BIN)/python -m pytest -q $(TESTS)
+	@$(BIN)/python -m pytest -q -n 2 $(TESTS)
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet $(SOURCES)

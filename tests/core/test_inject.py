@@ -96,7 +96,7 @@ def test_a_prefix_on_some_layers_only_still_moves_the_content() -> None:
     with torch.no_grad(), injected(model, [part]):
         got = output(model, ids)
         shifted = torch.arange(len(TEXT), len(TEXT) + ids.shape[1])[None]
-    with torch.no_grad(), attention.only(()):
+    with torch.no_grad(), attention.only(None):
         plain = model(ids, position_ids=shifted).logits
     assert not torch.allclose(got, plain, atol=1e-3)
     assert torch.isfinite(got).all()
