@@ -124,7 +124,6 @@ def run_method(
     if done.exists():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     facts: dict[str, Any] = {"method": method, "seeds": [], "seconds": 0.0}
-    rates: Sequence[float] = RATES[method]
     for seed in seeds:
         began = time.monotonic()
         askers: dict[float, Asker] = {}
@@ -174,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--methods", default="prefix,lora")
+    parser.add_argument("--sweep", type=int, default=4, help="how many learning rates each method tries")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     output = arguments.output or Path("bench/results") / arguments.task
@@ -184,7 +184,10 @@ def main() -> None:
         prompt = output / "prompt.jsonl"
         if not prompt.exists():
             write_jsonl(prompt, prepared.asker.answer(Foreword(text=prepared.task.guidance), prepared.examples["test"]))
-        facts = {m: run_method(prepared, m, seeds, output, progress) for m in arguments.methods.split(",")}
+        facts = {
+            m: run_method(prepared, m, seeds, RATES[m][: arguments.sweep], output, progress)
+            for m in arguments.methods.split(",")
+        }
     result = table(arguments.task, output, facts, seeds)
     print(json.dumps(result, indent=1) if arguments.json else render(result))
 
