@@ -117,7 +117,7 @@ def trials(prepared: Prepared, method: str, seed: int) -> Callable[[float, froze
 
 
 def run_method(
-    prepared: Prepared, method: str, seeds: Sequence[int], output: Path, progress: Progress
+    prepared: Prepared, method: str, seeds: Sequence[int], rates: Sequence[float], output: Path, progress: Progress
 ) -> dict[str, Any]:
     """Sweep with the first seed, then the others at its rate; test answers of each seed's best checkpoint."""
     done = output / f"{method}.json"
