@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from foreword.artifact.manifest import BaseRecord, Manifest
 from foreword.artifact.store import save
@@ -69,13 +71,18 @@ class Attached:
         return self.writer.load_state_dict({n.removeprefix("writer."): t for n, t in state_dict.items()}, strict)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write the foreword to ``save_directory/model.foreword``; the base is not written."""
+        """Write the foreword to ``save_directory/model.foreword``; the base is not written.
+
+        ``model.safetensors`` beside it is the state of the writer, under the name that ``resume_from_checkpoint`` of a
+        trainer looks for.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         value = self.foreword()
         positions = find_sites(self._base).positions if value.num_virtual_tokens else "content"
         manifest = Manifest(base=self._record, method=self._method, positions=positions, text=value.text)
         save(folder / FILE, value, manifest)
+        save_file({name: t.cpu().contiguous() for name, t in self.state_dict().items()}, folder / SAFE_WEIGHTS_NAME)
 
     def detach(self) -> PreTrainedModel:
         """Take the foreword off and return the base as it was."""
@@ -119,8 +126,14 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
     leave.enter_context(attention.routed(model))
     attention.attach_to(injection.map.modules, injection)
     leave.callback(attention.detach_from, tuple(injection.map.modules))
+
+    def renew(*_: Any) -> None:
+        # A soft prompt runs through these layers itself as it is written: then the plain model is wanted.
+        if attention.sources() is not None:
+            injection.put([writer.write()], None)
+
     for stack in stacks(model):
-        leave.callback(stack.register_forward_pre_hook(lambda *_: injection.put([writer.write()], None)).remove)
+        leave.callback(stack.register_forward_pre_hook(renew).remove)
     leave.enter_context(hooked(model))
     object.__setattr__(twin, "_record", _record(model, tokenizer))
     object.__setattr__(twin, "_method", type(writer).__name__)
