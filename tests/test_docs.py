@@ -94,7 +94,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model = getattr(transformers, spec.model)(config)
         model.save_pretrained(folder / name)
         byte_tokenizer(chat=True).save_pretrained(folder / name)
-    for name, rows, seed in (("reviews.csv", 60, 1), ("test.csv", 20, 2)):
+    for name, rows, seed in (("reviews.csv", 160, 1), ("test.csv", 20, 2)):
         (folder / name).write_text("text,label\n" + "".join(_reviews(rows, seed)), encoding="utf-8")
     with _inside(folder), contextlib.redirect_stdout(io.StringIO()):
         base = next(iter(BASES))
