@@ -108,7 +108,7 @@ class TaskOptions:
         test_fraction: the same for test.
         split_seed: of the split.
         max_new_tokens: tokens to generate at most; None means the default of decoding.
-        first_k: classification: look only at the first k tokens of the label words; None means all.
+        first_k: keep only the first k tokens of each field of a row; None means all.
     """
 
     template: str | None = None
@@ -162,7 +162,7 @@ class TrainRequest:
 
     Args:
         data: a data file, or rows in memory (DataFrame, Dataset, list of dicts).
-        base: the base model: hub id, folder or GGUF file.
+        base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
         dev: data for dev; None takes a part of ``data``.
         test: data for test; None takes a part of ``data``.
@@ -179,7 +179,7 @@ class TrainRequest:
     """
 
     data: Any
-    base: str
+    base: Any
     output_dir: str | Path
     dev: Any = None
     test: Any = None
@@ -200,7 +200,7 @@ class TrainRequest:
             "data": _data_name(self.data),
             "dev": _data_name(self.dev),
             "test": _data_name(self.test),
-            "base": self.base,
+            "base": self.base if isinstance(self.base, str) else self.base.id,
             "init_from": None if self.init_from is None else str(self.init_from),
             "output_dir": str(self.output_dir),
             "skip_bad": self.skip_bad,

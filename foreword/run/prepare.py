@@ -86,7 +86,8 @@ def check(
     task = _task(tables["train"], options)
     if base is None:
         return check_tables(tables, task)
-    return _checked(tables, task, load_base(base))
+    loaded = load_base(base)
+    return _checked(tables, task, loaded, None if task_options and task_options.first_k else loaded.context)
 
 
 def prepare(request: TrainRequest) -> Prepared:
@@ -104,16 +105,24 @@ def prepare(request: TrainRequest) -> Prepared:
     _refuse(check_tables(tables, task), request.skip_bad)
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
-    base = load_base(request.base, device=request.settings.device, dtype=request.settings.dtype, progress=progress)
+    base = request.base
+    if not isinstance(base, Base):
+        base = load_base(base, device=request.settings.device, dtype=request.settings.dtype, progress=progress)
     _fits(task, base, method)
     special = base.kind != "decoder"
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
     start = _start(request, task, base, asker)
-    report = _checked(tables, task, base, request.settings.max_length, most_taken(start, method, base, asker))
+    front, limit = most_taken(start, method, base, asker), _limit(base, request.settings.max_length)
+    # Fields that are cut to their first tokens are measured as they are encoded, not as they were written.
+    cut = limit is not None and options.first_k is not None
+    report = _checked(tables, task, base, None if cut else limit, front)
     _refuse(report, request.skip_bad)
     kept, dropped = clean(tables, report)
+    longest = limit - front if cut and limit is not None else None
     examples = {
-        name: encode(table.rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=options.first_k)
+        name: encode(
+            table.rows, task, base.tokenizer, special_tokens=special, max_length=longest, first_k=options.first_k
+        )
         for name, table in kept.items()
     }
     for name in ("train", "dev"):
@@ -232,18 +241,23 @@ def _fits(task: Task, base: Base, method: Method) -> None:
     make_objective(task, base.tokenizer)
 
 
+def _limit(base: Base, max_length: int | None) -> int | None:
+    """The most tokens that a row may have with everything in front of it."""
+    return min((limit for limit in (base.context, max_length) if limit is not None), default=None)
+
+
 def _checked(
-    tables: Mapping[str, Table], task: Task, base: Base, max_length: int | None = None, front: int | None = None
+    tables: Mapping[str, Table], task: Task, base: Base, limit: int | None, front: int | None = None
 ) -> CheckReport:
-    limits = [limit for limit in (base.context, max_length) if limit is not None]
+    special = base.kind != "decoder"
     if front is None:
-        front = len(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder"))
+        front = len(lead_ids(task, base.tokenizer, special_tokens=special))
     tail = len(token_ids(base.tokenizer, pieces(task, base.tokenizer).tail))
 
     def tokenize(text: str) -> list[int]:
-        return token_ids(base.tokenizer, text)
+        return token_ids(base.tokenizer, text, special)
 
-    return check_tables(tables, task, tokenize=tokenize, context=min(limits, default=None), lead=front + tail)
+    return check_tables(tables, task, tokenize=tokenize, context=limit, lead=front + tail)
 
 
 def _refuse(report: CheckReport, skip_bad: bool) -> None:

@@ -19,6 +19,7 @@ from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference, Interval
 from foreword.evaluation.summary import compare, evaluate, manifest_metrics, render, sentence
+from foreword.run.dev import metric_names
 from foreword.run.prepare import Prepared, plain_settings, say_nothing
 from foreword.training.loop import Score
 from foreword.training.sweep import Sweep
@@ -87,7 +88,7 @@ def finish(
     for name, rows in answers.items():
         write_jsonl(folder / "predictions" / f"{name}.jsonl", rows)
     systems = {
-        name: evaluate(rows, task.kind, _metrics(prepared), task.labels)
+        name: evaluate(rows, task.kind, metric_names(task, prepared.request.task_options.metrics), task.labels)
         for name, rows in answers.items()
         if name != "golden"
     }
@@ -118,11 +119,6 @@ def finish(
     )
     write_report(folder, _report(prepared, result, found, answers))
     return result
-
-
-def _metrics(prepared: Prepared) -> tuple[str, ...]:
-    asked = prepared.request.task_options.metrics
-    return tuple(dict.fromkeys((prepared.task.metric, *asked))) if asked else ()
 
 
 def _answers(prepared: Prepared, value: Foreword, prompt: Foreword | None) -> dict[str, list[Prediction]]:

@@ -22,6 +22,7 @@ from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.summary import evaluate as summarise
+from foreword.run.dev import metric_names
 from foreword.run.front import taken
 from foreword.run.prepare import same_base, say_nothing
 from foreword.settings import ProgressCall
@@ -110,8 +111,7 @@ def evaluate(
     found = _predictions(opened, _table(opened, data, True), True, progress)
     if output is not None:
         write_jsonl(output, found)
-    names = tuple(dict.fromkeys((opened.task.metric, *metrics))) if metrics else ()
-    return summarise(found, opened.task.kind, names, opened.task.labels)
+    return summarise(found, opened.task.kind, metric_names(opened.task, metrics), opened.task.labels)
 
 
 def predict(
