@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from foreword.core.base import Base
 from foreword.core.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
 from foreword.evaluation.predictions import write_atomically
@@ -27,12 +29,14 @@ from foreword.training.sweep import Sweep, planned_steps, search
 __all__ = ["TrainResult", "resume", "train"]
 
 
-def train(data: object, base: str | None = None, output_dir: str | Path | None = None, **settings: Any) -> TrainResult:
+def train(
+    data: object, base: str | Base | None = None, output_dir: str | Path | None = None, **settings: Any
+) -> TrainResult:
     """Learn a foreword; writes ``output_dir/model.foreword``, ``report.json|md|html`` and more.
 
     Args:
         data: a data file or rows in memory; or a whole :class:`~foreword.settings.TrainRequest`, alone.
-        base: the base model: hub id, folder or GGUF file.
+        base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
         settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``, ...
 
@@ -59,12 +63,20 @@ def train(data: object, base: str | None = None, output_dir: str | Path | None =
             ) from None
 
 
-def _request(data: object, base: str | None, output_dir: str | Path | None, settings: dict[str, Any]) -> TrainRequest:
+def _request(
+    data: object, base: str | Base | None, output_dir: str | Path | None, settings: dict[str, Any]
+) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress = settings.pop("progress", None)
     splits = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
-    named = {"data": "data", "base": base, "output_dir": None if output_dir is None else str(output_dir), **settings}
-    return replace(resolve(flags=named).request(progress), **splits)
+    loaded = {"base": base} if isinstance(base, Base) else {}
+    named = {
+        "data": "data",
+        "base": base.id if isinstance(base, Base) else base,
+        "output_dir": None if output_dir is None else str(output_dir),
+        **settings,
+    }
+    return replace(resolve(flags=named).request(progress), **splits, **loaded)
 
 
 def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainResult:
@@ -86,7 +98,7 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
 
 def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:
     report = prepared.request.progress or say_nothing
-    dev = DevScore(prepared.asker, prepared.examples["dev"])
+    dev = DevScore(prepared.asker, prepared.examples["dev"], partial(report, "evaluate on dev"))
     prompt = Foreword(text=prepared.task.guidance)
     report("measure the prompt", 0, 1)
     floor = None if prepared.task.head else dev(prompt)
