@@ -68,15 +68,15 @@ def _request(
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress = settings.pop("progress", None)
-    splits = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
-    loaded = {"base": base} if isinstance(base, Base) else {}
+    splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {
         "data": "data",
         "base": base.id if isinstance(base, Base) else base,
         "output_dir": None if output_dir is None else str(output_dir),
         **settings,
     }
-    return replace(resolve(flags=named).request(progress), **splits, **loaded)
+    request = replace(resolve(flags=named).request(progress), **splits)
+    return replace(request, base=base) if isinstance(base, Base) else request
 
 
 def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainResult:
