@@ -1,4 +1,4 @@
-"""What every test stands on: no network, one thread a process (make test runs two), and real models that are fetched once into the cache."""
+"""What every test stands on: no network, one thread a process, real models fetched once into the cache."""
 
 from __future__ import annotations
 
