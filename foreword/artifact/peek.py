@@ -74,7 +74,7 @@ def check_header(header: Header, where: str) -> Manifest:
         raise refuse(
             "this is a safetensors file, but not a foreword",
             expected="a manifest in the metadata under 'foreword'",
-            hint="a PEFT checkpoint is read with: foreword import FOLDER",
+            hint="a PEFT checkpoint is read with foreword.export.peft.import_peft",
         )
     text = header.metadata["foreword"]
     manifest = Manifest.from_json_text(text, where)

@@ -24,7 +24,9 @@ def command(
     dev: options.Dev = None,
     test: options.Test = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
-    init: Annotated[str | None, typer.Option(metavar="FILE", help="Start from another foreword.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--init", metavar="FILE", help="Start from another foreword.")
+    ] = None,
     template: options.Template = None,
     guidance: options.Guidance = None,
     labels: options.Labels = None,

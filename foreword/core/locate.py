@@ -58,7 +58,7 @@ def check_folder(folder: Path) -> None:
         raise BaseError(
             "this folder holds a PEFT adapter, not a base model",
             where=where,
-            hint="name the base the adapter was trained on; a prefix can be brought in with `foreword import`",
+            hint="name the base the adapter was trained on; foreword.export.peft.import_peft reads a prefix",
         )
     if "config.json" not in names:
         inside = next((name for name in sorted(names) if (folder / name / "config.json").is_file()), None)
@@ -153,7 +153,7 @@ def _translated(name: str, local: bool, error: Exception) -> BaseError:
         return UnsupportedBaseError(
             "this model has no safetensors weights; pickles can run code as they are loaded and are not opened",
             where=name,
-            hint="look for a revision with safetensors (--revision refs/pr/N) or convert it once yourself",
+            hint="convert it to safetensors once yourself, or name another checkpoint",
         )
     if not local and isinstance(error, OSError):
         return BaseError(

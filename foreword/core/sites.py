@@ -113,7 +113,7 @@ def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
         expected="a model whose attention goes through transformers' AttentionInterface",
         received=type(model).__name__,
         hint="use a base such as Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, BERT, RoBERTa, ModernBERT, T5 or "
-        "BART; or compare with `--method lora` or `--method full`, which do not need the interface",
+        "BART",
     )
 
 

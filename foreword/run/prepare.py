@@ -6,7 +6,7 @@ Whatever can be refused without a model is refused before one is loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -85,9 +85,21 @@ def check(
     tables = _read(data, dev, test, options, encoding)
     task = _task(tables["train"], options)
     if base is None:
-        return check_tables(tables, task)
-    loaded = load_base(base)
-    return _checked(tables, task, loaded, None if task_options and task_options.first_k else loaded.context)
+        found = check_tables(tables, task)
+    else:
+        loaded = load_base(base)
+        found = _checked(tables, task, loaded, None if options.first_k else loaded.context)
+    return replace(found, notes=(*found.notes, *shown(task)))
+
+
+def shown(task: Task) -> list[str]:
+    """What is asked, for people: what was not said about the task was made from the data, and has to be seen."""
+    lines = [f"template {task.template!r}"]
+    if task.guidance:
+        lines.append(f"prompt {task.guidance!r}")
+    if task.verbalizer:
+        lines.append("label words " + ", ".join(f"{label} -> {words!r}" for label, words in task.verbalizer.items()))
+    return lines
 
 
 def prepare(request: TrainRequest) -> Prepared:

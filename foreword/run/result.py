@@ -15,12 +15,13 @@ from foreword.artifact.manifest import MAX_GOLDEN, BaseRecord, Golden, Manifest,
 from foreword.artifact.store import save
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
+from foreword.data.task import Task
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference, Interval
 from foreword.evaluation.summary import compare, evaluate, manifest_metrics, render, sentence
 from foreword.run.dev import metric_names
-from foreword.run.prepare import Prepared, plain_settings, say_nothing
+from foreword.run.prepare import Prepared, plain_settings, say_nothing, shown
 from foreword.training.loop import Score
 from foreword.training.sweep import Sweep
 
@@ -115,7 +116,7 @@ def finish(
         rows={name: len(rows) for name, rows in prepared.examples.items()},
         alarms=alarms,
         seconds=round(time.monotonic() - began, 3),
-        text=_text(path, value, systems, difference, alarms),
+        text=_text(path, task, value, systems, difference, alarms),
     )
     write_report(folder, _report(prepared, result, found, answers))
     return result
@@ -190,8 +191,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _text(path: Path, value: Foreword, systems: dict[str, Any], difference: Any, alarms: list[str]) -> str:
-    lines = [f"note: {alarm}" for alarm in alarms]
+def _text(path: Path, task: Task, value: Foreword, systems: dict[str, Any], difference: Any, alarms: list[str]) -> str:
+    lines = [*shown(task), *(f"note: {alarm}" for alarm in alarms)]
     if systems:
         lines.append(render(systems, difference).rstrip())
     kind = (
@@ -206,31 +207,7 @@ def _text(path: Path, value: Foreword, systems: dict[str, Any], difference: Any,
 def _report(
     prepared: Prepared, result: TrainResult, found: Sweep, answers: dict[str, list[Prediction]]
 ) -> dict[str, Any]:
-    trial, base = found.trial, prepared.base
-    metric = prepared.task.metric
-    training: dict[str, Any] = {
-        "metric": metric,
-        "seconds": result.seconds,
-        "dev": result.dev,
-        "prompt_on_dev": result.floor,
-    }
-    if trial is not None:
-        training |= {
-            "learning_rate": trial.learning_rate,
-            "best_step": trial.progress.best_step,
-            "stopped_early": trial.progress.stopped,
-            "steps": [{"step": s.step, "loss": s.loss} for s in trial.progress.steps],
-            "evaluations": [{"step": e.step, "value": e.score.metric} for e in trial.progress.evaluations],
-            "sweep": [
-                {
-                    "learning_rate": o.learning_rate,
-                    "steps": o.steps,
-                    "value": o.score.metric if o.score else None,
-                    "failure": o.failure,
-                }
-                for o in found.outcomes
-            ],
-        }
+    base = prepared.base
     lock = prepared.lock.to_json(ids=False)
     return {
         "title": f"{prepared.request.method} on {base.id.rsplit('/', 1)[-1]}",
@@ -260,9 +237,37 @@ def _report(
             }
             for name, table in prepared.tables.items()
         },
-        "training": training,
+        "training": _training(prepared, result, found),
         "rows": _rows(answers),
     }
+
+
+def _training(prepared: Prepared, result: TrainResult, found: Sweep) -> dict[str, Any]:
+    trial, metric = found.trial, prepared.task.metric
+    training: dict[str, Any] = {
+        "metric": metric,
+        "seconds": result.seconds,
+        "dev": result.dev,
+        "prompt_on_dev": result.floor,
+    }
+    if trial is not None:
+        training |= {
+            "learning_rate": trial.learning_rate,
+            "best_step": trial.progress.best_step,
+            "stopped_early": trial.progress.stopped,
+            "steps": [{"step": s.step, "loss": s.loss} for s in trial.progress.steps],
+            "evaluations": [{"step": e.step, "value": e.score.metric} for e in trial.progress.evaluations],
+            "sweep": [
+                {
+                    "learning_rate": o.learning_rate,
+                    "steps": o.steps,
+                    "value": o.score.metric if o.score else None,
+                    "failure": o.failure,
+                }
+                for o in found.outcomes
+            ],
+        }
+    return training
 
 
 def _verdict(result: TrainResult) -> str:
