@@ -34,15 +34,15 @@ __all__ = [
 _HOME = {
     "Foreword": "foreword.core.value",
     "attach": "foreword.training.attach",
-    "check": "foreword.run",
-    "evaluate": "foreword.run",
+    "check": "foreword.run.prepare",
+    "evaluate": "foreword.run.use",
     "injected": "foreword.core.inject",
     "load": "foreword.artifact.store",
     "load_base": "foreword.core.base",
-    "predict": "foreword.run",
+    "predict": "foreword.run.use",
     "read": "foreword.data.read",
     "save": "foreword.artifact.store",
-    "train": "foreword.run",
+    "train": "foreword.run.train",
 }
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel
 
 from foreword.core.sites import backbone, find_sites
+from foreword.errors import SettingsError
 
 Ids = Sequence[int]
 
@@ -31,8 +32,18 @@ class Padded:
 
 
 def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
-    """Rows of different lengths as one batch, padded on ``side``."""
-    width = max(1, *(len(r) for r in rows))
+    """Rows of different lengths as one batch, padded on ``side``.
+
+    Raises:
+        SettingsError: a row without a token: there is no place where its answer could begin.
+    """
+    if not all(rows):
+        raise SettingsError(
+            "a row has no tokens of its own for the model to answer after",
+            where="template",
+            hint="let the template end in a few words, such as 'Label:'",
+        )
+    width = max(len(r) for r in rows)
     ids = torch.full((len(rows), width), fill, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for i, row in enumerate(rows):

@@ -211,7 +211,7 @@ def _report(
     lock = prepared.lock.to_json(ids=False)
     return {
         "title": f"{prepared.request.method} on {base.id.rsplit('/', 1)[-1]}",
-        "verdict": _verdict(result),
+        "verdict": _verdict(result, bool(prepared.method.learning_rates)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": result.alarms,
         "systems": result.systems,
@@ -270,7 +270,9 @@ def _training(prepared: Prepared, result: TrainResult, found: Sweep) -> dict[str
     return training
 
 
-def _verdict(result: TrainResult) -> str:
+def _verdict(result: TrainResult, trained: bool) -> str:
+    if not trained:
+        return "The text prompt was measured and saved; nothing was trained."
     if result.outcome == "text":
         return "Nothing learned beat the prompt on dev: the prompt itself was saved."
     if result.difference is None:

@@ -67,7 +67,7 @@ def _request(
     data: object, base: str | Base | None, output_dir: str | Path | None, settings: dict[str, Any]
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
-    progress = settings.pop("progress", None)
+    progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
     splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {
         "data": "data",
@@ -75,7 +75,7 @@ def _request(
         "output_dir": None if output_dir is None else str(output_dir),
         **settings,
     }
-    request = replace(resolve(flags=named).request(progress), **splits)
+    request = replace(resolve(flags=named).request(progress, resume), **splits)
     return replace(request, base=base) if isinstance(base, Base) else request
 
 
