@@ -32,18 +32,8 @@ class Padded:
 
 
 def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
-    """Rows of different lengths as one batch, padded on ``side``.
-
-    Raises:
-        SettingsError: a row without a token: there is no place where its answer could begin.
-    """
-    if not all(rows):
-        raise SettingsError(
-            "a row has no tokens of its own for the model to answer after",
-            where="template",
-            hint="let the template end in a few words, such as 'Label:'",
-        )
-    width = max(len(r) for r in rows)
+    """Rows of different lengths as one batch, padded on ``side``."""
+    width = max(1, *(len(r) for r in rows))
     ids = torch.full((len(rows), width), fill, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for i, row in enumerate(rows):
@@ -51,6 +41,20 @@ def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right
         ids[i, place] = torch.tensor(list(row), dtype=torch.long)
         mask[i, place] = 1
     return Padded(ids.to(device), mask.to(device))
+
+
+def refuse_empty(rows: Sequence[Ids]) -> None:
+    """Every row needs a token: an answer begins after it.
+
+    Raises:
+        SettingsError: one has none.
+    """
+    if not all(rows):
+        raise SettingsError(
+            "a row has no tokens of its own for the model to answer after",
+            where="template",
+            hint="let the template end in a few words, such as 'Label:'",
+        )
 
 
 _SELECTED: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("foreword_selected", default=None)
@@ -93,6 +97,7 @@ def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequen
         choices: C token sequences, none empty.
         fill: the padding id.
     """
+    refuse_empty(inputs)
     sites = find_sites(model)
     if sites.kind == "encoder-decoder":
         return _pairs(model, inputs, choices, fill)
@@ -157,6 +162,7 @@ def completion_losses(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
 ) -> tuple[Tensor, Tensor]:
     """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    refuse_empty(inputs)
     device = model.device
     rows = torch.tensor([b for b, t in enumerate(targets) for _ in t], device=device)
     labels = torch.tensor([token for t in targets for token in t], device=device)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, StoppingCriteria
 
-from foreword.core.forward import pad
+from foreword.core.forward import pad, refuse_empty
 from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.encoding import Tokenizer
@@ -64,6 +64,7 @@ def decode(
     Returns:
         The new ids of each row, without the end and what follows it.
     """
+    refuse_empty(inputs)
     fill = int(tokenizer.pad_token_id or 0)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     batch = pad(inputs, fill, model.device, "right" if encoder_decoder else "left")

@@ -14,6 +14,7 @@ from foreword.core.forward import choice_scores, completion_losses, logits_at, p
 from foreword.core.inject import injected
 from foreword.core.sites import backbone, find_sites
 from foreword.core.value import Foreword
+from foreword.errors import SettingsError
 from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
 
 KINDS = {family: find_sites(tiny(family)).kind for family in FAMILIES}
@@ -170,3 +171,11 @@ def test_pad(side: str) -> None:
     left = side == "left"
     assert batch.ids.tolist() == [[5, 6, 7], [9, 9, 8] if left else [8, 9, 9], [9, 9, 9]]
     assert batch.mask.tolist() == [[1, 1, 1], [0, 0, 1] if left else [1, 0, 0], [0, 0, 0]]
+
+
+def test_a_row_without_tokens_is_refused() -> None:
+    model = tiny("llama")
+    with pytest.raises(SettingsError, match="no tokens"):
+        choice_scores(model, [[5, 6], []], [[7], [8]], 0)
+    with pytest.raises(SettingsError, match="no tokens"):
+        completion_losses(model, [[]], [[7]], 0)
