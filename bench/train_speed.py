@@ -2,13 +2,15 @@
 
     python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--json]
 
-Every method trains on the same batches (Reuters R8, the first words of each row, grouped by length, 16 rows) in one
-process, in turns: one batch each, round by round, so that whatever else the machine does hits all alike. Ratios are
-medians over batches of the time of the same batch. Peak memory is that of a process of its own for each method, above
-the weights.
+Every method trains on the same batches of 16 rows (Reuters R8, rows of at most 50 words) in one process, in turns: one
+batch each, round by round, so that whatever else the machine does hits all alike. Ratios are medians over batches of
+the time of the same batch. Two kinds of batches: drawn at random, as HF Trainer draws them by default
+(``prefix_vs_peft``), and grouped by length, as this project's own loop does (``prefix_vs_peft_grouped``). Peak memory
+is that of a process of its own for each method, above the loaded weights, on 4 rows of 300 words.
 
 The floor is arithmetic: a step needs one pass forward over the weights that are not embeddings and one backward through
-the activations, 4 operations a weight and token, at the matrix-product rate that this machine shows in the same run.
+the activations, 4 operations a weight and token (padding not counted), at the matrix-product rate that this machine
+shows in the same run.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import gc
 import json
-import resource
+import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,30 +41,23 @@ from foreword.settings import TrainSettings
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose
 
-P, BATCH, WORDS = 20, 16, 24
+P, BATCH = 20, 16
 METHODS = ("foreword prefix", "PEFT prefix", "LoRA", "full")
 Step = Callable[[list[Example]], None]
 
 
-def rows_of(tokenizer: Any, count: int, words: int) -> tuple[list[Example], Choose]:
-    """``count`` rows of R8's training file, their first ``words`` words, with their label's word behind them."""
-    names = {
-        "acq": " acquisition",
-        "crude": " oil",
-        "earn": " earnings",
-        "grain": " grain",
-        "interest": " interest",
-        "money-fx": " currency",
-        "ship": " shipping",
-        "trade": " trade",
-    }
+def rows_of(tokenizer: Any, count: int, least: int, most: int) -> tuple[list[Example], Choose]:
+    """``count`` rows of R8's training file with at least ``least`` words, cut after ``most``."""
+    names = {"acq": " acquisition", "crude": " oil", "earn": " earnings", "grain": " grain", "interest": " interest",
+             "money-fx": " currency", "ship": " shipping", "trade": " trade"}  # fmt: skip
     choices = tuple(tuple(tokenizer(w, add_special_tokens=False)["input_ids"]) for w in names.values())
     with samples.reuters_r8()[0].open(encoding="utf-8", newline="") as file:
-        found = [row for row in csv.DictReader(file) if len(row["text"].split()) >= words][:count]
+        lengths = ((row, len(row["text"].split())) for row in csv.DictReader(file))
+        # Short rows as they are, long ones cut: lengths that differ as in real data, or all alike.
+        found = [row for row, n in lengths if n >= least and (n <= most or least == most)][:count]
     examples = []
     for number, row in enumerate(found):
-        # Lengths differ from row to row, as they do in real batches.
-        text = " ".join(row["text"].split()[: words - number % (words // 2)])
+        text = " ".join(row["text"].split()[:most])
         ids = tuple(tokenizer(f"Text: {text}\nTopic:", add_special_tokens=False)["input_ids"])
         examples.append(Example(str(number), ids, (), list(names).index(row["label"]), row["label"]))
     return examples, Choose(choices, int(tokenizer.pad_token_id or 0))
@@ -142,50 +139,71 @@ def peak_memory(method: str, base: str, words: int) -> int:
 
 
 def measure_memory(method: str, base: str, words: int) -> None:
-    """What a process started by :func:`peak_memory` does."""
+    """What a process started by :func:`peak_memory` does (Linux: the peak is reset after loading)."""
     loaded = load_base(base, device="cpu")
-    examples, objective = rows_of(loaded.tokenizer, BATCH, words)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    examples, objective = rows_of(loaded.tokenizer, 4, words, words)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
     step = make_step(method, loaded.model, objective)
     for _ in range(2):
         step(examples)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(_status("VmHWM") - before)
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
 def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
-    """Times of every method on every batch, in turns."""
+    """Times of every method on every batch, in turns, for both kinds of batches."""
     loaded = load_base(base, device="cpu")
-    examples, objective = rows_of(loaded.tokenizer, count, WORDS)
-    order = batches(examples, BATCH, seed=13, epoch=0)
+    examples, objective = rows_of(loaded.tokenizer, count, 5, 50)
+    drawn = list(range(len(examples)))
+    random.Random(13).shuffle(drawn)
+    kinds = {
+        "random": [drawn[i : i + BATCH] for i in range(0, len(drawn), BATCH)],
+        "grouped": batches(examples, BATCH, seed=13, epoch=0),
+    }
     steps = {m: make_step(m, copy.deepcopy(loaded.model), objective) for m in METHODS}
-    times: dict[str, list[float]] = {m: [] for m in METHODS}
-    tokens: list[int] = []
+    times: dict[str, dict[str, list[float]]] = {k: {m: [] for m in METHODS} for k in kinds}
+    tokens: dict[str, list[int]] = {k: [] for k in kinds}
     rates = [matrix_rate()]
     for number in range(rounds + 1):
-        for batch in order:
-            rows = [examples[i] for i in batch]
-            for method, step in steps.items():
-                began = time.perf_counter()
-                step(rows)
-                if number:  # the first round warms up
-                    times[method].append(time.perf_counter() - began)
-            if number:
-                tokens.append(sum(len(r.input_ids) for r in rows))
+        for kind, order in kinds.items():
+            # The first round warms up: one batch is enough for that.
+            for batch in order if number else order[:1]:
+                rows = [examples[i] for i in batch]
+                for method, step in steps.items():
+                    began = time.perf_counter()
+                    step(rows)
+                    if number:
+                        times[kind][method].append(time.perf_counter() - began)
+                if number:
+                    tokens[kind].append(sum(len(r.input_ids) for r in rows))
         rates.append(matrix_rate())
     weights = sum(p.numel() for n, p in loaded.model.named_parameters() if "embed" not in n and "lm_head" not in n)
-    floor = [4 * weights * t / max(rates) for t in tokens]
-    ratio = {m: statistics.median(t / o for t, o in zip(times[m], times[METHODS[0]], strict=True)) for m in METHODS}
-    share = statistics.median(f / o for f, o in zip(floor, times[METHODS[0]], strict=True))
-    return {
-        "examples_per_second": {m: BATCH / statistics.median(t) for m, t in times.items()},
-        "prefix_vs_peft": ratio["PEFT prefix"],
-        "prefix_vs_lora": ratio["LoRA"],
-        "prefix_vs_full": ratio["full"],
-        "share_of_floor": share,
-        "matrix_gflops": max(rates) / 1e9,
-        "batches": len(tokens),
-        "tokens_per_row": statistics.mean(tokens) / BATCH,
-    }
+    return summary(times, tokens, weights, max(rates))
+
+
+def summary(
+    times: dict[str, dict[str, list[float]]], tokens: dict[str, list[int]], weights: int, rate: float
+) -> dict[str, Any]:
+    """Ratios of the same batches, and the share of the arithmetic floor."""
+    result: dict[str, Any] = {"matrix_gflops": rate / 1e9, "batches": len(tokens["random"])}
+    for kind, found in times.items():
+        mine = found[METHODS[0]]
+        name = "" if kind == "random" else f"_{kind}"
+        for method, key in (("PEFT prefix", "peft"), ("LoRA", "lora"), ("full", "full")):
+            result[f"prefix_vs_{key}{name}"] = statistics.median(
+                t / o for t, o in zip(found[method], mine, strict=True)
+            )
+        floor = [4 * weights * count / rate for count in tokens[kind]]
+        result[f"share_of_floor{name}"] = statistics.median(f / o for f, o in zip(floor, mine, strict=True))
+        result[f"examples_per_second{name}"] = {m: BATCH / statistics.median(t) for m, t in found.items()}
+        result[f"tokens_per_row{name}"] = statistics.mean(tokens[kind]) / BATCH
+    return result
 
 
 def main() -> None:
@@ -213,17 +231,12 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result, indent=1))
         return
-    for method, speed in result["examples_per_second"].items():
-        print(f"{method:<18}{speed:7.2f} examples/s")
-    for key in (
-        "prefix_vs_peft",
-        "prefix_vs_lora",
-        "prefix_vs_full",
-        "share_of_floor",
-        "memory_vs_peft",
-        "memory_vs_peft_checkpointing",
-    ):
-        print(f"{key:<30}{result[key]:6.2f}")
+    for kind in ("", "_grouped"):
+        for method, speed in result[f"examples_per_second{kind}"].items():
+            print(f"{method + kind.replace('_', ', '):<32}{speed:7.2f} examples/s")
+    for key, value in result.items():
+        if isinstance(value, float):
+            print(f"{key:<32}{value:7.2f}")
 
 
 if __name__ == "__main__":

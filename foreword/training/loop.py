@@ -24,6 +24,7 @@ from foreword.errors import TrainingError
 from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
 from foreword.training.objective import Objective
+from foreword.training.parts import without_padding
 
 
 class NotFinite(TrainingError):
@@ -230,7 +231,7 @@ class Trial:
     def _backward(self, injection: Injection, groups: list[list[Example]]) -> float:
         """Accumulate the gradient of the mean over all units of the step's batches; returns that mean."""
         parts: list[tuple[float, int]] = []
-        for rows in groups:
+        for rows in [part for group in groups for part in without_padding(group)]:
             value = self.writer.write()
             injection.put([value], None)
             losses = self.objective.losses(self.model, rows, value)

@@ -1,0 +1,31 @@
+"""A batch in parts of like length: less padding, the same gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foreword.data.batch import Example
+
+# What a pass costs beside its tokens, in tokens: launching its operations. Measured with SmolLM2-135M on two cores.
+_PASS = 48
+
+
+def without_padding(rows: Sequence[Example]) -> list[list[Example]]:
+    """Split a batch by length where the padding that it saves is worth another pass.
+
+    The gradient of a sum does not depend on how its terms are grouped, so a step over the parts is the step over the
+    batch (up to the order of additions). Among all ways to cut the rows sorted by length, the one with the least cost:
+    padded tokens of every part, and a constant for each.
+    """
+    order = sorted(rows, key=lambda row: len(row.input_ids) + len(row.target_ids))
+    lengths = [len(row.input_ids) + len(row.target_ids) for row in order]
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        best.append(min((best[start][0] + (end - start) * lengths[end - 1] + _PASS, start) for start in range(end)))
+    parts: list[list[Example]] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        parts.append(order[start:end])
+        end = start
+    return parts[::-1]
