@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from foreword.data.sandbox import MAX_OUTPUT
@@ -121,10 +119,8 @@ def test_escapes_from_the_sandbox_are_refused(source: str) -> None:
     ],
 )
 def test_templates_that_would_grow_or_run_for_ever_are_refused(source: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(TemplateError):
         Template(source).render({"big": "a" * 10_000})
-    assert time.perf_counter() - start < 5
 
 
 def test_a_long_row_is_not_refused_for_being_long() -> None:
