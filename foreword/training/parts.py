@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from foreword.data.batch import Example
 
-# What a pass costs beside its tokens, in tokens: launching its operations. Measured with SmolLM2-135M on two cores.
-_PASS = 48
+# What a pass costs beside its tokens, in tokens: launching its operations and reading the weights. Measured, docs/log.md.
+_PASS = 96
 
 
 def without_padding(rows: Sequence[Example]) -> list[list[Example]]:
