@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from foreword.data.batch import Example
 
-# What a pass costs beside its tokens, in tokens: launching its operations and reading the weights. Measured, docs/log.md.
+# What a pass costs beside its tokens, in tokens: launching operations, reading the weights. Measured: docs/log.md.
 _PASS = 96
 
 
