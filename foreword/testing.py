@@ -20,8 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foreword.core.checkpointing import checkpointing
 from foreword.core.inject import injected
-from foreword.core.sites import backbone, find_sites
-from foreword.core.value import Foreword, equal
+from foreword.core.sites import find_sites
+from foreword.core.value import Foreword
 from foreword.errors import UnsupportedBaseError
 from foreword.methods.base import Start, Writer, make, make_writer, registry
 
@@ -391,10 +391,8 @@ __all__ = [
     "CONTRACTS",
     "FAMILIES",
     "REFUSED",
-    "backbone",
     "byte_tokenizer",
     "check_method",
-    "equal",
     "output",
     "sample_ids",
     "tiny",
