@@ -170,14 +170,15 @@ class Trial:
                 and the best state stays what it was.
         """
         last = self.total if until is None else min(until, self.total)
-        with injected(self.model) as injection, checkpointing(self.model, self.settings.gradient_checkpointing):
-            while self.progress.step < last and not self.progress.stopped:
+        while self.progress.step < last and not self.progress.stopped:
+            # Nothing stays in force across a yield: whoever drops this generator may close it in another thread.
+            with injected(self.model) as injection, checkpointing(self.model, self.settings.gradient_checkpointing):
                 made = self._step(injection)
-                self.progress.steps.append(made)
-                self.progress.step = made.step
-                yield made
-                if self.due(made.step):
-                    yield self._evaluated()
+            self.progress.steps.append(made)
+            self.progress.step = made.step
+            yield made
+            if self.due(made.step):
+                yield self._evaluated()
 
     def due(self, step: int) -> bool:
         """Whether an evaluation follows step ``step``; a checkpoint waits for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from foreword.core import attention
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, batches
 from foreword.methods.base import registry
@@ -71,6 +73,29 @@ def test_the_steps_of_an_epoch_see_every_row_once(bench: Any, accumulation: int)
 )
 def test_total_steps(rows: int, settings: dict[str, Any], steps: int) -> None:
     assert total_steps(rows, TrainSettings(**settings)) == steps
+
+
+# --- leaving nothing behind
+
+
+def test_an_unfinished_run_may_be_closed_anywhere(bench: Any) -> None:
+    """Whoever drops the generator does not say where it is closed: the collector may do it in another thread."""
+    trial = bench.trial()
+    events = trial.run()
+    next(events)
+    assert attention.sources() == ()
+    problems: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            events.close()
+        except BaseException as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert not problems
 
 
 # --- gradients
