@@ -74,7 +74,8 @@ class Asker:
     ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
         if not isinstance(objective, Complete):
             with torch.no_grad(), injected(self.model, [value]):
-                logp = objective.scores(self.model, rows, value).log_softmax(-1)
+                found = objective.outputs(self.model, rows)
+                logp = objective.scores(found, value).log_softmax(-1)
             for row, scores in zip(rows, logp.tolist(), strict=True):
                 best = max(range(len(scores)), key=scores.__getitem__)
                 yield (
@@ -93,8 +94,9 @@ class Asker:
 
     def _likelihood(self, objective: Complete, value: Foreword, rows: list[Example]) -> list[dict[str, float]]:
         with torch.no_grad(), injected(self.model, [value]):
-            losses, owner = objective.row_losses(self.model, rows)
-        totals = torch.zeros(len(rows), device=losses.device).index_add(0, owner, losses).tolist()
+            found = objective.outputs(self.model, rows)
+        losses = found.values
+        totals = torch.zeros(len(rows), device=losses.device).index_add(0, found.rows, losses).tolist()
         return [{GOLD_NLL: t, GOLD_TOKENS: float(len(r.target_ids))} for t, r in zip(totals, rows, strict=True)]
 
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
@@ -102,7 +104,8 @@ class Asker:
         objective = self.objective(value)
         total, units = 0.0, 0
         for batch in eval_batches(rows, self.batch_size):
+            chosen = [rows[i] for i in batch]
             with torch.no_grad(), injected(self.model, [value]):
-                losses = objective.losses(self.model, [rows[i] for i in batch], value)
+                losses = objective.losses(objective.outputs(self.model, chosen), chosen, value)
             total, units = total + float(losses.sum()), units + losses.numel()
         return total / max(1, units)

@@ -235,7 +235,7 @@ class Trial:
         for rows in [part for group in groups for part in without_padding(group)]:
             value = self.writer.write()
             injection.put([value], None)
-            losses = self.objective.losses(self.model, rows, value)
+            losses = self.objective.losses(self.objective.outputs(self.model, rows), rows, value)
             losses.sum().backward()
             parts.append((float(losses.detach().sum()), losses.numel()))
         units = sum(count for _, count in parts)

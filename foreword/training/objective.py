@@ -2,6 +2,9 @@
 
 An objective knows token ids only: no method, no metric. ``lead`` stands in front of every input as tokens: the text
 prompt of a text foreword, the tokenizer's BOS where nothing stands in front, and nothing where learned values do.
+
+One pass of the model (``outputs``) may be shared by rows with different forewords; what is read out of it (``scores``,
+``losses``) is each foreword's own, with its own head.
 """
 
 from __future__ import annotations
@@ -21,14 +24,36 @@ from foreword.data.encoding import Tokenizer, label_ids
 from foreword.data.task import Task
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What one pass of the model gives: ``values`` ``[N, ...]``, and the row of the batch each belongs to ``[N]``.
+
+    A row has one value (scores of its choices, a pooled state) or several (one a token), in the order of the rows.
+    """
+
+    values: Tensor
+    rows: Tensor
+
+    def of(self, start: int, stop: int) -> Outputs:
+        """What belongs to the rows ``start..stop``, counted from 0 again."""
+        chosen = (self.rows >= start) & (self.rows < stop)
+        return Outputs(self.values[chosen], self.rows[chosen] - start)
+
+
 class Objective(Protocol):
-    """Losses of a batch; called while the foreword is in force."""
+    """Losses of a batch, in two steps: a pass of the model while the forewords are in force, and what is read from
+    it."""
 
     @property
     def lead(self) -> tuple[int, ...]: ...
 
-    def losses(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        """One -log p for each unit that counts (a row, or a token of a completion) ``[N]``."""
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """One pass over the rows of ``batch``, whatever stands in front of each."""
+        ...
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        """One -log p for each unit that counts (a row, or a token of a completion) ``[N]``, of rows behind
+        ``foreword``."""
         ...
 
     def with_lead(self, lead: Sequence[int]) -> Objective:
@@ -50,13 +75,16 @@ class Choose:
     fill: int
     lead: tuple[int, ...] = ()
 
-    def scores(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
         """log p(choice | input) ``[B, C]``, not normalised."""
-        return choice_scores(model, [(*self.lead, *e.input_ids) for e in batch], self.choices, self.fill)
+        return _one_a_row(choice_scores(model, [(*self.lead, *e.input_ids) for e in batch], self.choices, self.fill))
 
-    def losses(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        scores = self.scores(model, batch, foreword)
-        return nn.functional.cross_entropy(scores, _gold(batch, scores), reduction="none")
+    def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
+        """log p(choice | input) ``[B, C]``, not normalised."""
+        return found.values
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        return _cross_entropy(self.scores(found, foreword), batch)
 
     def with_lead(self, lead: Sequence[int]) -> Choose:
         return replace(self, lead=tuple(lead))
@@ -70,15 +98,17 @@ class Classify:
     fill: int
     lead: tuple[int, ...] = ()
 
-    def scores(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        """The head's logits ``[B, C]``."""
-        states = pooled_states(model, [(*self.lead, *e.input_ids) for e in batch], self.pooling, self.fill)
-        weight, bias = foreword.head["weight"], foreword.head["bias"]
-        return states @ weight.to(states).T + bias.to(states)
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """The pooled states ``[B, E]``."""
+        return _one_a_row(pooled_states(model, [(*self.lead, *e.input_ids) for e in batch], self.pooling, self.fill))
 
-    def losses(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        scores = self.scores(model, batch, foreword)
-        return nn.functional.cross_entropy(scores, _gold(batch, scores), reduction="none")
+    def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
+        """The head's logits ``[B, C]``."""
+        weight, bias = foreword.head["weight"], foreword.head["bias"]
+        return found.values @ weight.to(found.values).T + bias.to(found.values)
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        return _cross_entropy(self.scores(found, foreword), batch)
 
     def with_lead(self, lead: Sequence[int]) -> Classify:
         return replace(self, lead=tuple(lead))
@@ -91,20 +121,25 @@ class Complete:
     fill: int
     lead: tuple[int, ...] = ()
 
-    def losses(self, model: PreTrainedModel, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        return self.row_losses(model, batch)[0]
-
-    def row_losses(self, model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """-log p of every token ``[N]`` and the row it belongs to ``[N]``."""
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """-log p of every token ``[N]``."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
-        return completion_losses(model, inputs, [e.target_ids for e in batch], self.fill)
+        return Outputs(*completion_losses(model, inputs, [e.target_ids for e in batch], self.fill))
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        return found.values
 
     def with_lead(self, lead: Sequence[int]) -> Complete:
         return replace(self, lead=tuple(lead))
 
 
-def _gold(batch: Sequence[Example], scores: Tensor) -> Tensor:
-    return torch.tensor([e.gold for e in batch], device=scores.device)
+def _one_a_row(values: Tensor) -> Outputs:
+    return Outputs(values, torch.arange(len(values), device=values.device))
+
+
+def _cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
+    gold = torch.tensor([e.gold for e in batch], device=scores.device)
+    return nn.functional.cross_entropy(scores, gold, reduction="none")
 
 
 def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Complete:

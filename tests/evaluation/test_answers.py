@@ -102,7 +102,7 @@ def test_generation_carries_the_likelihood_of_the_gold_text(family: str) -> None
     found = one.answer(value, rows)
     with torch.no_grad(), injected(one.model, [value]):
         for row, prediction in zip(rows, found, strict=True):
-            losses, _ = Complete(0).row_losses(one.model, [row])
+            losses = Complete(0).outputs(one.model, [row]).values
             assert prediction.scores[GOLD_NLL] == pytest.approx(float(losses.sum()), rel=1e-4)
             assert prediction.scores[GOLD_TOKENS] == len(row.target_ids)
     total = sum(p.scores[GOLD_NLL] for p in found) / sum(p.scores[GOLD_TOKENS] for p in found)

@@ -41,7 +41,8 @@ class Bench:
 
     def score(self, value: Foreword) -> Score:
         with torch.no_grad(), injected(self.model, [value]):
-            logp = self.objective.scores(self.model, self.dev, value).log_softmax(-1)
+            found = self.objective.outputs(self.model, self.dev)
+            logp = self.objective.scores(found, value).log_softmax(-1)
         gold = torch.tensor([e.gold for e in self.dev])
         picked = logp.argmax(-1)
         loss = float(-logp[torch.arange(len(gold)), gold].mean())

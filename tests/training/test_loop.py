@@ -18,7 +18,7 @@ from foreword.methods.base import registry
 from foreword.settings import TrainSettings
 from foreword.testing import FAMILIES, reaches, tiny, writer_for
 from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial, rate_at, total_steps
-from foreword.training.objective import Choose, Classify, Complete
+from foreword.training.objective import Choose, Classify, Complete, Outputs
 
 LEARNING = [name for name, method in registry().items() if method.learning_rates]
 
@@ -286,6 +286,9 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_anything(bench: Any) -
 
     class Broken:
         lead = ()
+
+        def outputs(self, *args: Any) -> Outputs:
+            return objective.outputs(*args)
 
         def losses(self, *args: Any) -> torch.Tensor:
             return objective.losses(*args) * float("nan")

@@ -52,7 +52,7 @@ def test_the_gradient_of_the_parts_is_that_of_the_batch() -> None:
         for part in parts:
             value = writer.write()
             with injected(model, [value]):
-                objective.losses(model, part, value).sum().backward()
+                objective.losses(objective.outputs(model, part), part, value).sum().backward()
         found.append([p.grad.clone() for p in writer.parameters() if p.grad is not None])
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, atol=1e-5 * max(1.0, float(b.abs().max())))

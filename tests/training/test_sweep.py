@@ -14,6 +14,7 @@ from foreword.core.value import Foreword
 from foreword.errors import ResumeError
 from foreword.training import checkpoint, sweep
 from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.objective import Outputs
 from foreword.training.sweep import Sweep, planned_steps, rungs, search
 
 RATES = (1e-2, 5e-2, 2e-2, 1e-1)
@@ -60,6 +61,9 @@ class _Spoiled:
 
     def __init__(self, trial: Trial, step: int) -> None:
         self.trial, self.inner, self.step = trial, trial.objective, step
+
+    def outputs(self, *args: Any) -> Outputs:
+        return self.inner.outputs(*args)
 
     def losses(self, *args: Any) -> torch.Tensor:
         found = self.inner.losses(*args)
