@@ -29,6 +29,7 @@ LEVEL = {
     "export": 7,
     "serve": 7,
     "cli": 8,
+    "families": 7,
     "testing": 8,
     "samples": 8,
 }
