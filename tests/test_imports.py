@@ -28,13 +28,15 @@ LEVEL = {
     "run": 6,
     "export": 7,
     "serve": 7,
+    "search": 7,
+    "bias": 7,
     "cli": 8,
     "families": 7,
     "testing": 8,
     "samples": 8,
 }
 # Files of the settings room, and small ones at its level that lower rooms use.
-ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache"), "settings")
+ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache", "budget"), "settings")
 FORBIDDEN = {"methods": {"data", "training", "artifact"}, "data": {"core", "methods", "artifact", "torch"}}
 
 

@@ -11,6 +11,7 @@ The report is a plain dict; every key may be absent, and its section is then lef
     training                  dict: steps [{step, loss, ...}], evaluations [{step, value}], metric,
                               sweep [{learning_rate, value, ...}], and single figures (seconds, best_step, ...)
     rows                      list of {id, input, gold, outputs: {system: output}} worth reading
+    tables                    list of {title, notes, head, lines}: tables of a command's own, after the results
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
         Section("", list(_opening(report))),
         Section("Results", list(_results(report.get("systems") or {}))),
         *_classes(report.get("systems") or {}),
+        *(Section(str(one.get("title", "")), list(_own(one))) for one in report.get("tables") or []),
         Section("Training", list(_training(report.get("training") or {}))),
         Section("Rows to read", list(_rows(report.get("rows") or []))),
         Section("Data", list(_splits(report.get("data") or {}))),
@@ -96,6 +98,12 @@ def _difference_text(difference: Mapping[str, Any]) -> str:
         f"({100 * interval['level']:g}% interval {figures[1]} to {figures[2]}, {interval['method']}; "
         f"{difference['test']} p = {difference['p_value']:.4g}; {difference['rows']} rows)."
     )
+
+
+def _own(table: Mapping[str, Any]) -> Iterator[Text | Table]:
+    yield from (Text(str(note)) for note in table.get("notes") or [])
+    if table.get("lines"):
+        yield Table([str(cell) for cell in table["head"]], [[short(cell) for cell in line] for line in table["lines"]])
 
 
 def _title(name: str) -> str:

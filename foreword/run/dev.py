@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
 from foreword.data.task import Task
 from foreword.evaluation.answers import Asker, Report
 from foreword.evaluation.metrics import DEFAULT_METRICS, get_metric
+from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.training.loop import Score
 
 
@@ -23,16 +24,28 @@ class DevScore:
     report: Report = lambda done, total: None
 
     def __call__(self, value: Foreword) -> Score:
-        metric = get_metric(self.asker.task.metric)
-        if metric.name == "perplexity":
+        if self.asker.task.metric == "perplexity":
             loss = self.asker.mean_loss(value, self.rows)
             return Score(-math.exp(min(loss, 80.0)), loss)
         found = self.asker.answer(value, self.rows, self.report)
-        figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
-        gold = [p.scores.get(p.gold, math.nan) for p in found]
-        loss = self.asker.mean_loss(value, self.rows) if any(map(math.isnan, gold)) else -sum(gold) / len(gold)
-        constant = len(found) > 1 and len({p.output for p in found}) == 1
-        return Score(figure if metric.better == "higher" else -figure, loss, constant)
+        score = score_of(self.asker.task.metric, found)
+        return score if math.isfinite(score.loss) else replace(score, loss=self.asker.mean_loss(value, self.rows))
+
+
+def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
+    """The score of some answers with their golds, higher is better; its loss is the mean -log p of the right answers
+    (of their tokens, where they are written), ``nan`` where the answers do not tell."""
+    metric = get_metric(metric_name)
+    tokens = sum(p.scores.get(GOLD_TOKENS, math.nan) for p in found)
+    if math.isfinite(tokens):
+        loss = sum(p.scores[GOLD_NLL] for p in found) / max(1.0, tokens)
+    else:
+        loss = -sum(p.scores.get(p.gold, math.nan) for p in found) / len(found)
+    if metric.name == "perplexity":
+        return Score(-math.exp(min(loss, 80.0)), loss)
+    figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
+    constant = len(found) > 1 and len({p.output for p in found}) == 1
+    return Score(figure if metric.better == "higher" else -figure, loss, constant)
 
 
 def metric_names(task: Task, asked: Sequence[str] = ()) -> tuple[str, ...]:
