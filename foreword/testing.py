@@ -8,7 +8,7 @@ Your own method is checked the same way once its file stands in foreword/methods
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from foreword.core.checkpointing import checkpointing
 from foreword.core.inject import injected
 from foreword.core.sites import find_sites
+from foreword.core.slots import placeholder
 from foreword.core.value import Foreword
 from foreword.errors import UnsupportedBaseError
 from foreword.families import FAMILIES, REFUSED, tiny
@@ -42,11 +43,33 @@ def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 
 TEXT = (7, 11, 23, 31, 47)
+# Where a template may have its soft slots; "around" has some in front, in the middle and at the end at once.
+PLACES = ("front", "middle", "end", "around")
 
 
 def sample_ids(rows: int = 3, length: int = 7, seed: int = 0) -> Tensor:
     """Random token ids ``[rows, length]`` without special ones."""
     return torch.randint(3, 260, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def around(ids: Tensor, parts: Sequence[int], place: str = "around") -> Tensor:
+    """Rows ``[B, T]`` with the ids ``parts`` in them: in front, in the middle, at the end, or in all three places."""
+    rows, length = ids.shape
+    cuts = {"front": (0, 0), "middle": (length // 2,) * 2, "end": (length, length), "around": (0, length // 2)}[place]
+    third = len(parts) // 3 if place == "around" else 0
+    pieces = [parts[:third], parts[third : 2 * third], parts[2 * third :]]
+    ends = (*cuts, length) if place == "around" else (0, 0, cuts[0])
+    out, begin = [], 0
+    for end, piece in zip(ends, pieces, strict=True):
+        out += [ids[:, begin:end], torch.tensor([list(piece)] * rows, dtype=torch.long)]
+        begin = end
+    return torch.cat([*out, ids[:, begin:]], 1)
+
+
+def behind(value: Foreword | None, ids: Tensor, place: str = "around") -> Tensor:
+    """The rows as a template for ``value`` makes them: with a placeholder for each of its soft slots."""
+    slots = None if value is None else value.slots
+    return ids if slots is None else around(ids, [placeholder(i) for i in range(slots.shape[0])], place)
 
 
 def output(
@@ -55,7 +78,8 @@ def output(
     """Logits, or the last hidden state of a model without a head, ``[B, T, V or E]``."""
     arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
     if model.config.is_encoder_decoder:
-        arguments["decoder_input_ids"] = ids if decoder_ids is None else decoder_ids
+        # Soft slots stand in what an encoder reads.
+        arguments["decoder_input_ids"] = ids.clamp(min=0) if decoder_ids is None else decoder_ids
     if find_sites(model).kind != "encoder":
         arguments["use_cache"] = False
     out: Tensor = model(**arguments)[0]
@@ -76,21 +100,21 @@ def reaches(method: str, family: str) -> bool:
 
 def writer_for(method: str, model: PreTrainedModel, **settings: Any) -> Writer:
     """A writer of a method on a tiny model, started from the text ``TEXT``."""
-    return make_writer(make(method, settings), Start(model, "guidance", TEXT))
+    return make_writer(make(method, settings), Start(model, "guidance", TEXT, slots=TEXT))
 
 
 def _loss(model: PreTrainedModel, writer: Writer) -> Tensor:
-    ids = sample_ids()
-    with injected(model, [writer.write()]):
-        return output(model, ids).float().pow(2).mean()
+    value = writer.write()
+    with injected(model, [value]):
+        return output(model, behind(value, sample_ids())).float().pow(2).mean()
 
 
 def gradients(model: PreTrainedModel, writer: Writer, checkpoint: bool = False) -> dict[str, Tensor]:
     """The gradient of every trainable parameter of ``writer`` after one backward pass."""
     writer.zero_grad()
-    ids = sample_ids()
-    with checkpointing(model, checkpoint), injected(model, [writer.write()]):
-        output(model, ids).float().pow(2).mean().backward()
+    value = writer.write()
+    with checkpointing(model, checkpoint), injected(model, [value]):
+        output(model, behind(value, sample_ids())).float().pow(2).mean().backward()
     return {n: p.grad.clone() for n, p in writer.named_parameters() if p.requires_grad and p.grad is not None}
 
 
@@ -113,23 +137,26 @@ def check_mixed_batch(method: str, family: str) -> None:
     model = tiny(family)
     kind = find_sites(model).kind
     a, b = (
-        make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach()
+        make_writer(make(method), Start(model, "g", ids, seed=s, slots=ids)).write().detach()
         for ids, s in ((TEXT, 1), (TEXT[:3], 2))
     )
-    ids, lengths = sample_ids(4, 8), (8, 5, 8, 3)
+    chosen, ids, lengths = (a, b, None, b), sample_ids(4, 8), (8, 5, 8, 3)
+    own = [behind(one, ids[i : i + 1, :n]) for i, (one, n) in enumerate(zip(chosen, lengths, strict=True))]
+    width = max(row.shape[1] for row in own)
+    answers = ids[:, :4]
     # Learned absolute positions and a BERT without position_ids know no left padding; neither does the base itself.
     for side in ("right", "left") if kind == "decoder" else ("right",):
-        mask = torch.zeros_like(ids)
-        for i, n in enumerate(lengths):
-            mask[i, slice(0, n) if side == "right" else slice(8 - n, 8)] = 1
+        batch, mask = torch.zeros(4, width, dtype=torch.long), torch.zeros(4, width, dtype=torch.long)
+        for i, row in enumerate(own):
+            place = slice(0, row.shape[1]) if side == "right" else slice(width - row.shape[1], width)
+            batch[i, place], mask[i, place] = row[0], 1
         with torch.no_grad(), injected(model, [a, b], [0, 1, None, 1]):
-            together = output(model, ids * mask, mask, ids[:, :4] if kind == "encoder-decoder" else None)
-        for i, one in enumerate((a, b, None, b)):
-            own = ids[i : i + 1][mask[i : i + 1].bool()][None]
+            together = output(model, batch, mask, answers if kind == "encoder-decoder" else None)
+        for i, one in enumerate(chosen):
             with torch.no_grad(), injected(model, [one] if one else []):
-                alone = output(model, own, None, ids[i : i + 1, :4] if kind == "encoder-decoder" else None)
-            row = together[i] if kind == "encoder-decoder" else together[i][mask[i].bool()]
-            _close(row, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
+                alone = output(model, own[i], None, answers[i : i + 1] if kind == "encoder-decoder" else None)
+            got = together[i] if kind == "encoder-decoder" else together[i][mask[i].bool()]
+            _close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
 
 
 def check_generate(method: str, family: str) -> None:
@@ -138,7 +165,7 @@ def check_generate(method: str, family: str) -> None:
     if find_sites(model).kind == "encoder":
         return  # an encoder does not generate
     value = writer_for(method, model).write().detach()
-    ids = sample_ids(2, 6)
+    ids = behind(value, sample_ids(2, 6))
     with torch.no_grad(), injected(model, [value]):
         made = model.generate(  # type: ignore[operator]
             input_ids=ids,
@@ -184,8 +211,8 @@ def check_base_untouched(method: str, family: str) -> None:
 
 
 def check_text_start(method: str, family: str) -> None:
-    """Contract 7: initialised from a text, step 0 is the base with that text in front; also with the content longer
-    than a sliding window."""
+    """Contract 7: initialised from a text, step 0 is the base with that text in front, or where the slots stand; also
+    with the content longer than a sliding window."""
     model = tiny(family)
     value = writer_for(method, model).write().detach()
     kind = find_sites(model).kind
@@ -193,12 +220,14 @@ def check_text_start(method: str, family: str) -> None:
     if value.sites and not FAMILIES[family].exact_text:
         return
     ids = sample_ids(2, 9)
-    text = torch.tensor([TEXT] * 2)
-    with torch.no_grad():
-        expected = output(model, torch.cat([text, ids], 1), None, ids)
-        with injected(model, [value]):
-            got = output(model, ids, None, ids)
-    _close(got, expected if kind == "encoder-decoder" else expected[:, len(TEXT) :], 1e-4, f"{method} on {family}")
+    for place in PLACES if value.slots is not None else ("front",):
+        with torch.no_grad():
+            expected = output(model, around(ids, TEXT, place), None, ids)
+            with injected(model, [value]):
+                got = output(model, behind(value, ids, place), None, ids)
+        if value.slots is None and kind != "encoder-decoder":
+            expected = expected[:, len(TEXT) :]
+        _close(got, expected, 1e-4, f"{method} on {family}, {place}")
 
 
 def check_checkpointing(method: str, family: str) -> None:
@@ -219,7 +248,7 @@ def check_threads(method: str, family: str) -> None:
 
     model = tiny(family)
     values = [
-        make_writer(make(method), Start(model, "g", ids, seed=s)).write().detach()
+        make_writer(make(method), Start(model, "g", ids, seed=s, slots=ids)).write().detach()
         for ids, s in ((TEXT, 1), (TEXT[:3], 2))
     ]
     chosen: list[Foreword | None] = [values[0], values[1], None, values[1], values[0]]
@@ -230,7 +259,7 @@ def check_threads(method: str, family: str) -> None:
             with torch.no_grad():
                 return output(model, ids)
         with torch.no_grad(), injected(model, [value]):
-            return output(model, ids)
+            return output(model, behind(value, ids))
 
     alone = [answer(v) for v in chosen]
     with ThreadPoolExecutor(len(chosen)) as pool:

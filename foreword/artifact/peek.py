@@ -41,8 +41,8 @@ class Peek:
 
     @property
     def num_virtual_tokens(self) -> int:
-        """P; 0 for a text."""
-        return next((t.shape[0] for t in self.tensors if not t.name.startswith("head/")), 0)
+        """P; 0 for a text, and for what stands inside a row."""
+        return next((t.shape[0] for t in self.tensors if t.name == "prompt" or t.name.startswith("keys/")), 0)
 
     @property
     def num_values(self) -> int:
@@ -95,13 +95,15 @@ def _check_tensor(info: TensorInfo, refuse: Refuse) -> None:
     name, room = info.name, info.name.partition("/")[0]
     if len(name) > MAX_NAME or ".." in name or not _NAME.fullmatch(name):
         raise refuse(f"{name[:80]!r} cannot be the name of a tensor", expected="letters, digits, _ . / - and no ..")
-    ranks = {"prompt": 2, "head/weight": 2, "head/bias": 1}
+    ranks = {"prompt": 2, "slots": 2, "head/weight": 2, "head/bias": 1}
     if room in ("keys", "values") and name != room:
         rank = 3
     elif name in ranks:
         rank = ranks[name]
     else:
-        raise refuse(f"no part of a foreword is called {name!r}", expected="prompt, keys/SITE, values/SITE, head/NAME")
+        raise refuse(
+            f"no part of a foreword is called {name!r}", expected="prompt, slots, keys/SITE, values/SITE, head/NAME"
+        )
     if len(info.shape) != rank:
         raise refuse(f"the tensor {name!r} has a wrong rank", expected=rank, received=list(info.shape))
     if room != "head" and info.shape[0] > MAX_VIRTUAL_TOKENS:

@@ -3,7 +3,8 @@
 Keys and values go in at the attention function (:mod:`foreword.core.attention`). In a causal model a soft prompt *is*
 the keys and values that it makes in the layers, so it is run once, alone, and goes the same way: one row of P tokens
 instead of P more tokens in every row, and decoding needs no special case. In an encoder, where the prompt sees the
-content, it goes in at the embedding and its outputs are taken out again behind the last layer.
+content, it goes in at the embedding and its outputs are taken out again behind the last layer. Soft slots stand inside
+a row (:mod:`foreword.core.slots`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from foreword.core import attention, seeds
+from foreword.core import attention, seeds, slots
 from foreword.core.attention import Front
 from foreword.core.sites import SiteMap, backbone, counting_stack, find_sites
 from foreword.core.value import EMPTY, Foreword
@@ -84,6 +85,7 @@ class Injection:
         self.lengths = torch.tensor([f.num_virtual_tokens for f in values], device=self._device)
         self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
         self._prompts = self._prompt_bank(values)
+        self.slots = slots.bank_of(values, self.map.embedding_size)
         for order in self._calls.values():
             order.start()
 
@@ -119,7 +121,7 @@ class Injection:
             )
         if self.map.kind != "decoder":
             return value
-        return Foreword(value.text, None, seeds.from_embeddings(self.model, value.prompt), value.head)
+        return replace(value, prompt=None, sites=seeds.from_embeddings(self.model, value.prompt))
 
     def _bank(self, name: str, values: Sequence[Foreword]) -> _Bank | None:
         here = [f.sites.get(name) for f in values]
@@ -367,11 +369,13 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
         return output
 
     first, *others = stacks(model)
-    if sites.kind == "decoder":
-        return [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
     embed = model.get_input_embeddings()
+    # A stack may have an embedding module of its own over the shared weights (T5, BART).
+    handles = slots.install({embed, first.get_input_embeddings()}, active)
+    if sites.kind == "decoder":
+        return [*handles, first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
     into = before(lambda injection, kwargs: injection.before_encoder(kwargs, embed))
-    handles = [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
+    handles += [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
     handles.append(first.register_forward_pre_hook(into, with_kwargs=True))
     if sites.kind == "encoder":
         handles.append(first.register_forward_hook(after, with_kwargs=True))

@@ -37,25 +37,29 @@ def _frozen(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
 
 @dataclass(frozen=True)
 class Foreword:
-    """Guidance text, a soft prompt, keys and values per site, and a head; every part may be absent.
+    """Guidance text, a soft prompt, keys and values per site, a head, and soft slots; every part may be absent.
 
     Args:
         text: guidance that is put in front of the row's own tokens as tokens (a text prompt).
         prompt: a soft prompt ``[P, E]``, put in at the embedding.
         sites: site name -> :class:`KeyValue`; every entry has the same P.
         head: ``weight [C, E]`` and ``bias [C]`` of a classification head, on the pooled last hidden state.
+        slots: soft tokens ``[S, E]`` that stand inside a row, where its ids hold ``-1 - i`` for slot i.
     """
 
     text: str = ""
     prompt: Tensor | None = None
     sites: Mapping[str, KeyValue] = field(default_factory=dict)
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    slots: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sites", _frozen(self.sites))
         object.__setattr__(self, "head", _frozen(self.head))
         if self.prompt is not None and self.prompt.ndim != 2:
             raise ValueError(f"a soft prompt is [P, E], not {tuple(self.prompt.shape)}")
+        if self.slots is not None and self.slots.ndim != 2:
+            raise ValueError(f"soft slots are [S, E], not {tuple(self.slots.shape)}")
         if self.prompt is not None and self.sites:
             raise ValueError("a foreword has a soft prompt or keys and values, not both")
         lengths = {kv.keys.shape[0] for kv in self.sites.values()}
@@ -64,7 +68,7 @@ class Foreword:
 
     @property
     def num_virtual_tokens(self) -> int:
-        """P: how many positions the content moves back by; 0 for a text or an empty foreword."""
+        """P: how many positions the content moves back by; 0 for a text, for slots or for nothing."""
         if self.prompt is not None:
             return self.prompt.shape[0]
         return next((kv.keys.shape[0] for kv in self.sites.values()), 0)
@@ -75,7 +79,8 @@ class Foreword:
         return sum(t.numel() for t in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor under its name in the file: ``prompt``, ``keys/SITE``, ``values/SITE``, ``head/NAME``."""
+        """Every tensor under its name in the file: ``prompt``, ``keys/SITE``, ``values/SITE``, ``head/NAME``,
+        ``slots``."""
         return dict(self._tensors())
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -86,15 +91,20 @@ class Foreword:
             yield f"values/{site}", kv.values
         for name, tensor in self.head.items():
             yield f"head/{name}", tensor
+        if self.slots is not None:
+            yield "slots", self.slots
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], text: str = "") -> Foreword:
         """The inverse of :meth:`tensors`. Raises ValueError for a name or a shape that does not fit."""
-        keys, values, head, prompt = {}, {}, {}, None
+        keys, values, head = {}, {}, {}
+        prompt = slots = None
         for name, tensor in tensors.items():
             room, _, rest = name.partition("/")
             if name == "prompt":
                 prompt = tensor
+            elif name == "slots":
+                slots = tensor
             elif room == "keys" and rest:
                 keys[rest] = tensor
             elif room == "values" and rest:
@@ -105,7 +115,7 @@ class Foreword:
                 raise ValueError(f"no part of a foreword is called {name!r}")
         if keys.keys() != values.keys():
             raise ValueError(f"keys and values are for different sites: {sorted(keys.keys() ^ values.keys())}")
-        return cls(text, prompt, {s: KeyValue(keys[s], values[s]) for s in keys}, head)
+        return cls(text, prompt, {s: KeyValue(keys[s], values[s]) for s in keys}, head, slots)
 
     def detach(self) -> Foreword:
         """The frozen form: contiguous copies without a graph."""

@@ -124,6 +124,8 @@ def _checkpoint(foreword: Foreword, kind: str, positions: str, base_config: Any)
     """PEFT's tensor and the fields of its config that depend on the method."""
     if foreword.head:
         raise _unsuitable("it has a classification head", "PEFT keeps the base's own head; use a verbalizer instead")
+    if foreword.slots is not None:
+        raise _unsuitable("it has soft slots inside the rows", "PEFT knows soft tokens in front only")
     if foreword.prompt is not None:
         size = foreword.prompt.shape[1]
         return foreword.prompt, {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM", "token_dim": size}

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, get_type_hints
 
@@ -37,6 +37,7 @@ class Start:
         foreword: another task's foreword to start from, or None.
         seed: for everything that is drawn.
         classes: C of a classification head; 0 for none.
+        slots: the token that each of the template's S soft slots starts from, None for one that stands for no word.
     """
 
     model: PreTrainedModel
@@ -45,6 +46,7 @@ class Start:
     foreword: Foreword | None = None
     seed: int = 13
     classes: int = 0
+    slots: tuple[int | None, ...] = ()
 
     @property
     def sites(self) -> SiteMap:
@@ -73,6 +75,8 @@ class Method(ABC):
     learning_rates: ClassVar[tuple[float, ...]] = (5e-3, 2e-2, 5e-2)
     # What of DESIGN's families the method reaches: kinds of base.
     kinds: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
+    # Whether it trains the template's soft slots: a template has some exactly when its method does.
+    fills_slots: ClassVar[bool] = False
 
     @abstractmethod
     def writer(self, start: Start) -> Writer:
@@ -96,7 +100,7 @@ class Headed(Writer):
 
     def write(self) -> Foreword:
         value = self.inner.write()
-        return Foreword(value.text, value.prompt, value.sites, {"weight": self.weight, "bias": self.bias})
+        return replace(value, head={"weight": self.weight, "bias": self.bias})
 
 
 def make_writer(method: Method, start: Start) -> Writer:
