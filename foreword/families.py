@@ -9,6 +9,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from foreword.core import recurrent
+
 _SIZE = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
@@ -25,6 +27,10 @@ _MLA = {
     "v_head_dim": 6, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2,
     "first_k_dense_replace": 3, "moe_intermediate_size": 16,
 }  # fmt: skip
+_STATE = {
+    "vocab_size": 264, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
 _LEARNED = {"vocab_size": 264, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
@@ -33,7 +39,7 @@ class Family:
     """A tiny configuration of one architecture.
 
     Args:
-        model: transformers' class.
+        model: transformers' class, or ours of :mod:`foreword.core.recurrent`.
         config: transformers' configuration class.
         settings: its arguments.
         exact_text: whether a text's keys and values in front equal the text in front (causal, every layer attends).
@@ -43,6 +49,11 @@ class Family:
     config: str
     settings: dict[str, Any]
     exact_text: bool = True
+
+    def parts(self) -> tuple[Any, Any]:
+        """The classes of its configuration and its model."""
+        home: Any = transformers if hasattr(transformers, self.config) else recurrent
+        return getattr(home, self.config), getattr(home, self.model)
 
 
 FAMILIES: dict[str, Family] = {
@@ -95,6 +106,8 @@ FAMILIES: dict[str, Family] = {
         "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64,
         "decoder_start_token_id": 2, "forced_eos_token_id": None}, exact_text=False,
     ),
+    "lstm": Family("RecurrentForCausalLM", "RecurrentConfig", {**_STATE, "cell": "lstm"}),
+    "gru": Family("RecurrentForCausalLM", "RecurrentConfig", {**_STATE, "cell": "gru"}),
 }  # fmt: skip
 
 # Families that the interface does not reach: refused by name.
@@ -118,10 +131,11 @@ REFUSED: dict[str, Family] = {
 def tiny(family: str, seed: int = 0) -> PreTrainedModel:
     """A tiny random model of a family, in eval mode and frozen. Families: the keys of ``FAMILIES``."""
     spec = FAMILIES.get(family) or REFUSED[family]
-    config = getattr(transformers, spec.config)(**spec.settings)
+    make_config, make_model = spec.parts()
+    config = make_config(**spec.settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = getattr(transformers, spec.model)(config).eval()
+        model: PreTrainedModel = make_model(config).eval()
     # Weights as small as the default's make every logit alike; differences must be large enough to be seen.
     with torch.no_grad():
         for parameter in model.parameters():

@@ -28,7 +28,10 @@ NAME, EAGER_NAME = "foreword", "foreword_eager"
 
 @dataclass(frozen=True)
 class Call:
-    """What reached the attention function at one site: keys ``[B, H, S, Dk]``, values ``[B, H, S, Dv]``."""
+    """What reached the attention function at one site: keys ``[B, H, S, Dk]``, values ``[B, H, S, Dv]``.
+
+    ``state``: a recurrent layer's state after the tokens, ``[B, 1, 1, D]``, instead.
+    """
 
     module: nn.Module
     query_length: int
@@ -36,6 +39,7 @@ class Call:
     value: Tensor
     causal: bool
     window: int | None
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,24 @@ def detach_from(modules: Iterable[nn.Module]) -> None:
         _ATTACHED.pop(module, None)
 
 
+def is_recording() -> bool:
+    """Whether this thread keeps what reaches the sites."""
+    return _RECORD.get() is not None
+
+
+def record(call: Call) -> None:
+    """Keep ``call`` where this thread is :func:`recording`."""
+    calls = _RECORD.get()
+    if calls is not None:
+        calls.append(call)
+
+
+def front_of(module: nn.Module, rows: int) -> Front | None:
+    """What is in force at ``module`` for a batch of ``rows`` rows; None for nothing."""
+    source = source_for(module)
+    return source.front(module, rows) if source is not None else None
+
+
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -135,11 +157,8 @@ def attend(
     """
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     window = kwargs.get("sliding_window")
-    calls = _RECORD.get()
-    if calls is not None:
-        calls.append(Call(module, query.shape[2], key, value, causal, window))
-    source = source_for(module)
-    front = source.front(module, query.shape[0]) if source is not None else None
+    record(Call(module, query.shape[2], key, value, causal, window))
+    front = front_of(module, query.shape[0])
     if front is not None:
         if attention_mask is None and causal and query.shape[2] > 1:
             attention_mask = _causal_mask(query.shape[2], key.shape[2], key.device)

@@ -141,6 +141,8 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
 def _load(folder: str, how: dict[str, Any], dtype: Any, task_head: bool) -> tuple[Any, Any]:
     import transformers
 
+    from foreword.core import recurrent  # noqa: F401 - makes transformers know our LSTM and GRU
+
     config = transformers.AutoConfig.from_pretrained(folder, **how)
     kind = kind_of(config)
     arguments = {**how, "config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}

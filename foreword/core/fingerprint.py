@@ -29,15 +29,15 @@ SAMPLED = 65_536
 """Values per parameter, evenly spaced, that are hashed of a larger model."""
 
 CONFIG_KEYS = (
-    "activation_function attention_bias attention_dropout_prob attention_multiplier attn_logit_softcapping d_ff "
+    "activation_function attention_bias attention_dropout_prob attention_multiplier attn_logit_softcapping cell d_ff "
     "d_kv dense_act_fn embedding_multiplier embedding_size feed_forward_proj ffn_dim final_logit_softcapping "
     "global_attn_every_n_layers head_dim hidden_act hidden_activation hidden_size intermediate_size is_decoder "
     "is_encoder_decoder kv_lora_rank layer_norm_eps layer_norm_epsilon local_attention logits_scaling "
     "max_position_embeddings max_window_layers mlp_bias model_type norm_eps num_attention_heads num_experts "
-    "num_experts_per_tok num_hidden_layers num_key_value_heads position_embedding_type "
-    "q_lora_rank qk_nope_head_dim qk_rope_head_dim query_pre_attn_scalar relative_attention_max_distance "
-    "relative_attention_num_buckets residual_multiplier rms_norm_eps rotary_pct scale_embedding sliding_window "
-    "tie_word_embeddings type_vocab_size use_sliding_window v_head_dim vocab_size"
+    "num_experts_per_tok num_hidden_layers num_key_value_heads pooled position_embedding_type "
+    "q_lora_rank qk_nope_head_dim qk_rope_head_dim query_pre_attn_scalar recurrent_size "
+    "relative_attention_max_distance relative_attention_num_buckets residual_multiplier rms_norm_eps rotary_pct "
+    "scale_embedding sliding_window tie_word_embeddings type_vocab_size use_sliding_window v_head_dim vocab_size"
 ).split()
 """The settings of a config that change the model's function; those a config does not have are left out."""
 

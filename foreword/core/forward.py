@@ -103,7 +103,7 @@ def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequen
         return _pairs(model, inputs, choices, fill)
     widest = max(len(r) for r in inputs) + max(len(c) for c in choices)
     branches = any(len(c) > 1 for c in choices)
-    if branches and (sites.recurrent or (sites.windowed is not None and sites.windowed <= widest)):
+    if branches and (sites.recurrent or sites.stateful or (sites.windowed is not None and sites.windowed <= widest)):
         return _pairs(model, inputs, choices, fill)
     return _branched(model, inputs, choices, fill)
 

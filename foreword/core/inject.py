@@ -105,6 +105,8 @@ class Injection:
                 raise SettingsError(
                     f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got
                 )
+            if site.kind == "state" and len(kv.keys) != 1:
+                raise SettingsError(f"{name} takes one virtual token, a state", expected=1, received=len(kv.keys))
         value = foreword.to(self._device, self._dtype)
         if value.prompt is None:
             return value

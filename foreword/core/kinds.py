@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from foreword.errors import UnsupportedBaseError
 
+RECURRENT = "foreword_recurrent"
+"""The model type of our own LSTM and GRU, which transformers does not have (:mod:`foreword.core.recurrent`)."""
+
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 """Reads left to right and writes; reads both ways; reads with one stack and writes with the other."""
 
@@ -18,6 +21,8 @@ def kind_of(config: Any) -> Kind:
     """
     from transformers.models.auto import modeling_auto as auto
 
+    if config.model_type == RECURRENT:
+        return "decoder"
     kinds: dict[str, Any] = {
         "encoder-decoder": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
         "decoder": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

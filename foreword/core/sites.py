@@ -32,7 +32,7 @@ class Site:
 
     Args:
         stack: ``"encoder"`` or ``"decoder"``.
-        kind: ``"self"`` or ``"cross"``.
+        kind: ``"self"`` or ``"cross"`` attention, or ``"state"``: in which a recurrent layer begins, with P = 1.
         layer: the layer's index in its stack.
         heads: H, key/value heads.
         key_size: Dk.
@@ -80,6 +80,11 @@ class SiteMap:
     def positions(self) -> Literal["cache", "content"]:
         """The convention that the manifest records: ``"cache"`` (content starts at P) or ``"content"`` (at 0)."""
         return "cache" if self.moves_positions else "content"
+
+    @property
+    def stateful(self) -> bool:
+        """Whether all that a text leaves behind is a state (LSTM, GRU): a foreword has one virtual token there."""
+        return any(s.kind == "state" for s in self.sites.values())
 
     @property
     def windowed(self) -> int | None:
@@ -138,7 +143,7 @@ def _probe(model: PreTrainedModel) -> SiteMap:
             raise _refuse(model, f"two attention calls claim the site {site.name}")
         sites[site.name] = site
         modules[module] = (*modules.get(module, ()), site.name)
-    own = sum(s.kind == "self" and s.stack == "decoder" for s in sites.values())
+    own = sum(s.kind != "cross" and s.stack == "decoder" for s in sites.values())
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", own)
     embedding = model.get_input_embeddings()
     size = embedding.weight.shape[1] if isinstance(embedding, nn.Embedding) else model.config.hidden_size
@@ -168,7 +173,7 @@ def _number(calls: list[attention.Call], kind: str) -> list[tuple[Site, nn.Modul
     for call in calls:
         q, s = call.query_length, call.key.shape[2]
         if kind != "encoder-decoder":
-            stack, role = kind, "self"
+            stack, role = kind, "state" if call.state else "self"
         elif (q, s) == (_ENCODER_LENGTH, _ENCODER_LENGTH):
             stack, role = "encoder", "self"
         else:

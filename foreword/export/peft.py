@@ -131,6 +131,8 @@ def _checkpoint(foreword: Foreword, kind: str, positions: str, base_config: Any)
         return foreword.prompt, {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM", "token_dim": size}
     if not foreword.sites:
         raise _unsuitable("it is a text", "put the text in front of the input; nothing has to be exported")
+    if any(".state." in site for site in foreword.sites):
+        raise _unsuitable("it is the state of a recurrent base, which PEFT does not know", "it stays a .foreword")
     if kind != "decoder" or positions != "cache":
         raise _unsuitable(f"it is a prefix of an {kind}, where PEFT counts positions differently", "use prompt tuning")
     return _flat(foreword, base_config)

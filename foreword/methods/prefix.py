@@ -139,7 +139,9 @@ class Prefix(Method):
         values = self._start(start, used)
         if self.init == "random":
             values = {name: kv for name, kv in values.items() if name in trained}
-        frozen = int(self.freeze_first if self.freeze_first is not None else self.init != "random")
+        # A recurrent state is no place where attention could sink.
+        sink = self.init != "random" and not start.sites.stateful
+        frozen = int(self.freeze_first if self.freeze_first is not None else sink)
         length = next(iter(values.values())).keys.shape[0]
         if frozen >= length:
             raise SettingsError(
@@ -155,12 +157,22 @@ class Prefix(Method):
         return ReparameterisedWriter(writer, length, self.hidden_size, start.generator())
 
     def _start(self, start: Start, used: list[str]) -> dict[str, KeyValue]:
+        if start.sites.stateful and self.num_virtual_tokens not in (None, 1):
+            raise SettingsError(
+                "this base takes one state in front, however long the text was",
+                where="num_virtual_tokens",
+                expected=1,
+                received=self.num_virtual_tokens,
+                hint="leave it out, or use `--method prompt` for several virtual tokens",
+            )
         if self.init == "foreword":
             return _from_foreword(start, used)
         if self.init == "random" or not start.ids:
             sites = {name: start.sites.sites[name] for name in used}
-            return seeds.random(sites, self.num_virtual_tokens or 20, 0.02, start.generator())
-        values = seeds.from_ids(start.model, seeds.fit_length(start.ids, self.num_virtual_tokens))
+            length = 1 if start.sites.stateful else self.num_virtual_tokens or 20
+            return seeds.random(sites, length, 0.02, start.generator())
+        wanted = None if start.sites.stateful else self.num_virtual_tokens
+        values = seeds.from_ids(start.model, seeds.fit_length(start.ids, wanted))
         return {name: values[name] for name in used}
 
 

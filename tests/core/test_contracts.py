@@ -15,7 +15,7 @@ pytestmark = pytest.mark.compat
 # contracts without a line here fails.
 NAMED = {
     "llama", "gpt2", "opt", "mistral", "gemma2", "gemma3", "qwen3", "gpt_oss", "gpt_neox", "deepseek_v3", "qwen3_next",
-    "bert", "roberta", "electra", "distilbert", "albert", "modernbert", "t5", "bart",
+    "bert", "roberta", "electra", "distilbert", "albert", "modernbert", "t5", "bart", "lstm", "gru",
 }  # fmt: skip
 LEFT_OUT = {("prompt", "qwen3_next"), ("ptuning", "qwen3_next")} | {("text", family) for family in FAMILIES}
 PAIRS = [(m, f) for m in registry() for f in FAMILIES if (m, f) not in LEFT_OUT]

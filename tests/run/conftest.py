@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-import transformers
 
 from foreword.settings import TaskOptions, TrainRequest, TrainSettings
 from foreword.testing import FAMILIES, byte_tokenizer
@@ -23,10 +22,11 @@ def save_tiny(folder: Path, family: str, seed: int = 0, chat: bool = False) -> P
     """A tiny random base that reads 512 tokens, with the byte tokenizer, as ``from_pretrained`` finds it."""
     spec = FAMILIES[family]
     longer = {} if family == "t5" else {_LENGTH.get(family, "max_position_embeddings"): 512}
-    config = getattr(transformers, spec.config)(**{**spec.settings, **longer})
+    make_config, make_model = spec.parts()
+    config = make_config(**{**spec.settings, **longer})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(transformers, spec.model)(config)
+        model = make_model(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
