@@ -55,6 +55,7 @@ class TrainSettings:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
+        side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
     """
 
     learning_rate: Rate = None
@@ -79,6 +80,7 @@ class TrainSettings:
     device: str = "auto"
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0
+    side_by_side: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         settle(self)

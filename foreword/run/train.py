@@ -23,6 +23,7 @@ from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
+from foreword.training.group import abreast
 from foreword.training.loop import Evaluated, Score, Step, Trial, total_steps
 from foreword.training.sweep import Sweep, planned_steps, search
 
@@ -157,7 +158,8 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         return list(trials.values())
 
     log = _Log(folder / "trainer_log.jsonl")
-    result = search(rates, made, folder / "trials", on_event, interrupted)
+    together = abreast(rows, settings, len(rates))
+    result = search(rates, made, folder / "trials", on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)
     return result

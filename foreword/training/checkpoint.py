@@ -1,13 +1,15 @@
 """A trial on disk: one safetensors file that is there whole or not at all.
 
 The tensors (writer, best writer, optimizer) and the progress, as JSON in the metadata, stand in the same file, which is
-written beside its place and then moved there: a kill at any moment leaves the one before.
+written beside its place and then moved there: a kill at any moment leaves the one before. The files of trials that
+train side by side are written as a set (:func:`save_all`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,16 @@ from foreword.errors import ResumeError
 from foreword.training.loop import Evaluated, Progress, Score, Step, Trial
 
 _VERSION = "1"
+_FAILED, _LIST = "failed.json", "saving.json"
 
 
 def save(trial: Trial, path: Path) -> None:
     """Write the trial's whole state to ``path``."""
+    _beside(trial, path).replace(path)
+
+
+def _beside(trial: Trial, path: Path) -> Path:
+    """Write the trial's whole state beside ``path``; returns where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"learning_rate": trial.learning_rate, "progress": asdict(trial.progress)}
     beside = path.with_suffix(".partial")
@@ -30,7 +38,46 @@ def save(trial: Trial, path: Path) -> None:
     save_file(tensors, beside, {"version": _VERSION, "state": json.dumps(state)})
     with beside.open("rb+") as file:
         os.fsync(file.fileno())
-    beside.replace(path)
+    return beside
+
+
+def save_all(entries: Sequence[tuple[Trial, Path, Failure | None]]) -> None:
+    """Write the states of several trials, and why some of them are out, all of them or none.
+
+    The files are written beside their places first; then a list of them, which makes the set valid; then each is moved.
+    Whoever finds the list moves what is left (:func:`settle`).
+
+    Args:
+        entries: trial, place of its checkpoint, and why it is out (None: it is not). Each place is in a folder of its
+            own, and these stand beside each other.
+    """
+    moves: list[tuple[Path, Path]] = []
+    for trial, path, failure in entries:
+        moves.append((_beside(trial, path), path))
+        if failure is not None:
+            moves.append((_failure_beside(path, failure), path.with_name(_FAILED)))
+    folder = entries[0][1].parent.parent
+    if len(moves) > 1:
+        listed = [[str(place.relative_to(folder)) for place in move] for move in moves]
+        beside = folder / f"{_LIST}.partial"
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(listed))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(folder / _LIST)
+    for beside, path in moves:
+        beside.replace(path)
+    (folder / _LIST).unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Finish a :func:`save_all` into the folders under ``folder`` that was cut off after its list was there."""
+    if not (folder / _LIST).exists():
+        return
+    for beside, path in json.loads((folder / _LIST).read_text(encoding="utf-8")):
+        if (folder / beside).exists():
+            (folder / beside).replace(folder / path)
+    (folder / _LIST).unlink()
 
 
 def load(trial: Trial, path: Path) -> bool:
@@ -67,17 +114,15 @@ class Failure:
     why: str
 
 
-def save_failure(path: Path, failure: Failure) -> None:
-    """Record beside the checkpoint ``path`` that the trial failed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _failure_beside(path: Path, failure: Failure) -> Path:
     beside = path.with_name("failed.partial")
     beside.write_text(json.dumps(asdict(failure)), encoding="utf-8")
-    beside.replace(path.with_name("failed.json"))
+    return beside
 
 
 def load_failure(path: Path) -> Failure | None:
-    """What :func:`save_failure` recorded beside ``path``, if anything."""
-    file = path.with_name("failed.json")
+    """Why the trial whose checkpoint is at ``path`` is out, if it is."""
+    file = path.with_name(_FAILED)
     return Failure(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 

@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.checkpointing import checkpointing
-from foreword.core.inject import Injection, injected
+from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, batches
 from foreword.errors import TrainingError
 from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
 from foreword.training.objective import Objective
-from foreword.training.parts import without_padding
+from foreword.training.passes import Share, Total, backward
+
+E = TypeVar("E")
 
 
 class NotFinite(TrainingError):
@@ -169,16 +172,10 @@ class Trial:
             NotFinite: a loss or gradient is not a number; the state is as before that step. Or an evaluation is not,
                 and the best state stays what it was.
         """
-        last = self.total if until is None else min(until, self.total)
-        while self.progress.step < last and not self.progress.stopped:
-            # Nothing stays in force across a yield: whoever drops this generator may close it in another thread.
-            with injected(self.model) as injection, checkpointing(self.model, self.settings.gradient_checkpointing):
-                made = self._step(injection)
-            self.progress.steps.append(made)
-            self.progress.step = made.step
-            yield made
-            if self.due(made.step):
-                yield self._evaluated()
+        for _, event in advance([self], until):
+            if isinstance(event, NotFinite):
+                raise event
+            yield event
 
     def due(self, step: int) -> bool:
         """Whether an evaluation follows step ``step``; a checkpoint waits for it."""
@@ -211,13 +208,25 @@ class Trial:
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
-    def _step(self, injection: Injection) -> Step:
+    def begin(self) -> Share:
+        """What the trial brings to its next step; its gradients are cleared and its learning rate is set."""
         number = self.progress.step
         rate = self.learning_rate * rate_at(number, self.total, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(injection, [[self.rows[i] for i in batch] for batch in self._batches(number)])
+        return Share(self.writer, self.objective, [[self.rows[i] for i in batch] for batch in self._batches(number)])
+
+    def finish(self, total: Total) -> Step:
+        """Make the step whose gradients were accumulated over ``total.units`` units.
+
+        Raises:
+            NotFinite: the loss or the gradient is not a number; the state is as before the step.
+        """
+        number, loss = self.progress.step, total.loss / total.units
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= total.units
         limit = self.settings.max_grad_norm or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -227,24 +236,24 @@ class Trial:
                 f"loss {loss:g}, gradient norm {norm:g}",
             )
         self.optimizer.step()
-        return Step(number + 1, loss, rate, norm)
+        made = Step(number + 1, loss, self.optimizer.param_groups[0]["lr"], norm)
+        self.progress.steps.append(made)
+        self.progress.step = made.step
+        return made
 
-    def _backward(self, injection: Injection, groups: list[list[Example]]) -> float:
-        """Accumulate the gradient of the mean over all units of the step's batches; returns that mean."""
-        parts: list[tuple[float, int]] = []
-        for rows in [part for group in groups for part in without_padding(group)]:
-            value = self.writer.write()
-            injection.put([value], None)
-            losses = self.objective.losses(self.objective.outputs(self.model, rows), rows, value)
-            losses.sum().backward()
-            parts.append((float(losses.detach().sum()), losses.numel()))
-        units = sum(count for _, count in parts)
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad /= units
-        return sum(total for total, _ in parts) / units
+    @property
+    def owes(self) -> bool:
+        """Whether an evaluation is due after the last step and was not made yet."""
+        state = self.progress
+        made = state.evaluations[-1].step if state.evaluations else 0
+        return 0 < state.step != made and self.due(state.step)
 
-    def _evaluated(self) -> Evaluated:
+    def evaluated(self) -> Evaluated:
+        """Evaluate the foreword as it is now, and keep it where it is the best so far.
+
+        Raises:
+            NotFinite: the score is not a number; the best state stays what it was.
+        """
         state = self.progress
         score = self.evaluate(self.current())
         # The last step may have spoiled the values although its own loss was finite.
@@ -304,3 +313,43 @@ class Trial:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.progress = progress
+
+
+def advance(trials: Sequence[Trial], until: int | None = None) -> Iterator[tuple[Trial, Step | Evaluated | NotFinite]]:
+    """Train trials of one base side by side, each up to ``until`` of its steps (default: all), and yield what happens.
+
+    A round is one step of every trial that goes on; their rows share the passes through the base. A trial that is not
+    finite is told of and left out, as one that has ended is; the others go on. Whenever something is yielded, every
+    trial is in a state that can be saved and gone on from: an evaluation that is owed then comes first.
+    """
+    out: set[Trial] = set()
+    while True:
+        alive = [trial for trial in trials if trial not in out]
+        owing = next((trial for trial in alive if trial.owes), None)
+        going = [t for t in alive if not t.done and (until is None or t.progress.step < until)]
+        events: list[tuple[Trial, Step | Evaluated | NotFinite]] = []
+        if owing is not None:
+            events.append((owing, _told(owing.evaluated)))
+        elif going:
+            # Nothing stays in force across a yield: whoever drops this generator may close it in another thread.
+            events += zip(going, _round(going), strict=True)
+        else:
+            return
+        out |= {trial for trial, event in events if isinstance(event, NotFinite)}
+        yield from events
+
+
+def _round(trials: Sequence[Trial]) -> list[Step | NotFinite]:
+    """One step of each trial, in passes that they share."""
+    first = trials[0]
+    with injected(first.model) as injection, checkpointing(first.model, first.settings.gradient_checkpointing):
+        totals = backward(first.model, injection, [trial.begin() for trial in trials])
+    return [_told(partial(trial.finish, total)) for trial, total in zip(trials, totals, strict=True)]
+
+
+def _told(act: Callable[[], E]) -> E | NotFinite:
+    """What ``act`` returns, or the reason why the trial is out."""
+    try:
+        return act()
+    except NotFinite as problem:
+        return problem

@@ -29,15 +29,17 @@ class Outputs:
     """What one pass of the model gives: ``values`` ``[N, ...]``, and the row of the batch each belongs to ``[N]``.
 
     A row has one value (scores of its choices, a pooled state) or several (one a token), in the order of the rows.
+    ``choices`` names the columns of scores.
     """
 
     values: Tensor
     rows: Tensor
+    choices: tuple[tuple[int, ...], ...] = ()
 
     def of(self, start: int, stop: int) -> Outputs:
         """What belongs to the rows ``start..stop``, counted from 0 again."""
         chosen = (self.rows >= start) & (self.rows < stop)
-        return Outputs(self.values[chosen], self.rows[chosen] - start)
+        return Outputs(self.values[chosen], self.rows[chosen] - start, self.choices)
 
 
 class Objective(Protocol):
@@ -77,11 +79,14 @@ class Choose:
 
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
         """log p(choice | input) ``[B, C]``, not normalised."""
-        return _one_a_row(choice_scores(model, [(*self.lead, *e.input_ids) for e in batch], self.choices, self.fill))
+        inputs = [(*self.lead, *e.input_ids) for e in batch]
+        return _one_a_row(choice_scores(model, inputs, self.choices, self.fill), self.choices)
 
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
-        """log p(choice | input) ``[B, C]``, not normalised."""
-        return found.values
+        """log p(choice | input) ``[B, C]``, not normalised; out of a pass that may have scored other choices too."""
+        if found.choices == self.choices:
+            return found.values
+        return found.values[:, [found.choices.index(choice) for choice in self.choices]]
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return _cross_entropy(self.scores(found, foreword), batch)
@@ -133,13 +138,27 @@ class Complete:
         return replace(self, lead=tuple(lead))
 
 
-def _one_a_row(values: Tensor) -> Outputs:
-    return Outputs(values, torch.arange(len(values), device=values.device))
+def _one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outputs:
+    return Outputs(values, torch.arange(len(values), device=values.device), choices)
 
 
 def _cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
     gold = torch.tensor([e.gold for e in batch], device=scores.device)
     return nn.functional.cross_entropy(scores, gold, reduction="none")
+
+
+def joined(objectives: Sequence[Objective]) -> Objective | None:
+    """The objective, without a lead, whose one pass serves rows of all ``objectives``; None where there is none.
+
+    Choices of different tasks are scored together and each task reads its own.
+    """
+    first, *others = [one.with_lead(()) for one in objectives]
+    if all(one == first for one in others):
+        return first
+    choosing = [one for one in (first, *others) if isinstance(one, Choose)]
+    if len(choosing) < len(objectives) or len({one.fill for one in choosing}) > 1:
+        return None
+    return replace(choosing[0], choices=tuple(dict.fromkeys(choice for one in choosing for choice in one.choices)))
 
 
 def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Complete:

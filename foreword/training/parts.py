@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from foreword.data.batch import Example
+
+class Row(Protocol):
+    """What a part is made of: an example, or one with what belongs to it."""
+
+    @property
+    def input_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def target_ids(self) -> tuple[int, ...]: ...
+
+
+R = TypeVar("R", bound=Row)
 
 # What a pass costs beside its tokens, in tokens: launching operations, reading the weights. Measured: docs/log.md.
 _PASS = 96
 
 
-def without_padding(rows: Sequence[Example]) -> list[list[Example]]:
+def without_padding(rows: Sequence[R]) -> list[list[R]]:
     """Split a batch by length where the padding that it saves is worth another pass.
 
     The gradient of a sum does not depend on how its terms are grouped, so a step over the parts is the step over the
@@ -22,7 +34,7 @@ def without_padding(rows: Sequence[Example]) -> list[list[Example]]:
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(order) + 1):
         best.append(min((best[start][0] + (end - start) * lengths[end - 1] + _PASS, start) for start in range(end)))
-    parts: list[list[Example]] = []
+    parts: list[list[R]] = []
     end = len(order)
     while end:
         start = best[end][1]

@@ -1,24 +1,22 @@
 """Which learning rate: successive halving (Jamieson & Talwalkar 2016), each trial going on from where it stopped.
 
 Every rate trains for a fifth of the steps, the better half for a half of them, the best to the end; the schedule is
-that of the whole run from the start, so the winner's run is the run it would have been alone. A trial that yields
-numbers that are not finite is out, and the next one takes its place.
+that of the whole run from the start, so the winner's run is the run it would have been alone (up to rounding, where
+trials train side by side). A trial that yields numbers that are not finite is out, and the next one takes its place.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreword.training import checkpoint
-from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial
+from foreword.training.group import train_all
+from foreword.training.loop import Evaluated, Score, Step, Trial
 
 RUNGS = (0.2, 0.5, 1.0)
-# Seconds between checkpoints in the middle of a trial: what a kill can cost at most.
-_SAVE_EVERY = 20.0
 
 
 @dataclass
@@ -62,6 +60,7 @@ def search(
     folder: Path,
     on_event: Callable[[Trial, Step | Evaluated], None],
     interrupted: Callable[[], bool] = lambda: False,
+    abreast: int = 1,
 ) -> Sweep:
     """Find the learning rate and train with it.
 
@@ -71,7 +70,9 @@ def search(
         folder: where each trial keeps its checkpoint.
         on_event: told of every step and evaluation.
         interrupted: asked after every step; True saves the trial and raises KeyboardInterrupt.
+        abreast: how many trials train side by side; a resumed search is bit-equal with the same number.
     """
+    checkpoint.settle(folder)
     result = Sweep(outcomes=[Outcome(rate) for rate in dict.fromkeys(rates)])
     total = make(rates[0], frozenset()).total
     plan = rungs(total, len(result.outcomes))
@@ -85,10 +86,10 @@ def search(
     for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
         finished: list[tuple[Outcome, Trial]] = []
         while alive or (waiting and len(finished) < count):
-            pair = alive.pop(0) if alive else waiting.pop(0)
-            _advance(*pair, until, folder, on_event, interrupted)
-            if pair[0].failure is None:
-                finished.append(pair)
+            source, wanted = (alive, len(alive)) if alive else (waiting, count - len(finished))
+            pairs = [source.pop(0) for _ in range(min(abreast, wanted, len(source)))]
+            _advance(pairs, until, folder, on_event, interrupted)
+            finished += [pair for pair in pairs if pair[0].failure is None]
         if not finished:
             return result
         finished.sort(key=lambda pair: _standing(pair[0]), reverse=True)
@@ -108,48 +109,26 @@ def _path(folder: Path, rate: float) -> Path:
 
 
 def _advance(
-    outcome: Outcome,
-    trial: Trial,
+    pairs: Sequence[tuple[Outcome, Trial]],
     until: int,
     folder: Path,
     on_event: Callable[[Trial, Step | Evaluated], None],
     interrupted: Callable[[], bool],
 ) -> None:
-    path = _path(folder, outcome.learning_rate)
-    # A failure counts from the step at which it happened: a resumed sweep walks through the earlier rungs as before.
-    failed = checkpoint.load_failure(path)
-    if failed is not None and failed.step <= until:
-        outcome.failure = failed.why
-    elif trial.progress.step < min(until, trial.total) and not trial.progress.stopped:
-        try:
-            for event in saving(trial, path, trial.run(until), interrupted):
-                on_event(trial, event)
-        except NotFinite as problem:
-            outcome.failure = problem.problem
-            checkpoint.save_failure(path, checkpoint.Failure(problem.step, problem.problem))
-            checkpoint.save(trial, path)
-    outcome.steps = trial.progress.step
-    # The score at this rung, not the best so far: a rate is judged by where it stands after the same steps.
-    outcome.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)
-
-
-def saving(
-    trial: Trial, path: Path, events: Iterator[Step | Evaluated], interrupted: Callable[[], bool]
-) -> Iterator[Step | Evaluated]:
-    """Pass events through and save the trial after evaluations, every ``save_steps``, now and then, and when
-    interrupted.
-
-    Never between a step and its evaluation: whoever resumes there would skip the evaluation.
-    """
-    last = time.monotonic()
-    every = trial.settings.save_steps
-    for event in events:
-        if isinstance(event, Evaluated) or not trial.due(event.step):
-            stop = interrupted()
-            late = time.monotonic() - last > _SAVE_EVERY or (every > 0 and event.step % every == 0)
-            if stop or late or isinstance(event, Evaluated):
-                checkpoint.save(trial, path)
-                last = time.monotonic()
-            if stop:
-                raise KeyboardInterrupt
-        yield event
+    """Train all ``pairs`` side by side up to ``until`` steps."""
+    going: list[tuple[Outcome, Trial]] = []
+    for outcome, trial in pairs:
+        # A failure counts from its step: a resumed sweep walks through the earlier rungs as before.
+        failed = checkpoint.load_failure(_path(folder, outcome.learning_rate))
+        if failed is not None and failed.step <= until:
+            outcome.failure = failed.why
+        else:
+            going.append((outcome, trial))
+    paths = [_path(folder, outcome.learning_rate) for outcome, _ in going]
+    failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
+    for (outcome, _), failure in zip(going, failures, strict=True):
+        outcome.failure = failure.why if failure else None
+    for outcome, trial in pairs:
+        outcome.steps = trial.progress.step
+        # The score at this rung, not the best so far: a rate is judged by where it stands after the same steps.
+        outcome.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)

@@ -52,15 +52,15 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int, how: Callable[[], None]) -> None:
     """Call ``how`` when ``steps`` optimizer steps have been made, in all trials together."""
-    real, count = Trial._step, [0]
+    real, count = Trial.begin, [0]
 
-    def step(self: Trial, injection: Any) -> Any:
+    def begin(self: Trial) -> Any:
         if count[0] == steps:
             how()
         count[0] += 1
-        return real(self, injection)
+        return real(self)
 
-    patch.setattr(Trial, "_step", step)
+    patch.setattr(Trial, "begin", begin)
 
 
 def kill() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from foreword.core.value import Foreword
 from foreword.errors import ResumeError
-from foreword.training import checkpoint, sweep
+from foreword.training import checkpoint, group
 from foreword.training.loop import Evaluated, Score, Step, Trial
 from foreword.training.objective import Outputs
 from foreword.training.sweep import Sweep, planned_steps, rungs, search
@@ -264,14 +264,14 @@ def test_a_checkpoint_never_stands_between_a_step_and_its_evaluation(
     bench: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[tuple[int, int]] = []
-    real = checkpoint.save
+    real = checkpoint.save_all
 
-    def save(trial: Trial, path: Path) -> None:
-        kept.append((trial.progress.step, len(trial.progress.evaluations)))
-        real(trial, path)
+    def save(entries: Any) -> None:
+        kept.extend((trial.progress.step, len(trial.progress.evaluations)) for trial, _, _ in entries)
+        real(entries)
 
-    monkeypatch.setattr(checkpoint, "save", save)
-    monkeypatch.setattr(sweep, "_SAVE_EVERY", 0.0)  # as if every step took long
+    monkeypatch.setattr(checkpoint, "save_all", save)
+    monkeypatch.setattr(group, "_SAVE_EVERY", 0.0)  # as if every step took long
     swept(bench, folder, (1e-2,), num_train_epochs=1, eval_steps=3)
     assert kept == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2)]
 

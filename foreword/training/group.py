@@ -1,0 +1,84 @@
+"""Trials that train side by side, saved together so that a kill at any moment leaves them at one and the same round.
+
+Which rows meet in a pass moves the last bits of a result, so trials that shared passes have to share them again when
+they are gone on with: their checkpoints are of one round or of none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from foreword.data.batch import Example
+from foreword.settings import TrainSettings
+from foreword.training import checkpoint
+from foreword.training.checkpoint import Failure
+from foreword.training.loop import Evaluated, NotFinite, Step, Trial, advance
+
+# Seconds between checkpoints in the middle of a trial: what a kill can cost at most.
+_SAVE_EVERY = 20.0
+# Tokens of a pass above which another trial's rows in it save next to nothing. Measured: docs/log.md.
+_FULL = 1024
+
+
+def abreast(rows: Sequence[Example], settings: TrainSettings, trials: int) -> int:
+    """How many of ``trials`` trials train side by side: all or one where the settings say so, else as many as fill a
+    pass.
+
+    Depends on the rows and the settings alone, so that a resumed run groups its trials as before.
+    """
+    if settings.side_by_side != "auto":
+        return trials if settings.side_by_side == "on" else 1
+    tokens = sum(len(row.input_ids) + len(row.target_ids) for row in rows) / max(1, len(rows))
+    batch = tokens * min(settings.per_device_train_batch_size, len(rows))
+    return min(trials, max(1, int(_FULL / max(1.0, batch))))
+
+
+def train_all(
+    trials: Sequence[Trial],
+    on_event: Callable[[Trial, Step | Evaluated], None] = lambda trial, event: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    *,
+    until: int | None = None,
+    paths: Sequence[Path] | None = None,
+) -> list[Failure | None]:
+    """Train every trial, in passes that they share; each ends as it would alone, up to rounding.
+
+    Args:
+        trials: of one base; with other rates, seeds, rows, or tasks of one kind.
+        on_event: told of every step and evaluation.
+        interrupted: asked after every event; True saves the trials and raises KeyboardInterrupt.
+        until: steps of each trial at most; None means all.
+        paths: where each trial keeps its checkpoint: files of folders beside each other. None keeps nothing. Loading
+            them (:func:`foreword.training.checkpoint.load`) is the caller's.
+
+    Returns:
+        For each trial why it is out, None for those that are not.
+    """
+    failures: dict[Trial, Failure] = {}
+    saved, last, wanted = _standing(trials, failures), time.monotonic(), False
+    for trial, event in advance(trials, until):
+        if isinstance(event, NotFinite):
+            failures[trial] = Failure(event.step, event.problem)
+        wanted |= not isinstance(event, Step) or _regular(trial, event) or time.monotonic() - last > _SAVE_EVERY
+        stop = interrupted()
+        # Not between a step and its evaluation, unless it is the last chance.
+        settled = not any(one.owes for one in trials if one not in failures)
+        if paths is not None and (stop or (wanted and settled)) and _standing(trials, failures) != saved:
+            checkpoint.save_all([(one, path, failures.get(one)) for one, path in zip(trials, paths, strict=True)])
+            saved, last, wanted = _standing(trials, failures), time.monotonic(), False
+        if stop:
+            raise KeyboardInterrupt
+        if not isinstance(event, NotFinite):
+            on_event(trial, event)
+    return [failures.get(trial) for trial in trials]
+
+
+def _regular(trial: Trial, event: Step) -> bool:
+    every = trial.settings.save_steps
+    return every > 0 and event.step % every == 0
+
+
+def _standing(trials: Sequence[Trial], failures: Mapping[Trial, Failure]) -> list[tuple[int, int, bool]]:
+    return [(one.progress.step, len(one.progress.evaluations), one in failures) for one in trials]
