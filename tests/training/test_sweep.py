@@ -92,9 +92,10 @@ def facts(result: Sweep) -> dict[str, Any]:
     ("total", "rates", "plan"),
     [
         (10, 1, [(10, 1)]),
-        (10, 4, [(2, 4), (5, 2), (10, 1)]),
-        (96, 3, [(20, 3), (48, 2), (96, 1)]),
-        (3, 2, [(1, 2), (2, 1), (3, 1)]),
+        (10, 4, [(2, 4), (5, 3), (10, 1)]),
+        (96, 3, [(20, 3), (48, 3), (96, 1)]),
+        (96, 6, [(20, 6), (48, 5), (96, 1)]),
+        (3, 2, [(1, 2), (2, 2), (3, 1)]),
     ],
 )
 def test_rungs(total: int, rates: int, plan: list[tuple[int, int]]) -> None:
@@ -103,22 +104,23 @@ def test_rungs(total: int, rates: int, plan: list[tuple[int, int]]) -> None:
 
 def test_a_sweep_makes_the_planned_steps(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder)
-    assert len(made) == planned_steps(12, 4) == 4 * 3 + 2 * 3 + 6
+    assert len(made) == planned_steps(12, 4) == 4 * 3 + 3 * 3 + 6
     assert [o.steps for o in result.outcomes].count(12) == 1
-    assert sorted(o.steps for o in result.outcomes) == [3, 3, 6, 12]
+    assert sorted(o.steps for o in result.outcomes) == [3, 6, 6, 12]
 
 
 def test_the_best_go_on(bench: Any, folder: Path) -> None:
-    quality = {1e-2: 0.1, 5e-2: 0.7, 2e-2: 0.4, 1e-1: 0.6}
+    loss = {1e-2: 0.9, 5e-2: 0.3, 2e-2: 0.6, 1e-1: 0.4}
 
     def make(rate: float, marks: frozenset[int]) -> Trial:
-        trial: Trial = bench.trial(rate, marks, evaluate=lambda _: Score(quality[rate], 1.0))
+        # The accuracy, which moves by chance on few rows, says the opposite.
+        trial: Trial = bench.trial(rate, marks, evaluate=lambda _: Score(loss[rate], loss[rate]))
         return trial
 
     result, made = swept(bench, folder, make=make)
     assert result.trial is not None
     assert result.trial.learning_rate == 5e-2
-    assert {o.learning_rate: o.steps for o in result.outcomes} == {1e-2: 3, 2e-2: 3, 1e-1: 6, 5e-2: 12}
+    assert {o.learning_rate: o.steps for o in result.outcomes} == {1e-2: 3, 2e-2: 6, 1e-1: 6, 5e-2: 12}
     assert made[:3] == [(1e-2, 1), (1e-2, 2), (1e-2, 3)]
 
 
@@ -161,7 +163,7 @@ def test_a_rate_that_is_not_finite_is_out(bench: Any, folder: Path, at: int) -> 
 def ranking(bench: Any, folder: Path) -> list[float]:
     """The rates from the one that went furthest."""
     result, _ = swept(bench, folder)
-    found = sorted(result.outcomes, key=lambda o: (o.steps, o.score.metric, -o.score.loss), reverse=True)  # type: ignore[union-attr]
+    found = sorted(result.outcomes, key=lambda o: (o.steps, -o.score.loss), reverse=True)  # type: ignore[union-attr]
     return [o.learning_rate for o in found]
 
 
