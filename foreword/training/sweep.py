@@ -5,7 +5,7 @@ of the whole run from the start, so the winner's run is the run it would have be
 train side by side). A trial that yields numbers that are not finite is out, and the next one takes its place.
 
 Rates are judged by the loss on dev: on a few hundred rows it moves far less by chance than an accuracy does. And the
-first rung only drops the last ones: half of its steps are the warm-up (docs/log.md has a run where it dropped the best).
+first rung only drops the last ones: half its steps are the warm-up (docs/log.md has a run where it dropped the best).
 """
 
 from __future__ import annotations
