@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from foreword.data.encoding import (
@@ -16,8 +16,10 @@ from foreword.data.encoding import (
     pieces,
 )
 from foreword.data.example import Row, references
+from foreword.data.tagging import words_of
 from foreword.data.task import Task
 from foreword.data.template import Template
+from foreword.data.word_ids import WordEncoder
 from foreword.errors import DataError, TemplateError
 
 __all__ = ["Example", "batches", "encode", "eval_batches", "lead_ids"]
@@ -35,6 +37,9 @@ class Example:
         reference: the label, or the (first) reference text; "" when there is none.
         references: all reference texts.
         cut: ``first_k`` shortened one of its fields.
+        places: tagging: where in ``input_ids`` each word's tag is read; -1: the word was cut off.
+        tags: tagging: index of each word's tag in ``task.labels``, -1 where it is none of them.
+        words: tagging: the words, as text.
     """
 
     id: str
@@ -44,6 +49,9 @@ class Example:
     reference: str
     references: tuple[str, ...] = ()
     cut: bool = False
+    places: tuple[int, ...] = ()
+    tags: tuple[int, ...] = ()
+    words: str = ""
 
 
 def encode(
@@ -68,8 +76,27 @@ def encode(
     Raises:
         DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
     """
-    template, tail = Template(task.template), pieces(task, tokenizer).tail
     targets = [_target(row, task, labelled) for row in rows]
+    if task.kind == "tagging":
+        examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k)))
+    else:
+        examples = list(_texts(rows, targets, task, tokenizer, special_tokens, first_k))
+    if max_length is not None:
+        by_words = task.kind == "classification" and not task.head
+        extra = max((len(words) for words in label_ids(task, tokenizer)), default=0) if by_words else 0
+        _refuse_long(rows, examples, extra, max_length, special_tokens)
+    return examples
+
+
+def _texts(
+    rows: Sequence[Row],
+    targets: Sequence[tuple[str, ...]],
+    task: Task,
+    tokenizer: Tokenizer,
+    special_tokens: bool,
+    first_k: int | None,
+) -> Iterator[Example]:
+    template, tail = Template(task.template), pieces(task, tokenizer).tail
     texts, cuts = [], []
     for row in rows:
         fields, cut = _shortened(row.fields, template, tokenizer, first_k)
@@ -81,19 +108,32 @@ def encode(
     ids = tokenizer(texts, add_special_tokens=special_tokens, verbose=False)["input_ids"] if texts else []
     end = end_id(task, tokenizer) if task.kind == "generation" else None
     index = {label: number for number, label in enumerate(task.labels)}
-    by_words = task.kind == "classification" and not task.head
-    extra = max((len(words) for words in label_ids(task, tokenizer)), default=0) if by_words else 0
-    examples: list[Example] = []
     for row, found, own, cut in zip(rows, targets, ids, cuts, strict=True):
         answer: list[int] = []
         if task.kind == "generation" and found:
             answer = answer_ids(task, tokenizer, completion(task, found[0])) + ([] if end is None else [end])
         first = found[0] if found else ""
         gold = index.get(first, -1)
-        examples.append(Example(row.id, tuple(own), tuple(answer), gold, first, found, cut))
-    if max_length is not None:
-        _refuse_long(rows, examples, extra, max_length, special_tokens)
-    return examples
+        yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut)
+
+
+def _tagged(
+    rows: Sequence[Row], targets: Sequence[tuple[str, ...]], task: Task, encoder: WordEncoder
+) -> Iterator[Example]:
+    index = {tag: number for number, tag in enumerate(task.labels)}
+    for row, found in zip(rows, targets, strict=True):
+        try:
+            made = encoder.encode(row.fields)
+        except TemplateError as error:
+            raise DataError(error.problem, where=str(row.source), hint="run the check on this file") from error
+        tags = tuple(index.get(tag, -1) for tag in words_of(found[0])) if found else ()
+        if found and len(tags) != len(made.places):
+            received = f"{len(made.places)} words and {len(tags)} tags"
+            hint = "run the check on this file"
+            raise DataError("each word needs one tag", where=str(row.source), received=received, hint=hint)
+        shown = " ".join(words_of(found[0])) if found else ""
+        words = " ".join(words_of(row.fields.get(task.words)))
+        yield Example(row.id, made.ids, (), -1, shown, (), made.cut, made.places, tags, words)
 
 
 def _target(row: Row, task: Task, labelled: bool) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from foreword.data.normal import cjk_share
 from foreword.data.repeats import Entry, near_repeats, repeated
 from foreword.data.report import CheckReport, clean
 from foreword.data.table import Table
+from foreword.data.tagging import is_bio, problems_of, tag_set, words_of
 from foreword.data.task import Task
 from foreword.data.template import Template, empty_fields
 from foreword.errors import TemplateError
@@ -48,6 +49,7 @@ def check(
     for name, table in tables.items():
         problems += [replace(problem, split=name) for problem in table.problems]
         bad = {problem.row_id for problem in _fields(name, table, task, problems)}
+        bad |= {problem.row_id for problem in _tags(name, tables, task, problems) if problem.severity == "error"}
         target = task.target if task else table.layout.target
         inputs = _inputs(table, task)
         entries += [Entry(name, row, inputs, target) for row in table.rows if row.id not in bad]
@@ -95,6 +97,22 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
             kind = "empty" if field in row.fields else "missing"
             message = f"the field {field!r} is {kind}"
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
+    problems += found
+    return found
+
+
+def _tags(name: str, tables: Mapping[str, Table], task: Task | None, problems: list[Problem]) -> Sequence[Problem]:
+    """Tags that do not fit the words or each other; they are added to ``problems`` and returned."""
+    table, first = tables[name], next(iter(tables.values()))
+    if (task.kind if task else table.layout.kind) != "tagging":
+        return ()
+    words, target = (task.words, task.target) if task else (table.layout.inputs[0], table.layout.target)
+    known = task.labels if task else tag_set(first.rows, first.layout.target)
+    bio, found = is_bio(known), []
+    for row in table.rows:
+        if words_of(row.fields.get(words)) and words_of(row.fields.get(target)):
+            for kind, message, severity in problems_of(row, words, target, known, bio):
+                found.append(Problem(kind, str(row.source), message, severity, row.id, name))
     problems += found
     return found
 

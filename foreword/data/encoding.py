@@ -41,6 +41,10 @@ class Tokenizer(Protocol):
         """The token that begins a text, or None."""
 
     @property
+    def unk_token_id(self) -> Any:
+        """The token that stands for what the vocabulary lacks, or None."""
+
+    @property
     def is_fast(self) -> bool:
         """Whether it can tell which characters a token covers."""
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foreword.data.example import Row, is_missing, label_text, references
+from foreword.data.tagging import TAGS, WORDS, find_columns
 from foreword.errors import DataError
 
-Kind = Literal["classification", "generation"]
+Kind = Literal["classification", "generation", "tagging"]
 
 _LABELS = ("label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "标签", "类别")
 _TEXTS = ("text", "sentence", "review", "content", "tweet", "utterance", "query", "document", "文本", "内容", "评论")
@@ -72,7 +73,7 @@ class Layout:
 
 def known_names() -> frozenset[str]:
     """Column names (lower case) that tell a header from a first row."""
-    names = {*_LABELS, *_TEXTS, *(name for group in _GROUPS for name in group)}
+    names = {*_LABELS, *_TEXTS, *WORDS, *TAGS, *(name for group in _GROUPS for name in group)}
     for required, optional, target in _GENERATION:
         names |= {*required, *optional, target}
     return frozenset(names)
@@ -101,7 +102,9 @@ def recognise(
     if target in inputs:
         hint = "choose another --input or --target"
         raise DataError("a column is both input and target", received=target, hint=hint)
-    found = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
+    found = _tagged(columns, tuple(inputs), target)
+    if found is None:
+        found = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
     if found is not None:
         return found
     if not labelled:
@@ -126,6 +129,15 @@ def _lower(columns: Sequence[str]) -> dict[str, str]:
     for name in columns:
         result.setdefault(name.lower(), name)
     return result
+
+
+def _tagged(columns: Sequence[str], inputs: tuple[str, ...], target: str | None) -> Layout | None:
+    """Words and tags, where they are called so and the user names no others."""
+    words, tags = find_columns(columns) or ("", "")
+    tags = target if target is not None and target.lower() in TAGS else tags
+    if not words or not tags or (target or tags) != tags or (inputs or (words,)) != (words,):
+        return None
+    return _layout("tagging", (words,), tags)
 
 
 def _by_name(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]) -> Layout | None:

@@ -12,6 +12,7 @@ from foreword.data.example import label_text
 from foreword.data.layout import Kind, target_texts
 from foreword.data.normal import cjk_share, is_cjk
 from foreword.data.table import Table
+from foreword.data.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task import Decoding, Pooling, Task
 from foreword.data.template import Template
 from foreword.errors import DataError, VerbalizerError
@@ -53,6 +54,8 @@ def make_task(
     chinese = _is_chinese(table)
     source = template if template is not None else _template(table, kind, chinese)
     Template(source).validate(table.columns)
+    if kind == "tagging":
+        return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
     task = Task("generation", source, "", table.layout.target, chat=chat, decoding=decoding or Decoding())
     if kind == "generation":
         text = guidance if guidance is not None else ""
@@ -62,6 +65,40 @@ def make_task(
     text = guidance if guidance is not None else _guidance([text.strip() for text in words.values()], chinese)
     return replace(
         task, kind=kind, guidance=text, verbalizer=verbalizer, metric=metric or "accuracy", head=head, pooling=pooling
+    )
+
+
+def _tagging(
+    table: Table,
+    template: str,
+    guidance: str | None,
+    labels: str | Mapping[str, str] | Sequence[str] | None,
+    metric: str | None,
+    chinese: bool,
+) -> Task:
+    layout = table.layout
+    tags = list(_words(labels, table)) if labels is not None else tag_set(table.rows, layout.target)
+    if len(tags) < 2:
+        shown = ", ".join(tags) or "no tags"
+        raise DataError(f"the column {layout.target!r} needs two tags or more", where=table.name, received=shown)
+    if len(tags) > 2 * _MAX_LABELS:
+        raise DataError(
+            f"the column {layout.target!r} does not look like tags",
+            where=table.name,
+            received=f"{len(tags)} different ones in {len(table.rows)} rows",
+        )
+    spans = is_bio(tags)
+    kinds = list(dict.fromkeys(tag[2:] if spans else tag for tag in tags if tag != OUTSIDE))
+    asked = f"标注每个词。标签有：{'、'.join(kinds)}。\n\n" if chinese else f"Tag each word: {', '.join(kinds)}.\n\n"
+    return Task(
+        "tagging",
+        template,
+        asked if guidance is None else guidance,
+        layout.target,
+        {tag: tag for tag in tags},
+        metric or ("span_f1" if spans else "token_accuracy"),
+        head=True,
+        words=layout.inputs[0],
     )
 
 
@@ -90,6 +127,8 @@ def _reference(name: str) -> str:
 def _template(table: Table, kind: Kind, chinese: bool) -> str:
     """One field stands alone; several have their names in front; optional ones vanish when they are empty."""
     layout = table.layout
+    if kind == "tagging":
+        return f"{{{{ {_reference(layout.inputs[0])} }}}}"
     if kind == "classification":
         colon = "：" if chinese else ": "
         if len(layout.inputs) == 1:

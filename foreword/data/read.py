@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from foreword.data.conll import looks_like_conll, read_conll
 from foreword.data.delimited import read_csv, read_pairs, read_tsv
 from foreword.data.example import Problem, Raw, canonical, make_rows, unusable
 from foreword.data.jsonfile import read_json, read_jsonl
 from foreword.data.layout import known_names, recognise
 from foreword.data.memory import read_memory, read_parquet
 from foreword.data.messages import expand_messages, has_messages
+from foreword.data.roles import expand_roles, has_roles
 from foreword.data.table import Table
+from foreword.data.tagging import find_columns, join_lists
 from foreword.data.text import decode, load_bytes
 from foreword.errors import DataError
 
@@ -24,6 +27,10 @@ _SUFFIXES = {
     ".tsv": "tsv",
     ".tab": "tsv",
     ".txt": "txt",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -40,7 +47,7 @@ def read(
     target: str | None = None,
     labelled: bool = True,
 ) -> Table:
-    """Read a data file (CSV, TSV, JSON, JSON Lines, Parquet, pairs; .gz too) or data in memory.
+    """Read a data file (CSV, TSV, JSON, JSON Lines, Parquet, pairs, CoNLL; .gz too) or data in memory.
 
     Args:
         source: a path, a pandas DataFrame, a Hugging Face Dataset, or a list of dictionaries.
@@ -68,6 +75,11 @@ def read(
         ).hexdigest()
     if has_messages(raw.columns):
         raw = expand_messages(raw, file, labelled)
+    elif has_roles(raw.columns):
+        raw = expand_roles(raw, file)
+    tagged = find_columns(raw.columns)
+    if tagged is not None:
+        raw = join_lists(raw, tagged, file)
     _set_unusable_aside(raw, file)
     if not raw.records:
         _refuse_empty(raw, file, kind)
@@ -97,12 +109,16 @@ def _parse(
     if not text.strip():
         raise DataError("the file is empty", where=file, hint="give a file with at least a few rows")
     kind = kind or _guess(text)
+    if kind in ("txt", "tsv") and looks_like_conll(text):
+        kind = "conll"
     if kind == "csv":
         raw = read_csv(text, file)
     elif kind == "tsv":
         raw = read_tsv(text, file, known_names() | {name.lower() for name in named})
     elif kind == "txt":
         raw = read_pairs(text, file, labelled)
+    elif kind == "conll":
+        raw = read_conll(text, file)
     elif kind == "json":
         raw = read_json(text, file)
     else:

@@ -17,6 +17,7 @@ METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "generation": (
         "bleu", "chrf", "rouge_l", "rouge_1", "rouge_2", "exact_match", "distinct_1", "distinct_2", "perplexity",
     ),
+    "tagging": ("span_f1", "token_accuracy", "span_precision", "span_recall"),
 }  # fmt: skip
 """The metrics that fit each kind of task; the first is the plain choice."""
 
@@ -55,17 +56,18 @@ class Task:
     """A task.
 
     Attributes:
-        kind: classification or generation.
+        kind: classification, generation or tagging.
         template: Jinja2 source of the text made of one row.
         guidance: the instruction in front of it; what a prefix starts from.
         target: the field with the label or the completion.
         verbalizer: label -> the words that stand for it, exactly as they follow the text (a space in front where
-            one is written); empty for generation.
+            one is written); empty for generation. For tagging each tag stands for itself.
         metric: what is measured and what early stopping looks at.
         chat: ask through the tokenizer's chat template.
-        head: classify with a trained head on pooled states and not by words.
+        head: classify with a trained head on pooled states and not by words; tagging always does, word by word.
         pooling: how states are pooled for the head.
         decoding: how answers are generated.
+        words: tagging: the field with the words, a space between.
 
     Raises:
         SettingsError: kind, metric and the rest do not fit each other.
@@ -83,6 +85,7 @@ class Task:
     head: bool = False
     pooling: Pooling = "mean"
     decoding: Decoding = field(default_factory=Decoding)
+    words: str = ""
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, get_args(Kind))
@@ -95,7 +98,12 @@ class Task:
             raise SettingsError("a generation task has no labels and no head", where="task", received=self.verbalizer)
         if self.head and self.chat:
             raise SettingsError("a head does not go with a chat template", where="chat", hint="choose one of the two")
-        if self.kind == "classification":
+        if self.kind == "tagging":
+            object.__setattr__(self, "head", True)
+            if self.words not in Template(self.template).fields:
+                hint = "name the column of the words in the template: {{ tokens }}"
+                raise SettingsError("the template does not show the words to tag", where="template", hint=hint)
+        if self.kind != "generation":
             _check_words(self.verbalizer)
 
     @property
@@ -172,7 +180,7 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 def _check_words(verbalizer: Mapping[str, str]) -> None:
     if len(verbalizer) < 2:
-        raise VerbalizerError("a classification needs at least two labels", where="labels", received=list(verbalizer))
+        raise VerbalizerError("a task with labels needs at least two labels", where="labels", received=list(verbalizer))
     seen: dict[str, str] = {}
     for label, words in verbalizer.items():
         if not label.strip() or not words.strip():

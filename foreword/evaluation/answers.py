@@ -13,10 +13,11 @@ from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, eval_batches
 from foreword.data.encoding import Tokenizer, end_id, lead_ids
+from foreword.data.tagging import OUTSIDE
 from foreword.data.task import Task
 from foreword.evaluation.decode import decode, text_of
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
-from foreword.training.objective import Choose, Classify, Complete, make_objective
+from foreword.training.objective import Choose, Classify, Complete, Tag, make_objective
 
 Report = Callable[[int, int], None]
 
@@ -45,7 +46,7 @@ class Asker:
             return ()
         return tuple(lead_ids(self.task, self.tokenizer, text=value.text, special_tokens=self.special_tokens))
 
-    def objective(self, value: Foreword) -> Choose | Classify | Complete:
+    def objective(self, value: Foreword) -> Choose | Classify | Complete | Tag:
         """The task's objective behind ``value``."""
         return make_objective(self.task, self.tokenizer).with_lead(self.lead(value))
 
@@ -62,7 +63,7 @@ class Asker:
             ms = 1000 * (time.perf_counter() - began) / len(chosen)
             for index, (output, score, tokens, scores) in zip(batch, made, strict=True):
                 row = rows[index]
-                text = str(self.tokenizer.decode(list(row.input_ids)))
+                text = row.words or str(self.tokenizer.decode(list(row.input_ids)))
                 found[index] = Prediction(
                     row.id, text, output, row.reference, score, tokens, ms, scores, row.references
                 )
@@ -70,8 +71,11 @@ class Asker:
         return [found[i] for i in range(len(rows))]
 
     def _batch(
-        self, objective: Choose | Classify | Complete, value: Foreword, rows: list[Example]
+        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: list[Example]
     ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
+        if isinstance(objective, Tag):
+            yield from self._tags(objective, value, rows)
+            return
         if not isinstance(objective, Complete):
             with torch.no_grad(), injected(self.model, [value]):
                 found = objective.outputs(self.model, rows)
@@ -91,6 +95,23 @@ class Asker:
         written = decode(self.model, self.tokenizer, inputs, value, self.task.decoding, end)
         for ids, scores in zip(written, likelihood, strict=True):
             yield text_of(self.tokenizer, ids, self.task.decoding.stop), float("nan"), len(ids), scores
+
+    def _tags(
+        self, objective: Tag, value: Foreword, rows: list[Example]
+    ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
+        """A tag for every word; one that was cut off is outside of everything (or has the first tag)."""
+        with torch.no_grad(), injected(self.model, [value]):
+            found = objective.outputs(self.model, rows)
+            logp = objective.scores(found, value).log_softmax(-1)
+        default = OUTSIDE if OUTSIDE in self.task.labels else self.task.labels[0]
+        for number, row in enumerate(rows):
+            own = logp[found.rows == number]
+            best = iter(own.max(-1).indices.tolist())
+            said = [default if place < 0 else self.task.labels[next(best)] for place in row.places]
+            kept = [tag for tag, place in zip(row.tags, row.places, strict=False) if place >= 0]
+            right = [float(line[tag]) for line, tag in zip(own, kept, strict=False) if tag >= 0]
+            scores = {GOLD_NLL: -sum(right), GOLD_TOKENS: float(len(right))} if row.tags else {}
+            yield " ".join(said), float(own.max(-1).values.sum()), len(row.input_ids), scores
 
     def _likelihood(self, objective: Complete, value: Foreword, rows: list[Example]) -> list[dict[str, float]]:
         with torch.no_grad(), injected(self.model, [value]):

@@ -148,7 +148,8 @@ def _classes(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[Section]:
             [label, *(f"{100 * row[key]:.1f}" for key in keys), str(row["support"])]
             for label, row in report["classes"].items()
         ]
-        yield Section(f"Classes: {system}", [Table(["class", *keys, "support"], lines), _confusion(report)])
+        matrix = [_confusion(report)] if "confusion" in report else []
+        yield Section(f"Classes: {system}", [Table(["class", *keys, "support"], lines), *matrix])
 
 
 def _confusion(report: Mapping[str, Any]) -> Table:

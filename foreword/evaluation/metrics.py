@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from foreword.errors import DataError, SettingsError
-from foreword.evaluation import overlap
+from foreword.evaluation import overlap, spans
 from foreword.evaluation.sums import MACRO_F1, PERPLEXITY, Array, Sums, mean_of
 
-Kind = Literal["classification", "generation"]
+Kind = Literal["classification", "generation", "tagging"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,10 @@ METRICS: dict[str, Metric] = {
         Metric("rouge_l", "ROUGE-L", "higher", "generation", 1, overlap.rouge_l(), form="mean"),
         Metric("distinct_1", "Distinct-1", "higher", "generation", 1, whole=overlap.distinct(1)),
         Metric("distinct_2", "Distinct-2", "higher", "generation", 1, whole=overlap.distinct(2)),
+        Metric("span_f1", "Span F1", "higher", "tagging", 1, spans.SPAN_F1),
+        Metric("span_precision", "Span precision", "higher", "tagging", 1, spans.SPAN_PRECISION),
+        Metric("span_recall", "Span recall", "higher", "tagging", 1, spans.SPAN_RECALL),
+        Metric("token_accuracy", "Token accuracy", "higher", "tagging", 1, spans.TOKEN_ACCURACY),
         Metric("perplexity", "Perplexity", "lower", "generation", 1, PERPLEXITY),
     )
 }
@@ -104,6 +108,7 @@ METRICS: dict[str, Metric] = {
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "generation": ("exact_match", "bleu", "chrf", "rouge_l", "distinct_2"),
+    "tagging": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
 }
 """What is reported when nothing else is asked for, by kind of task."""
 

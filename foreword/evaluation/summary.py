@@ -10,6 +10,7 @@ from typing import Any
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.metrics import DEFAULT_METRICS, Metric, classification_report, get_metric
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.evaluation.spans import all_alike, span_report
 from foreword.evaluation.statistics import Difference, paired_difference, score_interval
 
 
@@ -27,35 +28,36 @@ def evaluate(
 
     Args:
         predictions: answers with their golds.
-        kind: ``classification`` or ``generation``.
+        kind: ``classification``, ``generation`` or ``tagging``.
         metrics: names; empty means the defaults of the kind (and perplexity when the rows carry it).
         labels: the task's classes in order (classification); more classes may occur.
         level, n, seed: of the intervals.
 
     Returns ``{"kind", "rows", "metrics": {name: {value, low, high, level, rows, method, better}},
     "baseline": {output, share} (the most frequent gold label), "constant": whether all outputs are equal,
-    "tokens": .., "ms": .., "report": per-class report (classification)}``. ``low`` and ``high`` are None where
-    there is no interval (distinct-n, a single row).
+    "tokens": .., "ms": .., "report": per class (classification) or type of span (tagging)}``. ``low`` and ``high`` are
+    None where there is no interval (distinct-n, a single row).
 
     Raises DataError when there is no row or a row has no gold, SettingsError for an unknown metric.
     """
     if not predictions:
         raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
     for prediction in predictions:
-        if kind == "classification" and not prediction.gold:
+        if kind != "generation" and not prediction.gold:
             raise DataError(
                 "a row has no gold label, so nothing can be measured",
                 where=prediction.id,
                 hint="use `foreword predict` for rows without labels",
             )
-    names = list(metrics) or [*DEFAULT_METRICS[kind], *(["perplexity"] if _has_likelihood(predictions) else [])]
+    written = kind == "generation" and _has_likelihood(predictions)
+    names = list(metrics) or [*DEFAULT_METRICS[kind], *(["perplexity"] if written else [])]
     figures = {name: _figure(get_metric(name), predictions, level, n, seed) for name in names}
     outputs = [prediction.output for prediction in predictions]
     result: dict[str, Any] = {
         "kind": kind,
         "rows": len(predictions),
         "metrics": figures,
-        "constant": len(predictions) > 1 and len(set(outputs)) == 1,
+        "constant": len(predictions) > 1 and same_answers(outputs, kind),
         "tokens": sum(prediction.tokens for prediction in predictions),
         "ms": round(sum(p.ms for p in predictions if math.isfinite(p.ms)), 3),
     }
@@ -64,7 +66,14 @@ def evaluate(
         label, count = Counter(golds).most_common(1)[0]
         result["baseline"] = {"output": label, "share": count / len(golds)}
         result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))
+    if kind == "tagging":
+        result["report"] = span_report(outputs, [prediction.gold for prediction in predictions])
     return result
+
+
+def same_answers(outputs: Sequence[str], kind: str) -> bool:
+    """Whether every answer is the same: the one label, the one text, or the one tag for every word."""
+    return all_alike(outputs) if kind == "tagging" else len(set(outputs)) == 1
 
 
 def _has_likelihood(predictions: Sequence[Prediction]) -> bool:

@@ -12,6 +12,7 @@ from foreword.data.task import Task
 from foreword.evaluation.answers import Asker, Report
 from foreword.evaluation.metrics import DEFAULT_METRICS, get_metric
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.evaluation.summary import same_answers
 from foreword.training.loop import Score
 
 
@@ -44,7 +45,7 @@ def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
     if metric.name == "perplexity":
         return Score(-math.exp(min(loss, 80.0)), loss)
     figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
-    constant = len(found) > 1 and len({p.output for p in found}) == 1
+    constant = len(found) > 1 and same_answers([p.output for p in found], metric.kind)
     return Score(figure if metric.better == "higher" else -figure, loss, constant)
 
 

@@ -97,7 +97,9 @@ def shown(task: Task) -> list[str]:
     lines = [f"template {task.template!r}"]
     if task.guidance:
         lines.append(f"prompt {task.guidance!r}")
-    if task.verbalizer:
+    if task.kind == "tagging":
+        lines.append(f"tags {', '.join(task.labels)}")
+    elif task.verbalizer:
         lines.append("label words " + ", ".join(f"{label} -> {words!r}" for label, words in task.verbalizer.items()))
     return lines
 
@@ -243,6 +245,12 @@ def _fits(task: Task, base: Base, method: Method) -> None:
             f"{base.architecture} is an encoder: it has no words to answer with",
             where="--base",
             hint="classify with a trained head: `--set head=true`",
+        )
+    if task.kind == "tagging" and base.kind == "encoder-decoder":
+        raise SettingsError(
+            f"{base.architecture} is an encoder-decoder; words are tagged with an encoder or a decoder",
+            where="--base",
+            hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
         )
     if task.head and not method.learning_rates:
         raise SettingsError(

@@ -149,7 +149,7 @@ def _manifest(
             input=plain_settings(row.fields),
             input_ids=list(example.input_ids),
             output=answer.output,
-            scores=[answer.scores[label] for label in labels] if labels else None,
+            scores=[answer.scores[label] for label in labels] if prepared.task.kind == "classification" else None,
         )
         for row, example, answer in zip(table.rows, prepared.examples[split], answers, strict=False)
     ]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.forward import choice_scores, completion_losses, pooled_states
+from foreword.core.states import states_at
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
 from foreword.data.encoding import Tokenizer, label_ids
@@ -138,6 +139,34 @@ class Complete:
         return replace(self, lead=tuple(lead))
 
 
+@dataclass(frozen=True)
+class Tag:
+    """Tagging by a trained head on the last hidden state of each word's token; words that were cut off are left out."""
+
+    fill: int
+    lead: tuple[int, ...] = ()
+
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """The states of the words ``[N, E]``, row by row."""
+        inputs = [(*self.lead, *e.input_ids) for e in batch]
+        places = [[len(self.lead) + place for place in e.places if place >= 0] for e in batch]
+        return Outputs(*states_at(model, inputs, places, self.fill))
+
+    def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
+        """The head's logits ``[N, C]``, one row a word."""
+        weight, bias = foreword.head["weight"], foreword.head["bias"]
+        return found.values @ weight.to(found.values).T + bias.to(found.values)
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        """-log p of the tag of every word whose tag can be given ``[N]``."""
+        tags = [tag for e in batch for tag, place in zip(e.tags, e.places, strict=True) if place >= 0]
+        gold = torch.tensor(tags, device=found.values.device, dtype=torch.long)
+        return nn.functional.cross_entropy(self.scores(found, foreword)[gold >= 0], gold[gold >= 0], reduction="none")
+
+    def with_lead(self, lead: Sequence[int]) -> Tag:
+        return replace(self, lead=tuple(lead))
+
+
 def _one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outputs:
     return Outputs(values, torch.arange(len(values), device=values.device), choices)
 
@@ -161,7 +190,7 @@ def joined(objectives: Sequence[Objective]) -> Objective | None:
     return replace(choosing[0], choices=tuple(dict.fromkeys(choice for one in choosing for choice in one.choices)))
 
 
-def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Complete:
+def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Complete | Tag:
     """The objective of a task, with nothing in front yet.
 
     Raises:
@@ -170,6 +199,8 @@ def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Comp
     fill = int(tokenizer.pad_token_id or 0)
     if task.kind == "generation":
         return Complete(fill)
+    if task.kind == "tagging":
+        return Tag(fill)
     if task.head:
         return Classify(task.pooling, fill)
     return Choose(tuple(tuple(ids) for ids in label_ids(task, tokenizer)), fill)

@@ -53,9 +53,9 @@ def test_columns_named_by_the_user() -> None:
 
 def test_unknown_columns_are_listed_with_what_to_do() -> None:
     with pytest.raises(DataError, match="--input") as caught:
-        read([{"tokens": ["a"], "tags": ["O"]}])
+        read([{"choices": ["a"], "answers": ["O"]}])
     assert caught.value.where == "list"
-    assert caught.value.received == "'tokens', 'tags'"
+    assert caught.value.received == "'choices', 'answers'"
 
 
 def test_rows_without_a_target_can_be_read_to_predict_on() -> None:

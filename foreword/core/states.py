@@ -1,0 +1,23 @@
+"""The last hidden state at single tokens: what a tag is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from foreword.core.forward import Ids, pad
+from foreword.core.sites import backbone
+
+
+def states_at(
+    model: PreTrainedModel, inputs: Sequence[Ids], places: Sequence[Sequence[int]], fill: int
+) -> tuple[Tensor, Tensor]:
+    """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
+    batch = pad(inputs, fill, model.device)
+    hidden: Tensor = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+    rows = torch.tensor([b for b, own in enumerate(places) for _ in own], device=hidden.device, dtype=torch.long)
+    at = torch.tensor([place for own in places for place in own], device=hidden.device, dtype=torch.long)
+    return hidden[rows, at].float(), rows
