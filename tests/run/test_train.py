@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -405,14 +405,15 @@ def test_no_rate_that_works(
 def test_a_rate_that_fails_is_told_and_the_next_is_saved(
     tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from foreword.training.loop import Trial
+    from foreword.training.loop import Step, Trial
+    from foreword.training.passes import Total
 
-    real = Trial._backward
-    monkeypatch.setattr(
-        Trial,
-        "_backward",
-        lambda self, *args: real(self, *args) * (float("nan") if self.learning_rate == 1e-1 else 1.0),
-    )
+    real = Trial.finish
+
+    def finish(self: Trial, total: Total) -> Step:
+        return real(self, replace(total, loss=float("nan")) if self.learning_rate == 1e-1 else total)
+
+    monkeypatch.setattr(Trial, "finish", finish)
     made = run.train(
         request_of(labelled, base("llama"), tmp_path / "run", settings={"learning_rate": None, "sweep": (1e-1, 5e-2)})
     )
