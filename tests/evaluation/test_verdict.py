@@ -1,0 +1,257 @@
+"""The verdict: what it claims, in which words, and how often it is wrong; against statsmodels and by simulation."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from foreword.errors import DataError
+from foreword.evaluation.metrics import METRICS
+from foreword.evaluation.power import holm
+from foreword.evaluation.repeated import Spread, spread_of_means, spread_of_scores
+from foreword.evaluation.statistics import mcnemar_p
+from foreword.evaluation.verdict import (
+    Comparison,
+    beside,
+    compare_family,
+    default_margin,
+    planned_detectable,
+    sentences,
+)
+
+ACCURACY = METRICS["accuracy"]
+NAMES = {"prefix": "prefix tuning", "lora": "LoRA", "prompt": "your best prompt"}
+
+
+def bench() -> Any:
+    path = Path(__file__).parents[2] / "bench" / "verdict.py"
+    spec = importlib.util.spec_from_file_location("bench_verdict", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def runs(rng: np.random.Generator, rows: int, *levels: float) -> list[list[str]]:
+    return [["y" if hit else "n" for hit in rng.random(rows) < level] for level in levels]
+
+
+def family(rows: int = 400, better: float = 0.0, seed: int = 1, **options: Any) -> list[Comparison]:
+    """Prefix and LoRA (three seeds) against a prompt, by accuracy."""
+    rng = np.random.default_rng(seed)
+    systems = {
+        "prompt": runs(rng, rows, 0.6),
+        "prefix": runs(rng, rows, *[0.6 + better] * 3),
+        "lora": runs(rng, rows, *[0.6 + better] * 3),
+    }
+    pairs = [("prefix", "prompt"), ("lora", "prompt")]
+    return compare_family(ACCURACY, systems, pairs, ["y"] * rows, **options)
+
+
+# --- the simulation in small
+
+
+def test_the_verdict_keeps_its_promises() -> None:
+    """`bench/verdict.py` with few families: equal systems, a gap of the stated size, coverage."""
+    simulation = bench()
+    kept = {(100, 0.8, 0.01, 3), (300, 0.8, 0.03, 3), (300, 0.95, 0.0, 1), (50, 0.6, 0.02, 5)}
+    found = [
+        simulation.measure(c, 200, seed=13)
+        for c in simulation.CONDITIONS
+        if (c.rows, c.accuracy, c.deviation, c.seeds) in kept
+    ]
+    assert len(found) == len(kept)
+    assert np.mean([one["family_error"] for one in found]) <= 0.05
+    assert np.mean([one["power"] for one in found]) >= 0.8
+    covered = [one[key] for one in found for key in ("covered_equal", "covered_gap")]
+    assert 0.93 <= np.mean(covered) <= 0.99
+    assert simulation.macro_f1(15, seed=1)["coverage"] >= 0.85
+
+
+def test_the_simulation_decides_as_the_product_does() -> None:
+    simulation = bench()
+    for seeds, better in ((3, 0.2), (1, 0.12), (3, 0.0)):
+        rng = np.random.default_rng(seeds)
+        hits = {
+            name: rng.random((1, count, 120)) < level
+            for name, count, level in (("a", seeds, 0.6 + better), ("b", seeds, 0.6), ("c", seeds, 0.6), ("p", 1, 0.6))
+        }
+        ends = [simulation.ends(hits[name].astype(float), hits["p"].astype(float)) for name in "abc"]
+        low, high, decided = simulation.decide(*(np.stack(column, axis=1) for column in zip(*ends, strict=True)))
+        outputs = {name: [["y" if x else "n" for x in run] for run in of[0]] for name, of in hits.items()}
+        found = compare_family(ACCURACY, outputs, [(name, "p") for name in "abc"], ["y"] * 120)
+        assert [int(c.better) - int(c.worse) for c in found] == decided[0].tolist()
+        for place, c in enumerate(found):
+            interval = c.difference.interval
+            assert (interval.low, interval.high) == pytest.approx((low[0, place], high[0, place]), abs=2e-3)
+
+
+# --- parts against other people's
+
+
+def test_holm_and_mcnemar_are_statsmodels() -> None:
+    rng = np.random.default_rng(2)
+    for size in (1, 2, 5, 9):
+        values = (rng.random(size) ** 2).tolist()
+        assert holm(values) == pytest.approx(multipletests(values, method="holm")[1].tolist())
+    for a, b in ((3, 9), (0, 5), (20, 20), (7, 31)):
+        assert mcnemar_p(a, b) == pytest.approx(mcnemar([[10, a], [b, 10]], exact=True).pvalue)
+
+
+def test_one_run_each_without_pseudo_rows_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.2, 1, 60), rng.normal(0, 1, 60)
+    spread = spread_of_means(a[None], b[None], proportions=False)
+    theirs = stats.ttest_rel(a, b)
+    assert float(spread.p_value()) == pytest.approx(theirs.pvalue, abs=1e-6)
+    interval = theirs.confidence_interval(0.9)
+    assert float(spread.centre - spread.reach(0.9)) == pytest.approx(interval.low)
+    assert float(spread.centre + spread.reach(0.9)) == pytest.approx(interval.high)
+
+
+def test_seeds_bring_their_variance_and_no_more() -> None:
+    """Two-way analysis of variance: what seeds do to single rows is not counted as theirs."""
+    rng = np.random.default_rng(4)
+    rows, count = 200, 300
+    values = rng.normal(0, 1, (count, 1, rows)) + rng.normal(0, 0.3, (count, 4, 1)) + rng.normal(0, 1, (count, 4, rows))
+    spread = spread_of_means(values, np.zeros((count, 1, rows)), proportions=False)
+    ((seeds, freedom),) = spread.seeds
+    assert freedom == 3
+    assert float(seeds.mean()) == pytest.approx(0.3**2 / 4, rel=0.15)
+    assert float(spread.rows.mean()) == pytest.approx((1 + 1 / 4) / rows, rel=0.05)
+
+
+def test_scores_that_are_means_have_the_spread_of_means() -> None:
+    """The bootstrap and the jackknife of a mean agree with its formulas."""
+    rng = np.random.default_rng(5)
+    values = rng.random((6, 150)) + rng.normal(0, 0.1, (6, 1))
+    table = np.stack([values, np.ones_like(values)], axis=-1)
+    ours = spread_of_scores(table, 3, METRICS["rouge_l"].score, 4000, 1)
+    plain = spread_of_means(values[:3], values[3:], proportions=False)
+    assert float(ours.centre) == pytest.approx(float(plain.centre))
+    assert float(ours.rows) == pytest.approx(float(plain.rows), rel=0.06)
+    for (mine, _), (theirs, _) in zip(ours.seeds, plain.seeds, strict=True):
+        assert float(mine) == pytest.approx(float(theirs), rel=1e-6)
+
+
+# --- decisions
+
+
+def test_a_clear_gain_is_claimed_and_noise_is_not() -> None:
+    prefix, lora = family(better=0.25)
+    assert prefix.better
+    assert lora.better
+    assert prefix.corrected == pytest.approx(2 * min(c.difference.p_value for c in (prefix, lora))) or lora.corrected
+    assert prefix.detectable < 0.25
+    assert not any(c.better or c.worse for c in family(rows=80))
+    back = compare_family(ACCURACY, {"a": [["n"] * 50], "b": [["y"] * 50]}, [("a", "b")], ["y"] * 50)[0]
+    assert back.worse
+    assert back.gain == -1
+
+
+def test_a_lower_perplexity_is_better() -> None:
+    rng = np.random.default_rng(6)
+    losses = rng.random(80) + 1
+    metric = METRICS["perplexity"]
+    runs = {"prefix": [list(losses - 0.5 + rng.normal(0, 0.02, 80)) for _ in range(3)], "prompt": [list(losses)]}
+    found = compare_family(metric, runs, [("prefix", "prompt")], [1.0] * 80, n=500)[0]
+    assert found.better
+    assert found.difference.estimate < 0 < found.gain
+    assert default_margin(metric) == 1.0
+
+
+def test_an_interval_never_says_more_than_the_decision() -> None:
+    """Six rows against none: McNemar's exact p is 0.03, which two comparisons do not bear."""
+    outputs = {"a": [["y"] * 40], "b": [["n"] * 6 + ["y"] * 34]}
+    alone = compare_family(ACCURACY, outputs, [("a", "b")], ["y"] * 40)[0]
+    assert alone.better
+    several = compare_family(ACCURACY, {**outputs, "c": outputs["b"]}, [("a", "b"), ("b", "c")], ["y"] * 40)[0]
+    assert several.corrected > 0.05
+    assert 0.0 in several.difference.interval
+    assert not several.better
+
+
+def test_systems_that_answer_alike_are_not_told_apart() -> None:
+    same = ["y"] * 30 + ["n"] * 10
+    found = compare_family(ACCURACY, {"a": [same] * 3, "b": [same]}, [("a", "b")], ["y"] * 40)[0]
+    assert found.corrected == 1.0
+    low, high = found.bounds
+    assert low < 0 < high  # another test set could have told them apart
+    with pytest.raises(DataError, match="different rows"):
+        compare_family(ACCURACY, {"a": [same], "b": [same[:-1]]}, [("a", "b")], ["y"] * 40)
+
+
+# --- sizes
+
+
+def test_rows_needed_would_do() -> None:
+    few = family(rows=60, better=0.1)[0]
+    assert few.rows_needed is not None
+    assert few.rows_needed > 60
+    spread = Spread(np.asarray(0.05), np.asarray(0.2 / 100), 99, ((np.asarray(0.05**2), 2),))
+    assert float(spread.with_rows(1000).detectable(0.95)) > 0.2  # rows do not help against seeds
+
+
+def test_a_plan_shows_less_with_fewer_rows_seeds_or_more_comparisons() -> None:
+    plain = planned_detectable(300, (3, 1), 3)
+    assert planned_detectable(100, (3, 1), 3) > plain > planned_detectable(300, (3, 1), 1)
+    assert planned_detectable(300, (5, 1), 3) < plain
+    assert planned_detectable(2, (1, 1), 1) == 1.0
+    assert 0.08 < plain < 0.2
+
+
+# --- sentences
+
+
+def made(gain: float, low: float, high: float, **more: Any) -> Comparison:
+    found = family()[0]
+    interval = type(found.difference.interval)(low, high, 0.95, "made")
+    difference = type(found.difference)("accuracy", 0.6 + gain, 0.6, gain, interval, 0.01, "made", 50)
+    values = {"corrected": 0.02, "comparisons": 1, "seeds": (3, 1), "detectable": 0.14, "rows_needed": 391, **more}
+    return Comparison("prefix", "prompt", difference, **values)
+
+
+def test_what_is_said_of_a_gain() -> None:
+    assert sentences(made(0.041, 0.012, 0.07), NAMES) == [
+        "Prefix tuning beats your best prompt by +4.1 points (95% interval +1.2 to +7.0, paired, 3 seeds)."
+    ]
+    small = sentences(made(0.004, 0.001, 0.007), NAMES)
+    assert small[1] == "That is less than the 1.0 points that were said to matter."
+
+
+def test_what_is_said_when_training_is_not_worth_it() -> None:
+    assert sentences(made(-0.05, -0.09, -0.01), NAMES)[0].startswith("Do not train: your best prompt is better than")
+    assert sentences(made(0.0, -0.005, 0.005), NAMES)[0].startswith("Do not train: your best prompt is as good (")
+    ruled_out = sentences(made(-0.02, -0.05, 0.009), NAMES)[0]
+    assert ruled_out.startswith("Do not train: a gain of 1.0 points over your best prompt is ruled out")
+    assert sentences(made(0.01, -0.02, 0.04), NAMES, margin=0.05)[0].startswith("Do not train: your best prompt is as")
+
+
+def test_what_is_said_when_the_rows_cannot_tell() -> None:
+    open_ = sentences(made(0.06, -0.03, 0.15), NAMES)
+    assert open_[0] == (
+        "Your test set of 50 rows cannot answer this: it can only show differences above 14.0 points; "
+        "to show 6.0 points, you need about 400 rows."
+    )
+    seeds = sentences(made(0.06, -0.03, 0.15, rows_needed=None), NAMES)[0]
+    assert "train more seeds" in seeds
+
+
+def test_how_another_system_stands_beside_the_best() -> None:
+    other = made(0.008, -0.01, 0.026, comparisons=2)
+    other = type(other)(**{**vars(other), "a": "lora", "b": "prefix"})
+    assert beside(other, NAMES) == "LoRA is 0.8 points more; the interval (-1.0 to +2.6) includes 0."
+    far = type(other)(**{**vars(made(-0.05, -0.08, -0.02, comparisons=2)), "a": "lora", "b": "prefix"})
+    assert "LoRA is 5.0 points less (90% interval" in beside(far, NAMES)
+    assert far.to_json()["decision"] == "worse"
