@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from foreword.cli import check, doctor, evaluate, generate, ls, predict, show, train, verify
+from foreword.cli import check, doctor, evaluate, generate, ls, predict, search, show, train, verify
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
 
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate.command,
     "predict": predict.command,
     "generate": generate.command,
+    "search": search.command,
     "ls": ls.command,
     "show": show.command,
     "verify": verify.command,

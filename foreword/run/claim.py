@@ -16,21 +16,25 @@ from foreword.settings_yaml import to_yaml
 _NAME = "run.json"
 
 
-def claim(folder: Path, prepared: Prepared) -> None:
+def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[str, Any] | None = None) -> None:
     """Record what this run is, or make sure that the run found there is the same.
+
+    Args:
+        name: of the record; a search keeps its own beside none of a training run.
+        more: settings of the run beyond the request's.
 
     Raises:
         ResumeError: it is another one; says in what.
         SettingsError: a run that was not to be resumed is there.
     """
     record = {
-        "request": prepared.request.to_json(),
+        "request": {**prepared.request.to_json(), **(more or {})},
         "base": prepared.base.fingerprint,
         "data": prepared.lock.to_json(),
     }
-    path = folder / _NAME
+    path = folder / name
     if prepared.request.resume and path.exists():
-        before = recorded(folder)
+        before = recorded(folder, name)
         differences = DataLock.from_json(before["data"]).differs(prepared.lock)
         differences += [
             f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest
@@ -51,22 +55,23 @@ def claim(folder: Path, prepared: Prepared) -> None:
             hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
+    if name == _NAME:
+        write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
     write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
 
 
-def recorded(folder: Path) -> dict[str, Any]:
+def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
     """What :func:`claim` recorded: ``request``, ``base`` and ``data``.
 
     Raises:
         ResumeError: there is no run in ``folder``, or its record is damaged.
     """
-    path = folder / _NAME
+    path = folder / name
     if not path.exists():
-        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {_NAME}")
+        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {name}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: found[name] for name in ("request", "base", "data")}
+        return {part: found[part] for part in ("request", "base", "data")}
     except (ValueError, KeyError, TypeError) as problem:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
 

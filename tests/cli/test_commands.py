@@ -60,6 +60,7 @@ class FakeRun(ModuleType):
             "predict": [Prediction("a-0", "fine film", "good", -0.1), Prediction("b-0", "a\tb\nc", "bad", -0.2)],
             "generate": "once upon",
             "verify": VerifyReport(True, []),
+            "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
             "show": {"method": "prefix", "base": {"id": "some/model"}},
             "ls": [{"file": "a.foreword", "method": "prefix"}],
             "doctor": {"python": "3.11"},
@@ -82,7 +83,8 @@ class FakeRun(ModuleType):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
-    monkeypatch.setitem(sys.modules, "foreword.run", fake)
+    for room in ("foreword.run", "foreword.search.run"):
+        monkeypatch.setitem(sys.modules, room, fake)
     package = sys.modules["foreword"]
     monkeypatch.setattr(package, "run", fake, raising=False)
     return fake
@@ -97,6 +99,7 @@ FORMS = {
     "ls": ["ls", "."],
     "show": ["show", "m.foreword"],
     "verify": ["verify", "m.foreword"],
+    "search": ["search", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "doctor": ["doctor"],
 }
 

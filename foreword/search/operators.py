@@ -1,0 +1,47 @@
+"""The ways to make new variants that fit a task on a base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foreword.core.sites import find_sites
+from foreword.search.edit import Edits
+from foreword.search.honest import Pool
+from foreword.search.judge import Judge
+from foreword.search.loop import Proposer, State
+from foreword.search.propose import Model
+from foreword.search.rules import Rules
+from foreword.search.settings import OPERATORS, SearchSettings
+from foreword.search.shots import Shots
+from foreword.search.swap import Swaps
+from foreword.search.variant import Variant
+from foreword.search.words import Words
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """The champion, and the next best, with what the model says to no input taken off (or put back)."""
+
+    name: str = "calibrate"
+
+    def __call__(self, state: State, wanted: int) -> list[Variant]:
+        return [
+            one.made(self.name, "calibrated" if not one.calibrate else "not calibrated", calibrate=not one.calibrate)
+            for one in state.beam[:wanted]
+        ]
+
+
+def proposers(judge: Judge, pool: Pool, settings: SearchSettings) -> list[Proposer]:
+    """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt."""
+    task, sites = judge.task, find_sites(judge.prepared.base.model)
+    words = task.kind == "classification"
+    made: dict[str, Proposer | None] = {
+        "rules": Rules(task),
+        "propose": Model(judge, pool.shown) if pool.shown else None,
+        "edit": Edits(),
+        "swap": Swaps(judge, pool.shown) if pool.shown and not sites.recurrent else None,
+        "shots": Shots(task, pool.shown, settings.shots) if settings.shots and pool.shown else None,
+        "words": Words(judge, pool.shown) if words and sites.kind == "decoder" and pool.shown else None,
+        "calibrate": Calibrate() if words else None,
+    }
+    return [one for name in settings.operators or OPERATORS if (one := made[name]) is not None]
