@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.power import minimum_detectable_difference
@@ -18,11 +18,9 @@ from foreword.search.honest import Gain, Pool
 from foreword.search.judge import Judge
 from foreword.search.loop import Played
 from foreword.search.race import Place, UnfitError
+from foreword.search.result import SearchResult
 from foreword.search.settings import SearchSettings
 from foreword.settings import TrainRequest
-
-if TYPE_CHECKING:
-    from foreword.search.run import SearchResult
 
 START = "your prompt"
 """What the user's own prompt is called."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from foreword.budget import Clock
 from foreword.errors import Interrupted, ResumeError, SettingsError
@@ -27,6 +26,7 @@ from foreword.search.loop import Played, Proposer, Round, play
 from foreword.search.operators import proposers
 from foreword.search.page import START, contents, text_of
 from foreword.search.read import read_variants
+from foreword.search.result import SearchResult
 from foreword.search.settings import SearchSettings
 from foreword.search.variant import Variant, named
 from foreword.search.winner import write_winner
@@ -36,44 +36,6 @@ from foreword.settings_file import from_json
 NAME = "search.json"
 # The winner and the user's prompt are asked on the held rows, whatever the search has spent.
 _KEPT_BACK = 0.15
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search came to.
-
-    Args:
-        folder: where everything is.
-        winner: the best prompt on the search rows.
-        chosen: the prompt in ``settings.yaml``: the winner, unless the held rows show that it is worse than the start.
-        gain: winner minus start on held rows, and the optimistic figure beside it.
-        systems: name -> figures on the held rows.
-        prompts: each prompt with how far it came.
-        rounds: what each round changed and gave.
-        ended: why the search ended.
-    """
-
-    folder: str
-    winner: dict[str, Any]
-    chosen: dict[str, Any]
-    gain: dict[str, Any]
-    verdict: str
-    systems: dict[str, Any]
-    prompts: list[dict[str, Any]]
-    rounds: list[dict[str, Any]]
-    rows: dict[str, int]
-    ended: str
-    evaluations: int
-    seconds: float
-    text: str = field(default="", repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {name: value for name, value in self.__dict__.items() if name != "text"}
-
-    def render(self) -> str:
-        """For people."""
-        return self.text
 
 
 def search(request: TrainRequest, settings: SearchSettings | None = None) -> SearchResult:
