@@ -20,7 +20,7 @@ _DECODER = {**_SIZE, "num_key_value_heads": 2, "max_position_embeddings": 128}
 _HYBRID = {
     "num_hidden_layers": 2, "head_dim": 8, "layer_types": ["linear_attention", "full_attention"],
     "linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-    "num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+    "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
 }  # fmt: skip
 _MLA = {
     "num_key_value_heads": 4, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
@@ -74,8 +74,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "qwen3": Family("Qwen3ForCausalLM", "Qwen3Config", {**_DECODER, "head_dim": 8}),
     "gpt_oss": Family(
-        "GptOssForCausalLM", "GptOssConfig", {**_DECODER, "head_dim": 8, "sliding_window": 6, "num_local_experts": 2,
-        "num_experts_per_tok": 1}
+        "GptOssForCausalLM", "GptOssConfig", {**_DECODER, "head_dim": 8, "sliding_window": 6, "num_local_experts": 3,
+        "num_experts_per_tok": 2}
     ),
     "gpt_neox": Family("GPTNeoXForCausalLM", "GPTNeoXConfig", {**_ENCODER, "max_position_embeddings": 128}),
     "deepseek_v3": Family("DeepseekV3ForCausalLM", "DeepseekV3Config", {**_DECODER, **_MLA}),

@@ -21,7 +21,7 @@ from foreword.core.inject import injected
 from foreword.core.sites import find_sites
 from foreword.core.slots import placeholder
 from foreword.core.value import Foreword
-from foreword.errors import UnsupportedBaseError
+from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.families import FAMILIES, REFUSED, tiny
 from foreword.methods.base import Start, Writer, make, make_writer, registry
 
@@ -103,6 +103,20 @@ def writer_for(method: str, model: PreTrainedModel, **settings: Any) -> Writer:
     return make_writer(make(method, settings), Start(model, "guidance", TEXT, slots=TEXT))
 
 
+def trained_for(method: str, model: PreTrainedModel, text: tuple[int, ...] = TEXT, seed: int = 1) -> Foreword:
+    """A foreword of a method as training could leave it: every value moved a little from where it starts."""
+    writer = make_writer(make(method), Start(model, "guidance", text, seed=seed, slots=text))
+    return _moved(writer, seed).write().detach()
+
+
+def _moved(writer: Writer, seed: int = 1) -> Writer:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in writer.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    return writer
+
+
 def _loss(model: PreTrainedModel, writer: Writer) -> Tensor:
     value = writer.write()
     with injected(model, [value]):
@@ -122,6 +136,8 @@ def check_gradients(method: str, family: str) -> None:
     """Contract 1: every trainable parameter gets a gradient, also right after an evaluation."""
     model = tiny(family)
     writer = writer_for(method, model)
+    if registry()[method].silent_start:
+        _moved(writer)
     names = {n for n, p in writer.named_parameters() if p.requires_grad}
     for evaluated in (False, True):
         if evaluated:
@@ -133,13 +149,16 @@ def check_gradients(method: str, family: str) -> None:
 
 
 def check_mixed_batch(method: str, family: str) -> None:
-    """Contract 4: rows with different forewords, and none, in one batch equal the rows alone, whatever the padding."""
+    """Contract 4: rows with different forewords, and none, in one batch equal the rows alone, whatever the padding.
+
+    A method whose rows cannot share a batch says so, and such a batch is refused.
+    """
     model = tiny(family)
     kind = find_sites(model).kind
-    a, b = (
-        make_writer(make(method), Start(model, "g", ids, seed=s, slots=ids)).write().detach()
-        for ids, s in ((TEXT, 1), (TEXT[:3], 2))
-    )
+    a, b = (trained_for(method, model, text, seed) for text, seed in ((TEXT, 1), (TEXT[:3], 2)))
+    if not registry()[method].per_row:
+        _check_refused(method, model, a, b)
+        return
     chosen, ids, lengths = (a, b, None, b), sample_ids(4, 8), (8, 5, 8, 3)
     own = [behind(one, ids[i : i + 1, :n]) for i, (one, n) in enumerate(zip(chosen, lengths, strict=True))]
     width = max(row.shape[1] for row in own)
@@ -159,12 +178,21 @@ def check_mixed_batch(method: str, family: str) -> None:
             _close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
 
 
+def _check_refused(method: str, model: PreTrainedModel, a: Foreword, b: Foreword) -> None:
+    for rows in ([0, 1], [0, None]):
+        try:
+            with injected(model, [a, b], rows):
+                raise AssertionError(f"{method}: rows {rows} should be refused")
+        except SettingsError:
+            pass
+
+
 def check_generate(method: str, family: str) -> None:
     """Contract 5: teacher-forced logits equal those of ``generate``, unmodified."""
     model = tiny(family)
     if find_sites(model).kind == "encoder":
         return  # an encoder does not generate
-    value = writer_for(method, model).write().detach()
+    value = trained_for(method, model)
     ids = behind(value, sample_ids(2, 6))
     with torch.no_grad(), injected(model, [value]):
         made = model.generate(  # type: ignore[operator]
@@ -206,6 +234,7 @@ def check_base_untouched(method: str, family: str) -> None:
     assert all(torch.equal(before[n], p) for n, p in model.state_dict().items()), f"{family}: the base changed"
     assert model.config._attn_implementation == implementation
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules()), f"{family}: a hook stayed behind"
+    assert all(type(m._parameters) is dict for m in model.modules()), f"{family}: weights stayed behind"
     with torch.no_grad():
         assert torch.equal(plain, output(model, ids)), f"{family}: other outputs after leaving"
 
@@ -221,11 +250,13 @@ def check_text_start(method: str, family: str) -> None:
         return
     ids = sample_ids(2, 9)
     for place in PLACES if value.slots is not None else ("front",):
+        # Where nothing that was learned stands in the row or in front of it, the text itself does.
+        learned = value.slots is not None or value.num_virtual_tokens > 0
         with torch.no_grad():
             expected = output(model, around(ids, TEXT, place), None, ids)
             with injected(model, [value]):
-                got = output(model, behind(value, ids, place), None, ids)
-        if value.slots is None and kind != "encoder-decoder":
+                got = output(model, behind(value, ids, place) if learned else around(ids, TEXT, place), None, ids)
+        if value.num_virtual_tokens and kind != "encoder-decoder":
             expected = expected[:, len(TEXT) :]
         _close(got, expected, 1e-4, f"{method} on {family}, {place}")
 
@@ -247,10 +278,7 @@ def check_threads(method: str, family: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     model = tiny(family)
-    values = [
-        make_writer(make(method), Start(model, "g", ids, seed=s, slots=ids)).write().detach()
-        for ids, s in ((TEXT, 1), (TEXT[:3], 2))
-    ]
+    values = [trained_for(method, model, text, seed) for text, seed in ((TEXT, 1), (TEXT[:3], 2))]
     chosen: list[Foreword | None] = [values[0], values[1], None, values[1], values[0]]
     ids = sample_ids()
 

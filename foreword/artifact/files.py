@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from foreword.errors import FileFormatError, ForewordError
+
+# Longer files are mapped: their pages come from the disk when they are used, and leave memory again when it is short.
+MAPPED_FROM = 64 * 1024**2
 
 
 @contextmanager
@@ -77,10 +82,29 @@ def read_regular(path: str | Path, limit: int, *, follow_links: bool = False) ->
     return data
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def contents(path: str | Path, limit: int, *, follow_links: bool = False) -> bytes | mmap.mmap:
+    """All bytes of a regular file of at most ``limit`` bytes: read, or mapped (privately) where it is long.
+
+    Raises:
+        FileFormatError: not a regular file, longer than ``limit``, or changed while it was read.
+    """
+    with open_regular(path, follow_links=follow_links) as (file, size):
+        if MAPPED_FROM < size <= limit and sys.byteorder == "little":
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    return read_regular(path, limit, follow_links=follow_links)
+
+
+def write_atomically(
+    path: str | Path, data: bytes | Iterable[bytes | memoryview], check: Callable[[Path], object] | None = None
+) -> None:
     """Write a file so that every reader, also after a crash, sees the old content or the new, never a part.
 
     The bytes go to a new file in the same folder, to the disk, and then take the name. Missing folders are made.
+
+    Args:
+        path: where to write.
+        data: the bytes, whole or piece by piece.
+        check: asked about the new file before it takes the name; what it raises leaves the old one.
 
     Raises:
         ForewordError: the file cannot be written; what was there before is untouched.
@@ -93,9 +117,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             # Made with 0o666 so that the user's umask decides, as for any other file.
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
+            if check is not None:
+                check(temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -10,17 +10,23 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from foreword.errors import FileFormatError
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
-MAX_FILE_BYTES = 4 * 1024**3
+MAX_FILE_BYTES = 64 * 1024**3
 MAX_TENSORS = 16_384
 MAX_DIMENSION = 2**24
 ITEM_BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
 
 Refuse = Callable[..., FileFormatError]
+
+
+class Readable(Protocol):
+    """An open file, or a mapping of one."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def read_header(file: BinaryIO, size: int, where: str) -> Header:
-    """Read and check the header of an open file of ``size`` bytes; the tensors' bytes are not read.
+def read_header(file: Readable, size: int, where: str) -> Header:
+    """Read and check the header of an open file (or mapping) of ``size`` bytes; the tensors' bytes are not read.
 
     Raises:
         FileFormatError: truncated, too long, not safetensors, ambiguous JSON, tensors that overlap, leave gaps, lie

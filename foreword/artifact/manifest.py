@@ -18,7 +18,7 @@ from foreword.artifact.header import refuser, strict_json
 
 # What is listed on a terminal or a page: no control characters, and none that turn the direction of writing.
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$", max_length=4096)]
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION = 2
 MAX_GOLDEN = 16
 
 
@@ -74,7 +74,7 @@ class Manifest(_Strict):
     """What a .foreword file says about itself.
 
     Attributes:
-        format_version: the version of the format.
+        format_version: the version of the format; :func:`foreword.artifact.store.save` sets the lowest that will do.
         base: the base model.
         method: name of the method that wrote the foreword.
         settings: settings of the method and of the training.
@@ -90,7 +90,7 @@ class Manifest(_Strict):
         notes: free text.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = 1
     base: BaseRecord
     method: Line
     settings: dict[str, JsonValue] = Field(default_factory=dict)
@@ -132,11 +132,11 @@ class Manifest(_Strict):
             raise refuse("the manifest is not a JSON object", received=type(fields).__name__)
         # The version first: what the other fields mean depends on it.
         version = fields.get("format_version")
-        if type(version) is not int or version != FORMAT_VERSION:
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             newer = type(version) is int and version > FORMAT_VERSION
             raise refuse(
                 "the file has a format version that this program does not know",
-                expected=FORMAT_VERSION,
+                expected=f"1 to {FORMAT_VERSION}",
                 received=repr(version)[:40],
                 hint="it was written by a newer foreword: upgrade with pip install -U foreword" if newer else "",
             )

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from foreword.artifact.files import open_regular
 from foreword.artifact.header import Header, Refuse, TensorInfo, read_header, refuser
@@ -21,6 +22,13 @@ MAX_NAME = 256
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _METADATA = {"foreword", "digest", "manifest_digest"}
+# What stands before the first slash of a tensor's name, and since which version of the format.
+SINCE = {"prompt": 1, "keys": 1, "values": 1, "head": 1, "slots": 2, "lora_a": 2, "lora_b": 2, "weights": 2}
+# The ranks that a tensor may have, by its name or by its room.
+_RANKS: Mapping[str, tuple[int, ...]] = {
+    "prompt": (2,), "slots": (2,), "head/weight": (2,), "head/bias": (1,), "keys/": (3,), "values/": (3,),
+    "lora_a/": (2,), "lora_b/": (2,), "weights/": tuple(range(9)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,8 @@ class Peek:
 
     @property
     def num_virtual_tokens(self) -> int:
-        """P; 0 for a text, and for what stands inside a row."""
-        return next((t.shape[0] for t in self.tensors if t.name == "prompt" or t.name.startswith("keys/")), 0)
+        """P; 0 for a text, and for what stands inside a row or changes the base."""
+        return next((t.shape[0] for t in self.tensors if t.name.partition("/")[0] in ("prompt", "keys")), 0)
 
     @property
     def num_values(self) -> int:
@@ -86,32 +94,32 @@ def check_header(header: Header, where: str) -> Manifest:
     if sha256(text) != header.metadata["manifest_digest"]:
         raise refuse("the manifest is not the one that was saved", expected="the digest in the header")
     for info in header.tensors:
-        _check_tensor(info, refuse)
+        _check_tensor(info, manifest.format_version, refuse)
     _check_together({info.name: info.shape for info in header.tensors}, refuse)
     return manifest
 
 
-def _check_tensor(info: TensorInfo, refuse: Refuse) -> None:
+def needed_version(names: Iterable[str]) -> Literal[1, 2]:
+    """The lowest version of the format that knows tensors of these names."""
+    return 2 if any(SINCE.get(name.partition("/")[0], 1) == 2 for name in names) else 1
+
+
+def _check_tensor(info: TensorInfo, version: int, refuse: Refuse) -> None:
     name, room = info.name, info.name.partition("/")[0]
     if len(name) > MAX_NAME or ".." in name or not _NAME.fullmatch(name):
         raise refuse(f"{name[:80]!r} cannot be the name of a tensor", expected="letters, digits, _ . / - and no ..")
-    ranks = {"prompt": 2, "slots": 2, "head/weight": 2, "head/bias": 1}
-    if room in ("keys", "values") and name != room:
-        rank = 3
-    elif name in ranks:
-        rank = ranks[name]
-    else:
-        raise refuse(
-            f"no part of a foreword is called {name!r}", expected="prompt, slots, keys/SITE, values/SITE, head/NAME"
-        )
-    if len(info.shape) != rank:
-        raise refuse(f"the tensor {name!r} has a wrong rank", expected=rank, received=list(info.shape))
-    if room != "head" and info.shape[0] > MAX_VIRTUAL_TOKENS:
+    ranks = _RANKS.get(name if room in ("prompt", "slots", "head") else name[: len(room) + 1])
+    if ranks is None or SINCE[room] > version:
+        known = ", ".join(one for one, since in SINCE.items() if since <= version)
+        raise refuse(f"no part of a foreword is called {name!r}", expected=f"{known} in version {version}")
+    if len(info.shape) not in ranks:
+        raise refuse(f"the tensor {name!r} has a wrong rank", expected=ranks[0], received=list(info.shape))
+    if room in ("prompt", "slots", "keys", "values") and info.shape[0] > MAX_VIRTUAL_TOKENS:
         raise refuse("too many virtual tokens", expected=f"at most {MAX_VIRTUAL_TOKENS}", received=info.shape[0])
 
 
 def _check_together(shapes: Mapping[str, Sequence[int]], refuse: Refuse) -> None:
-    """What the tensors must agree on: pairs of keys and values, one P, one number of classes."""
+    """What the tensors must agree on: pairs of keys and values, one P, one number of classes, pairs of factors."""
     keys = {name.partition("/")[2] for name in shapes if name.startswith("keys/")}
     values = {name.partition("/")[2] for name in shapes if name.startswith("values/")}
     if keys != values:
@@ -123,6 +131,15 @@ def _check_together(shapes: Mapping[str, Sequence[int]], refuse: Refuse) -> None
         raise refuse("a foreword has a soft prompt or keys and values, not both")
     if len({shapes[f"keys/{site}"][0] for site in keys}) > 1:
         raise refuse("the sites do not have the same number of virtual tokens")
+    a, b = ({n.partition("/")[2]: s for n, s in shapes.items() if n.startswith(f"lora_{part}/")} for part in "ab")
+    if a.keys() != b.keys():
+        odd = ", ".join(sorted(a.keys() ^ b.keys()))[:200]
+        raise refuse("lora_a and lora_b are for different layers", received=odd)
+    for layer in sorted(a):
+        if a[layer][0] != b[layer][1]:
+            raise refuse(f"lora_a and lora_b of the layer {layer!r} do not have the same rank")
+    if "prompt" in shapes and any(name.startswith(("lora_", "weights/")) for name in shapes):
+        raise refuse("a foreword has a soft prompt or changed weights, not both")
     weight, bias = shapes.get("head/weight"), shapes.get("head/bias")
     if (weight is None) != (bias is None) or (weight and bias and weight[0] != bias[0]):
         raise refuse("a head is a weight [C, E] and a bias [C]", received=f"{weight} and {bias}")

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors
@@ -17,23 +20,25 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from foreword.artifact.files import read_regular, write_atomically
-from foreword.artifact.header import ITEM_BYTES, MAX_FILE_BYTES, Header, read_header, refuser
+from foreword.artifact.files import contents, write_atomically
+from foreword.artifact.header import ITEM_BYTES, MAX_FILE_BYTES, Header, TensorInfo, read_header, refuser
 from foreword.artifact.manifest import Manifest
-from foreword.artifact.peek import Peek, check_header, peek, sha256
+from foreword.artifact.peek import Peek, check_header, needed_version, peek, sha256
 from foreword.core.value import Foreword
 from foreword.errors import FileFormatError
 
 __all__ = ["Peek", "decode", "encode", "load", "peek", "read_tensors", "save"]
 
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_TYPES = {name: dtype for dtype, name in _DTYPES.items()}
 
 
 def save(path: str | Path, foreword: Foreword, manifest: Manifest) -> Manifest:
     """Write a .foreword file atomically; the same foreword and manifest always give the same bytes.
 
-    The guidance text is taken from the foreword. What was encoded is decoded again before the file gets its name, so
-    that a file is never written that :func:`load` would refuse.
+    The guidance text is taken from the foreword, and the version is the lowest that knows its parts. The new file is
+    loaded again before it gets its name, so that a file is never written that :func:`load` would refuse. Tensors are
+    written one after another: weights are large.
 
     Args:
         path: where to write; an existing file is replaced, missing folders are made.
@@ -47,20 +52,23 @@ def save(path: str | Path, foreword: Foreword, manifest: Manifest) -> Manifest:
         FileFormatError: the foreword or the manifest cannot be stored, for example a tensor that holds NaN.
         ForewordError: the disk refused; what was there before is untouched.
     """
-    written = manifest.model_copy(update={"text": foreword.text})
-    data = encode(foreword, written, os.fspath(path))
-    decode(data, os.fspath(path))
-    write_atomically(path, data)
+    where = os.fspath(path)
+    written = _stored(foreword, manifest)
+    header, tensors = _layout(foreword, written, where)
+    write_atomically(path, _pieces(header, tensors), lambda part: decode(contents(part, MAX_FILE_BYTES), where))
     return written
 
 
 def load(path: str | Path) -> tuple[Foreword, Manifest]:
     """Read a .foreword file; the tensors are on the CPU in the precision of the file.
 
+    A long file is mapped, not copied: its pages come from the disk when they are used. Writing to such a tensor does
+    not reach the file.
+
     Raises:
         FileFormatError: the file is missing, truncated, damaged, hostile, or of an unknown version.
     """
-    return decode(read_regular(path, MAX_FILE_BYTES), os.fspath(path))
+    return decode(contents(path, MAX_FILE_BYTES), os.fspath(path))
 
 
 def encode(foreword: Foreword, manifest: Manifest, where: str = "foreword") -> bytes:
@@ -69,6 +77,16 @@ def encode(foreword: Foreword, manifest: Manifest, where: str = "foreword") -> b
     Raises:
         FileFormatError: a tensor has a type that the format does not hold; ``where`` is named in the error.
     """
+    return b"".join(_pieces(*_layout(foreword, _stored(foreword, manifest), where)))
+
+
+def _stored(foreword: Foreword, manifest: Manifest) -> Manifest:
+    """The manifest as the file says it."""
+    return manifest.model_copy(update={"text": foreword.text, "format_version": needed_version(foreword.tensors())})
+
+
+def _layout(foreword: Foreword, manifest: Manifest, where: str) -> tuple[bytes, list[Tensor]]:
+    """The file's beginning up to the first value, and the tensors in their order in the file."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in foreword.tensors().items()}
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
@@ -87,28 +105,33 @@ def encode(foreword: Foreword, manifest: Manifest, where: str = "foreword") -> b
     metadata = {"foreword": text, "digest": digest, "manifest_digest": sha256(text)}
     # Four-byte types first, so that every tensor starts at a multiple of its item size.
     order = sorted(tensors, key=lambda name: -ITEM_BYTES[_DTYPES[tensors[name].dtype]])
-    raw = {name: _little_endian(tensors[name]) for name in order}
     offsets, position = {}, 0
     for name in order:
-        offsets[name] = [position, position + len(raw[name])]
-        position += len(raw[name])
+        offsets[name] = [position, position + tensors[name].nbytes]
+        position += tensors[name].nbytes
     entries = {
         name: {"dtype": _DTYPES[t.dtype], "shape": list(t.shape), "data_offsets": offsets[name]}
         for name, t in tensors.items()
     }
     header = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    return b"".join([len(header).to_bytes(8, "little"), header, *(raw[name] for name in order)])
+    return len(header).to_bytes(8, "little") + header, [tensors[name] for name in order]
 
 
-def decode(data: bytes, where: str = "foreword") -> tuple[Foreword, Manifest]:
+def _pieces(header: bytes, tensors: list[Tensor]) -> Iterator[bytes | memoryview]:
+    yield header
+    for tensor in tensors:
+        yield _little_endian(tensor)
+
+
+def decode(data: bytes | mmap.mmap, where: str = "foreword") -> tuple[Foreword, Manifest]:
     """The inverse of :func:`encode`.
 
     Raises:
         FileFormatError: as :func:`load`; ``where`` is named in the error.
     """
     refuse = refuser(where)
-    header = read_header(io.BytesIO(data), len(data), where)
+    header = read_header(io.BytesIO(data) if isinstance(data, bytes) else data, len(data), where)
     manifest = check_header(header, where)
     tensors = read_tensors(data, header, where)
     try:
@@ -120,7 +143,7 @@ def decode(data: bytes, where: str = "foreword") -> tuple[Foreword, Manifest]:
     return foreword, manifest
 
 
-def read_tensors(data: bytes, header: Header, where: str) -> dict[str, Tensor]:
+def read_tensors(data: bytes | mmap.mmap, header: Header, where: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file whose header was checked, in the order of the header.
 
     Raises:
@@ -128,7 +151,10 @@ def read_tensors(data: bytes, header: Header, where: str) -> dict[str, Tensor]:
     """
     refuse = refuser(where)
     try:
-        loaded = safetensors.torch.load(data) if header.tensors else {}
+        if isinstance(data, bytes):
+            loaded = safetensors.torch.load(data) if header.tensors else {}
+        else:
+            loaded = {info.name: _mapped(data, header.data_start, info) for info in header.tensors}
     except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise refuse(f"the tensors cannot be read: {error}") from error
     for name, tensor in loaded.items():
@@ -137,9 +163,17 @@ def read_tensors(data: bytes, header: Header, where: str) -> dict[str, Tensor]:
     return {info.name: loaded[info.name] for info in header.tensors}
 
 
-def _little_endian(tensor: Tensor) -> bytes:
+def _mapped(data: mmap.mmap, start: int, info: TensorInfo) -> Tensor:
+    """A tensor whose values are the mapping's own bytes, or a copy where those are not aligned for it."""
+    dtype, begin = _TYPES[info.dtype], start + info.begin
+    if begin % ITEM_BYTES[info.dtype]:
+        return torch.frombuffer(bytearray(data[begin : start + info.end]), dtype=dtype).reshape(info.shape)
+    return torch.frombuffer(data, dtype=dtype, count=info.num_values, offset=begin).reshape(info.shape)
+
+
+def _little_endian(tensor: Tensor) -> memoryview:
     """The values' bytes, as the format stores them on every machine."""
     array = tensor.flatten().view(torch.uint8).numpy()
-    if torch.tensor([1], dtype=torch.int16).view(torch.uint8)[0].item() != 1:
-        array = array.reshape(-1, tensor.element_size())[:, ::-1]
-    return bytes(array.tobytes())
+    if sys.byteorder != "little":
+        array = array.reshape(-1, tensor.element_size())[:, ::-1].copy().reshape(-1)
+    return memoryview(array.data)

@@ -63,6 +63,10 @@ class Source(Protocol):
 
     def front(self, module: nn.Module, rows: int) -> Front | None: ...
 
+    def added(self, layer: nn.Module, x: Tensor) -> Tensor | None: ...
+
+    def weight(self, name: str) -> Tensor | None: ...
+
 
 _IN_FORCE: ContextVar[tuple[Source, ...] | None] = ContextVar("foreword_in_force", default=())
 _RECORD: ContextVar[list[Call] | None] = ContextVar("foreword_record", default=None)

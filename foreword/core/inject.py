@@ -24,7 +24,8 @@ from transformers import PreTrainedModel
 
 from foreword.core import attention, seeds, slots
 from foreword.core.attention import Front
-from foreword.core.sites import SiteMap, backbone, counting_stack, find_sites
+from foreword.core.changes import Changes
+from foreword.core.sites import CallOrder, SiteMap, backbone, counting_stack, find_sites
 from foreword.core.value import EMPTY, Foreword
 from foreword.errors import SettingsError, UnsupportedBaseError
 
@@ -48,9 +49,10 @@ class Injection:
         self.model = model
         self.map: SiteMap = find_sites(model)
         self._device, self._dtype = model.device, model.dtype
-        self._calls: dict[nn.Module, _CallOrder] = {
-            module: _CallOrder(names) for module, names in self.map.modules.items() if len(names) > 1
+        self._calls: dict[nn.Module, CallOrder] = {
+            module: CallOrder(names) for module, names in self.map.modules.items() if len(names) > 1
         }
+        self.changes = Changes(model, next(iter(self.map.modules)))
         self.put((), None)
 
     def put(self, forewords: Sequence[Foreword], rows: Sequence[int | None] | None) -> None:
@@ -63,8 +65,8 @@ class Injection:
                 in front of every row.
 
         Raises:
-            SettingsError: more than one foreword without ``rows``, an index out of range, or a site or shape that
-                the model does not have.
+            SettingsError: more than one foreword without ``rows``, an index out of range, a site, layer, weight or
+                shape that the model does not have, or changed weights beside other forewords.
         """
         if rows is None and len(forewords) > 1:
             raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
@@ -86,8 +88,17 @@ class Injection:
         self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
         self._prompts = self._prompt_bank(values)
         self.slots = slots.bank_of(values, self.map.embedding_size)
+        self.changes.put(values, None if rows is None else [last if r is None else r for r in rows])
         for order in self._calls.values():
             order.start()
+
+    def added(self, layer: nn.Module, x: Tensor) -> Tensor | None:
+        """What is added to what a linear layer gives for ``x [B, T, in]``; None for nothing."""
+        return self.changes.added(layer, x)
+
+    def weight(self, name: str) -> Tensor | None:
+        """What stands in the place of a parameter of the base; None for its own."""
+        return self.changes.weight(name)
 
     def _lowered(self, foreword: Foreword) -> Foreword:
         """The foreword as this model takes it: in its precision, and a causal model's soft prompt as keys and
@@ -265,24 +276,6 @@ class Injection:
         )
 
 
-class _CallOrder(threading.local):
-    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
-
-    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.calls = 0
-
-    def start(self) -> None:
-        self.calls = 0
-
-    def name(self) -> str:
-        self.calls += 1
-        return self.names[(self.calls - 1) % len(self.names)]
-
-
 @contextmanager
 def injected(
     model: PreTrainedModel, forewords: Sequence[Foreword] = (), rows: Sequence[int | None] | None = None
@@ -302,9 +295,12 @@ def injected(
         SettingsError: forewords and rows, or forewords and model, do not fit.
     """
     injection = Injection(model)
-    injection.put(forewords, rows)
-    with attention.routed(model), hooked(model), attention.in_force(injection):
-        yield injection
+    try:
+        injection.put(forewords, rows)
+        with attention.routed(model), hooked(model), attention.in_force(injection):
+            yield injection
+    finally:
+        injection.changes.release()
 
 
 @dataclass

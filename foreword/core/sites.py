@@ -8,6 +8,7 @@ have different sizes (MLA), and one module may serve several layers (ALBERT).
 from __future__ import annotations
 
 import inspect
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Collection
@@ -92,6 +93,24 @@ class SiteMap:
         return min((s.window for s in self.sites.values() if s.window is not None), default=None)
 
 
+class CallOrder(threading.local):
+    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
+
+    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.calls = 0
+
+    def start(self) -> None:
+        self.calls = 0
+
+    def name(self) -> str:
+        self.calls += 1
+        return self.names[(self.calls - 1) % len(self.names)]
+
+
 _FOUND: weakref.WeakKeyDictionary[nn.Module, SiteMap] = weakref.WeakKeyDictionary()
 
 
@@ -99,6 +118,11 @@ def backbone(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its head: what takes ids and gives the last hidden state."""
     inner = getattr(model, model.base_model_prefix, model)
     return inner if isinstance(inner, PreTrainedModel) else model
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a site, module or parameter belongs to, by its name (``model.layers.3.mlp``); None for none."""
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
 def find_sites(model: PreTrainedModel) -> SiteMap:

@@ -1,7 +1,7 @@
 """The foreword itself: an immutable value that can stand in front of a row.
 
 Letters used throughout: B rows, T tokens, P virtual tokens, L layers, H key/value heads, D head size,
-E embedding size, V vocabulary, C classes.
+E embedding size, V vocabulary, C classes; r rank, in and out the sizes of a linear layer.
 """
 
 from __future__ import annotations
@@ -31,13 +31,29 @@ class KeyValue:
             raise ValueError(f"keys {tuple(k)} and values {tuple(v)} must be [P, H, Dk] and [P, H, Dv]")
 
 
+@dataclass(frozen=True)
+class LowRank:
+    """What one linear layer is given: ``a [r, in]`` and ``b [out, r]``; its output becomes ``W x + b (a x)``.
+
+    A scale (LoRA's alpha / r) is part of ``b``.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def __post_init__(self) -> None:
+        a, b = self.a.shape, self.b.shape
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
+            raise ValueError(f"a {tuple(a)} and b {tuple(b)} must be [r, in] and [out, r]")
+
+
 def _frozen(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
     return MappingProxyType(dict(mapping))
 
 
 @dataclass(frozen=True)
 class Foreword:
-    """Guidance text, a soft prompt, keys and values per site, a head, and soft slots; every part may be absent.
+    """Guidance text, a soft prompt, keys and values per site, a head, soft slots, changed weights; each may be absent.
 
     Args:
         text: guidance that is put in front of the row's own tokens as tokens (a text prompt).
@@ -45,6 +61,8 @@ class Foreword:
         sites: site name -> :class:`KeyValue`; every entry has the same P.
         head: ``weight [C, E]`` and ``bias [C]`` of a classification head, on the pooled last hidden state.
         slots: soft tokens ``[S, E]`` that stand inside a row, where its ids hold ``-1 - i`` for slot i.
+        adapters: name of a linear layer -> :class:`LowRank`, added to what the layer gives.
+        weights: name of a parameter of the base -> the tensor that stands in its place.
     """
 
     text: str = ""
@@ -52,16 +70,22 @@ class Foreword:
     sites: Mapping[str, KeyValue] = field(default_factory=dict)
     head: Mapping[str, Tensor] = field(default_factory=dict)
     slots: Tensor | None = None
+    adapters: Mapping[str, LowRank] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sites", _frozen(self.sites))
         object.__setattr__(self, "head", _frozen(self.head))
+        object.__setattr__(self, "adapters", _frozen(self.adapters))
+        object.__setattr__(self, "weights", _frozen(self.weights))
         if self.prompt is not None and self.prompt.ndim != 2:
             raise ValueError(f"a soft prompt is [P, E], not {tuple(self.prompt.shape)}")
         if self.slots is not None and self.slots.ndim != 2:
             raise ValueError(f"soft slots are [S, E], not {tuple(self.slots.shape)}")
         if self.prompt is not None and self.sites:
             raise ValueError("a foreword has a soft prompt or keys and values, not both")
+        if self.prompt is not None and (self.adapters or self.weights):
+            raise ValueError("a foreword has a soft prompt or changed weights, not both")
         lengths = {kv.keys.shape[0] for kv in self.sites.values()}
         if len(lengths) > 1:
             raise ValueError(f"every site has the same number of virtual tokens, not {sorted(lengths)}")
@@ -80,7 +104,7 @@ class Foreword:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor under its name in the file: ``prompt``, ``keys/SITE``, ``values/SITE``, ``head/NAME``,
-        ``slots``."""
+        ``slots``, ``lora_a/LAYER``, ``lora_b/LAYER``, ``weights/PARAMETER``."""
         return dict(self._tensors())
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -93,29 +117,36 @@ class Foreword:
             yield f"head/{name}", tensor
         if self.slots is not None:
             yield "slots", self.slots
+        for name, pair in self.adapters.items():
+            yield f"lora_a/{name}", pair.a
+            yield f"lora_b/{name}", pair.b
+        for name, tensor in self.weights.items():
+            yield f"weights/{name}", tensor
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], text: str = "") -> Foreword:
         """The inverse of :meth:`tensors`. Raises ValueError for a name or a shape that does not fit."""
-        keys, values, head = {}, {}, {}
         prompt = slots = None
+        parts: dict[str, dict[str, Tensor]] = {
+            room: {} for room in ("keys", "values", "head", "lora_a", "lora_b", "weights")
+        }
         for name, tensor in tensors.items():
             room, _, rest = name.partition("/")
             if name == "prompt":
                 prompt = tensor
             elif name == "slots":
                 slots = tensor
-            elif room == "keys" and rest:
-                keys[rest] = tensor
-            elif room == "values" and rest:
-                values[rest] = tensor
-            elif room == "head" and rest:
-                head[rest] = tensor
+            elif room in parts and rest:
+                parts[room][rest] = tensor
             else:
                 raise ValueError(f"no part of a foreword is called {name!r}")
-        if keys.keys() != values.keys():
-            raise ValueError(f"keys and values are for different sites: {sorted(keys.keys() ^ values.keys())}")
-        return cls(text, prompt, {s: KeyValue(keys[s], values[s]) for s in keys}, head, slots)
+        for one, other, what in (("keys", "values", "sites"), ("lora_a", "lora_b", "layers")):
+            if parts[one].keys() != parts[other].keys():
+                odd = sorted(parts[one].keys() ^ parts[other].keys())
+                raise ValueError(f"{one} and {other} are for different {what}: {odd}")
+        sites = {name: KeyValue(keys, parts["values"][name]) for name, keys in parts["keys"].items()}
+        adapters = {name: LowRank(a, parts["lora_b"][name]) for name, a in parts["lora_a"].items()}
+        return cls(text, prompt, sites, parts["head"], slots, adapters, parts["weights"])
 
     def detach(self) -> Foreword:
         """The frozen form: contiguous copies without a graph."""
@@ -133,7 +164,7 @@ class Foreword:
         for name, tensor in sorted(self._tensors()):
             t = tensor.detach().cpu().contiguous()
             h.update(f"|{name}|{tuple(t.shape)}|{t.dtype}|".encode())
-            h.update(t.flatten().view(torch.uint8).numpy().tobytes())
+            h.update(t.flatten().view(torch.uint8).numpy().data)  # not a copy: weights are large
         return h.hexdigest()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from foreword.artifact.files import read_regular
+from foreword.artifact.files import contents, read_regular
 from foreword.artifact.header import MAX_FILE_BYTES, MAX_HEADER_BYTES, read_header, strict_json
 from foreword.artifact.store import read_tensors
 from foreword.errors import FileFormatError
@@ -51,6 +51,6 @@ def tensors_of(path: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         FileFormatError: no regular file, damaged or hostile, or values that are not finite.
     """
-    data = read_regular(path, MAX_FILE_BYTES, follow_links=True)
-    header = read_header(BytesIO(data), len(data), str(path))
+    data = contents(path, MAX_FILE_BYTES, follow_links=True)
+    header = read_header(BytesIO(data) if isinstance(data, bytes) else data, len(data), str(path))
     return read_tensors(data, header, str(path)), hashlib.sha256(data).hexdigest()

@@ -59,7 +59,16 @@ class Start:
 
 
 class Writer(nn.Module, ABC):
-    """The trainable form of a foreword."""
+    """The trainable form of a foreword.
+
+    Attributes:
+        layers: parameter -> the layer of the base that it works in, counted from 0 (-1: before the first), for those
+            that work in one; layer-wise learning rates go by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: dict[str, int] = {}
 
     @abstractmethod
     def write(self) -> Foreword:
@@ -77,6 +86,10 @@ class Method(ABC):
     kinds: ClassVar[tuple[str, ...]] = ("decoder", "encoder", "encoder-decoder")
     # Whether it trains the template's soft slots: a template has some exactly when its method does.
     fills_slots: ClassVar[bool] = False
+    # Whether rows with different forewords of this method can share a batch.
+    per_row: ClassVar[bool] = True
+    # Whether some parameters have no gradient at the very first step (behind a factor that starts at zero).
+    silent_start: ClassVar[bool] = False
 
     @abstractmethod
     def writer(self, start: Start) -> Writer:
@@ -93,14 +106,14 @@ class Headed(Writer):
     def __init__(self, inner: Writer, start: Start) -> None:
         super().__init__()
         self.inner = inner
+        self.layers = {f"inner.{name}": layer for name, layer in inner.layers.items()}
         size = start.model.config.get_text_config().hidden_size
         # The usual head of transformers' classifiers: N(0, 0.02) and no bias.
         self.weight = nn.Parameter(torch.randn(start.classes, size, generator=start.generator()) * 0.02)
         self.bias = nn.Parameter(torch.zeros(start.classes))
 
     def write(self) -> Foreword:
-        value = self.inner.write()
-        return replace(value, head={"weight": self.weight, "bias": self.bias})
+        return replace(self.inner.write(), head={"weight": self.weight, "bias": self.bias})
 
 
 def make_writer(method: Method, start: Start) -> Writer:

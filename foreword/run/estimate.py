@@ -58,6 +58,7 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
         "rows": {name: len(found) for name, found in prepared.examples.items()},
         "task": prepared.task.to_json(),
         "trainable_values": values,
+        "file_mib": round(asked.num_values * 4 / 2**20, 1),
         "learning_rates": list(rates),
         "optimizer_steps": steps,
         "seconds_per_step": round(step_seconds, 3),

@@ -101,7 +101,7 @@ def finish(
     path = folder / "model.foreword"
     save(path, value, manifest)
     trial = found.trial
-    learned = bool(value.num_virtual_tokens or value.head)
+    learned = value.num_values > 0
     result = TrainResult(
         file=str(path),
         outcome="learned" if learned else "text",
@@ -162,7 +162,7 @@ def _manifest(
             kind=base.kind,
             fingerprint=base.fingerprint,
         ),
-        method=prepared.method.name if value.num_virtual_tokens or value.head else "text",
+        method=prepared.method.name if value.num_values else "text",
         settings={
             "method": plain_settings(prepared.method.settings()),
             "training": plain_settings(prepared.request.settings.to_json()),
@@ -195,11 +195,9 @@ def _text(path: Path, task: Task, value: Foreword, systems: dict[str, Any], diff
     lines = [*shown(task), *(f"note: {alarm}" for alarm in alarms)]
     if systems:
         lines.append(render(systems, difference).rstrip())
-    kind = (
-        f"{value.num_virtual_tokens} virtual tokens, {value.num_values:,} values"
-        if value.num_virtual_tokens
-        else "a text prompt"
-    )
+    kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
+    if value.num_virtual_tokens:
+        kind = f"{value.num_virtual_tokens} virtual tokens, {kind}"
     lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")
     return "\n".join(lines)
 

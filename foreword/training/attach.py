@@ -126,6 +126,7 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
     leave.enter_context(attention.routed(model))
     attention.attach_to(injection.map.modules, injection)
     leave.callback(attention.detach_from, tuple(injection.map.modules))
+    leave.callback(injection.changes.release)
 
     def renew(*_: Any) -> None:
         # A soft prompt runs through these layers itself as it is written: then the plain model is wanted.

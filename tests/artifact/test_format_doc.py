@@ -77,10 +77,10 @@ def test_every_field_and_limit_is_described() -> None:
         f"{peek.MAX_VIRTUAL_TOKENS:,}",
         f"{header.MAX_TENSORS:,}",
         f"{peek.MAX_NAME}\ncharacters",
-        "4 GiB",
+        "64 GiB",
         "32 MiB",
         "2^24",
     ):
         assert limit in DOC or limit.replace("\n", " ") in re.sub(r"\s+", " ", DOC)
-    assert (header.MAX_FILE_BYTES, header.MAX_HEADER_BYTES, header.MAX_DIMENSION) == (4 * 2**30, 32 * 2**20, 2**24)
+    assert (header.MAX_FILE_BYTES, header.MAX_HEADER_BYTES, header.MAX_DIMENSION) == (64 * 2**30, 32 * 2**20, 2**24)
     assert f"at most {MAX_GOLDEN}" in DOC

@@ -16,7 +16,7 @@ import torch
 
 from foreword.artifact import files, header, store
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest, MetricRecord
-from foreword.core.value import Foreword, KeyValue, equal
+from foreword.core.value import Foreword, KeyValue, LowRank, equal
 from foreword.errors import FileFormatError
 
 FOREWORD = Foreword(
@@ -274,6 +274,38 @@ def test_unknown_names_are_refused(name: str, tmp_path: Path) -> None:
     refused(put_together(tree, body), tmp_path, "no part of|name of a tensor")
 
 
+def test_a_file_of_version_1_has_no_weights(tmp_path: Path) -> None:
+    tree, body = take_apart()
+    tree["weights/a"] = tree.pop(SITE)
+    refused(put_together(tree, body), tmp_path, "no part of")
+
+
+def changed_layers(change: Callable[[Tree], object]) -> bytes:
+    """A file with low-rank changes of one layer, whose table of tensors was changed."""
+    value = Foreword(adapters={"q": LowRank(torch.ones(2, 3), torch.ones(4, 2))}, weights={"w": torch.ones(2)})
+    tree, body = take_apart(store.encode(value, MANIFEST))
+    change(tree)
+    return put_together(tree, body)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.update({"lora_a/k": t.pop("lora_a/q")}), "different layers"),
+        (lambda t: t["lora_b/q"].update(shape=[2, 4]), "same rank"),
+        (lambda t: t["lora_a/q"].update(shape=[6]), "wrong rank"),
+        (lambda t: t.update({"weights": t.pop("weights/w")}), "no part of"),
+        (lambda t: t.update({"weights/../w": t.pop("weights/w")}), "name of a tensor"),
+        (lambda t: t["weights/w"].update(shape=[1] * 8), "does not have the bytes"),
+    ],
+)
+def test_changed_layers_that_do_not_fit_are_refused(
+    change: Callable[[Tree], object], problem: str, tmp_path: Path
+) -> None:
+    store.decode(changed_layers(lambda _: None))
+    refused(changed_layers(change), tmp_path, problem)
+
+
 def test_keys_without_values_are_refused(tmp_path: Path) -> None:
     tree, body = take_apart()
     tree["values/decoder.self.1"] = tree.pop("values/decoder.self.0")
@@ -311,11 +343,11 @@ def test_other_tensors_under_the_same_manifest_are_refused(tmp_path: Path) -> No
     refused(put_together(tree, body[:-4] + struct.pack("<f", 2.0)), tmp_path, "not the ones", by_peek=False)
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 10**30, "1", 1.0, None, True, [1]])
+@pytest.mark.parametrize("version", [0, 3, -1, 10**30, "1", 1.0, None, True, [1]])
 def test_an_unknown_version_is_refused_before_anything_else(version: object, tmp_path: Path) -> None:
     data = changed_manifest(lambda m: (m.update(format_version=version), m.update(unheard_of=1), m.pop("base")))
     error = refused(data, tmp_path, "format version")
-    if version == 2:
+    if version == 3:
         assert "upgrade" in str(error.hint)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from foreword.artifact import files, store
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest, MetricRecord
-from foreword.core.value import Foreword, KeyValue, equal
+from foreword.core.value import Foreword, KeyValue, LowRank, equal
 from foreword.errors import FileFormatError, ForewordError
 
 BASE = BaseRecord(
@@ -49,6 +49,11 @@ FOREWORDS = {
     "mixed": Foreword(
         prompt=torch.randn(3, 5).half(), head={"weight": torch.randn(3, 5), "bias": torch.randn(3).bfloat16()}
     ),
+    "lora": Foreword(text="a", adapters={"layers.0.q": LowRank(torch.randn(2, 5), torch.randn(3, 2))}),
+    "weights": Foreword(
+        head={"weight": torch.randn(2, 7), "bias": torch.zeros(2)},
+        weights={"embed.weight": torch.randn(4, 3), "norm.scale": torch.randn(3).half(), "w": torch.tensor(2.0)},
+    ),
     "nothing": Foreword(),
 }
 
@@ -63,6 +68,34 @@ def test_a_foreword_comes_back_bit_equal(name: str, tmp_path: Path) -> None:
     assert read == written
     assert loaded.text == read.text == foreword.text
     assert list(loaded.tensors()) == list(foreword.tensors())
+
+
+@pytest.mark.parametrize("name", ["prefix", "mixed", "weights"])
+def test_a_long_file_is_mapped_and_stays_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAPPED_FROM", 0)
+    store.save(tmp_path / "x", FOREWORDS[name], manifest())
+    before = (tmp_path / "x").read_bytes()
+    loaded, _ = store.load(tmp_path / "x")
+    assert equal(loaded, FOREWORDS[name])
+    for tensor in loaded.tensors().values():
+        tensor.zero_()
+    assert (tmp_path / "x").read_bytes() == before
+    (tmp_path / "x").write_bytes(before[:-1])
+    with pytest.raises(FileFormatError, match="truncated"):
+        store.load(tmp_path / "x")
+
+
+def test_tensors_that_are_not_aligned_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAPPED_FROM", 0)
+    data = store.encode(FOREWORDS["prompt"], manifest())
+    length = int.from_bytes(data[:8], "little")
+    (tmp_path / "x").write_bytes((length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :])
+    assert equal(store.load(tmp_path / "x")[0], FOREWORDS["prompt"])
+
+
+def test_a_file_has_the_lowest_version_that_knows_its_parts() -> None:
+    written = {name: store.decode(store.encode(value, manifest()))[1] for name, value in FOREWORDS.items()}
+    assert {name for name, read in written.items() if read.format_version == 2} == {"lora", "weights"}
 
 
 def test_the_manifest_comes_back_with_its_order() -> None:
