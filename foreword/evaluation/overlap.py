@@ -112,7 +112,7 @@ def _ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
-def _common_length(a: Sequence[str], b: Sequence[str]) -> int:
+def common_length(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence, a machine word of cells at a time (Hyyrö 2004)."""
     full = (1 << len(a)) - 1
     places: dict[str, int] = {}
@@ -142,7 +142,7 @@ def rouge_l() -> Sums:
     def value(output: str, references: list[str]) -> float:
         said = words(output)
         wanted = [words(text) for text in references]
-        return max(_f_measure(_common_length(said, tokens), len(said), len(tokens)) for tokens in wanted)
+        return max(_f_measure(common_length(said, tokens), len(said), len(tokens)) for tokens in wanted)
 
     return mean_of(value)
 
