@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foreword.data.encoding import (
     Tokenizer,
@@ -52,6 +52,11 @@ class Example:
     places: tuple[int, ...] = ()
     tags: tuple[int, ...] = ()
     words: str = ""
+
+    def behind(self, lead: Sequence[int]) -> Example:
+        """The same row with the tokens ``lead`` in front."""
+        places = tuple(place if place < 0 else place + len(lead) for place in self.places)
+        return replace(self, input_ids=(*lead, *self.input_ids), places=places)
 
 
 def encode(

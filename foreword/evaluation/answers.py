@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from foreword.core.inject import injected
+from foreword.core.memory import in_halves
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, eval_batches
 from foreword.data.encoding import Tokenizer, end_id, lead_ids
@@ -59,7 +61,7 @@ class Asker:
         for batch in eval_batches(rows, self.batch_size):
             chosen = [rows[i] for i in batch]
             began = time.perf_counter()
-            made = list(self._batch(objective, value, chosen))
+            made = in_halves(partial(self._made, objective, value), chosen, self.model.device)
             ms = 1000 * (time.perf_counter() - began) / len(chosen)
             for index, (output, score, tokens, scores) in zip(batch, made, strict=True):
                 row = rows[index]
@@ -70,8 +72,13 @@ class Asker:
             report(len(found), len(rows))
         return [found[i] for i in range(len(rows))]
 
+    def _made(
+        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: Sequence[Example]
+    ) -> list[tuple[str, float, int, dict[str, float]]]:
+        return list(self._batch(objective, value, rows))
+
     def _batch(
-        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: list[Example]
+        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: Sequence[Example]
     ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
         if isinstance(objective, Tag):
             yield from self._tags(objective, value, rows)
@@ -97,7 +104,7 @@ class Asker:
             yield text_of(self.tokenizer, ids, self.task.decoding.stop), float("nan"), len(ids), scores
 
     def _tags(
-        self, objective: Tag, value: Foreword, rows: list[Example]
+        self, objective: Tag, value: Foreword, rows: Sequence[Example]
     ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
         """A tag for every word; one that was cut off is outside of everything (or has the first tag)."""
         with torch.no_grad(), injected(self.model, [value]):
@@ -113,7 +120,7 @@ class Asker:
             scores = {GOLD_NLL: -sum(right), GOLD_TOKENS: float(len(right))} if row.tags else {}
             yield " ".join(said), float(own.max(-1).values.sum()), len(row.input_ids), scores
 
-    def _likelihood(self, objective: Complete, value: Foreword, rows: list[Example]) -> list[dict[str, float]]:
+    def _likelihood(self, objective: Complete, value: Foreword, rows: Sequence[Example]) -> list[dict[str, float]]:
         with torch.no_grad(), injected(self.model, [value]):
             found = objective.outputs(self.model, rows)
         losses = found.values
@@ -123,10 +130,12 @@ class Asker:
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
         """Mean -log p of the right answers, for generation without decoding."""
         objective = self.objective(value)
-        total, units = 0.0, 0
-        for batch in eval_batches(rows, self.batch_size):
-            chosen = [rows[i] for i in batch]
+
+        def losses(chosen: Sequence[Example]) -> list[float]:
             with torch.no_grad(), injected(self.model, [value]):
-                losses = objective.losses(objective.outputs(self.model, chosen), chosen, value)
-            total, units = total + float(losses.sum()), units + losses.numel()
-        return total / max(1, units)
+                return objective.losses(objective.outputs(self.model, chosen), chosen, value).tolist()
+
+        found: list[float] = []
+        for batch in eval_batches(rows, self.batch_size):
+            found += in_halves(losses, [rows[i] for i in batch], self.model.device)
+        return sum(found) / max(1, len(found))

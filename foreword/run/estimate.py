@@ -15,7 +15,8 @@ from foreword.methods.base import make_writer
 from foreword.progress import duration
 from foreword.run.prepare import prepare
 from foreword.settings import TrainRequest
-from foreword.training.loop import Score, Trial, total_steps
+from foreword.training.loop import Score, Trial
+from foreword.training.schedule import total_steps
 from foreword.training.sweep import planned_steps
 
 

@@ -24,7 +24,8 @@ from foreword.run.result import TrainResult, finish
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
 from foreword.training.group import abreast
-from foreword.training.loop import Evaluated, Score, Step, Trial, total_steps
+from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.schedule import total_steps
 from foreword.training.sweep import Sweep, planned_steps, search
 
 __all__ = ["TrainResult", "resume", "train"]
@@ -212,6 +213,11 @@ def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     trial = found.trial
     if trial is None:
         return alarms
+    if trial.progress.rows_at_once:
+        alarms.append(
+            f"out of memory: trained with {trial.progress.rows_at_once} rows at a time, with the same result; "
+            "a smaller per_device_train_batch_size with more gradient_accumulation_steps starts like that"
+        )
     first, last = trial.first_and_last_loss()
     if trial.progress.step >= 8 and last > first * 0.995:
         alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")

@@ -7,7 +7,7 @@ they are gone on with: their checkpoints are of one round or of none.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from foreword.data.batch import Example
@@ -56,29 +56,43 @@ def train_all(
     Returns:
         For each trial why it is out, None for those that are not.
     """
-    failures: dict[Trial, Failure] = {}
-    saved, last, wanted = _standing(trials, failures), time.monotonic(), False
+    kept = _Kept(trials, paths)
     for trial, event in advance(trials, until):
         if isinstance(event, NotFinite):
-            failures[trial] = Failure(event.step, event.problem)
-        wanted |= not isinstance(event, Step) or _regular(trial, event) or time.monotonic() - last > _SAVE_EVERY
+            kept.failures[trial] = Failure(event.step, event.problem)
         stop = interrupted()
-        # Not between a step and its evaluation, unless it is the last chance.
-        settled = not any(one.owes for one in trials if one not in failures)
-        if paths is not None and (stop or (wanted and settled)) and _standing(trials, failures) != saved:
-            checkpoint.save_all([(one, path, failures.get(one)) for one, path in zip(trials, paths, strict=True)])
-            saved, last, wanted = _standing(trials, failures), time.monotonic(), False
+        kept.after(trial, event, now=stop)
         if stop:
             raise KeyboardInterrupt
         if not isinstance(event, NotFinite):
             on_event(trial, event)
-    return [failures.get(trial) for trial in trials]
+    kept.save()
+    return [kept.failures.get(trial) for trial in trials]
 
 
-def _regular(trial: Trial, event: Step) -> bool:
-    every = trial.settings.save_steps
-    return every > 0 and event.step % every == 0
+class _Kept:
+    """Saves the trials as a set: after evaluations, every ``save_steps``, now and then, and at once when told to."""
 
+    def __init__(self, trials: Sequence[Trial], paths: Sequence[Path] | None) -> None:
+        self.trials, self.paths = trials, paths
+        self.failures: dict[Trial, Failure] = {}
+        self.saved, self.last, self.wanted = self._standing(), time.monotonic(), False
 
-def _standing(trials: Sequence[Trial], failures: Mapping[Trial, Failure]) -> list[tuple[int, int, bool]]:
-    return [(one.progress.step, len(one.progress.evaluations), one in failures) for one in trials]
+    def after(self, trial: Trial, event: Step | Evaluated | NotFinite, now: bool) -> None:
+        every = trial.settings.save_steps
+        regular = not isinstance(event, Step) or (every > 0 and event.step % every == 0)
+        self.wanted |= regular or time.monotonic() - self.last > _SAVE_EVERY
+        # Not between a step and its evaluation, unless it is the last chance.
+        settled = not any(one.owes for one in self.trials if one not in self.failures)
+        if now or (self.wanted and settled):
+            self.save()
+
+    def save(self) -> None:
+        if self.paths is None or self._standing() == self.saved:
+            return
+        pairs = zip(self.trials, self.paths, strict=True)
+        checkpoint.save_all([(trial, path, self.failures.get(trial)) for trial, path in pairs])
+        self.saved, self.last, self.wanted = self._standing(), time.monotonic(), False
+
+    def _standing(self) -> list[tuple[int, int, bool]]:
+        return [(one.progress.step, len(one.progress.evaluations), one in self.failures) for one in self.trials]

@@ -19,13 +19,16 @@ from transformers import PreTrainedModel
 
 from foreword.core.checkpointing import checkpointing
 from foreword.core.inject import injected
+from foreword.core.memory import out_of_memory, release
 from foreword.core.value import Foreword
-from foreword.data.batch import Example, batches
-from foreword.errors import TrainingError
+from foreword.data.batch import Example
+from foreword.data.batch import batches as batched
+from foreword.errors import ResourceError, TrainingError
 from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
 from foreword.training.objective import Objective
 from foreword.training.passes import Share, Total, backward
+from foreword.training.schedule import make_optimizer, rate_at, total_steps
 
 E = TypeVar("E")
 
@@ -82,7 +85,10 @@ class Evaluated:
 
 @dataclass
 class Progress:
-    """What a trial has seen so far; all of it is saved."""
+    """What a trial has seen so far; all of it is saved.
+
+    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has.
+    """
 
     step: int = 0
     best_step: int = 0
@@ -91,37 +97,7 @@ class Progress:
     stopped: bool = False
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
-
-
-def total_steps(rows: int, settings: TrainSettings) -> int:
-    """Optimizer steps of a whole run over ``rows`` training rows."""
-    count = math.ceil(math.ceil(rows / settings.per_device_train_batch_size) / settings.gradient_accumulation_steps)
-    planned = max(1, math.ceil(count * settings.num_train_epochs))
-    return planned if settings.max_steps < 0 else min(planned, max(1, settings.max_steps))
-
-
-def rate_at(step: int, total: int, settings: TrainSettings) -> float:
-    """The share of the learning rate that step ``step`` (from 0) of ``total`` uses: warm-up, then linear, cosine or
-    constant."""
-    warm = math.ceil(settings.warmup_ratio * total)
-    if step < warm:
-        return (step + 1) / warm
-    done = (step - warm) / max(1, total - warm)
-    if settings.lr_scheduler_type == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0 if settings.lr_scheduler_type == "constant" else 1 - done
-
-
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: TrainSettings, rate: float) -> torch.optim.Optimizer:
-    """The optimizer that the settings name."""
-    decay = settings.weight_decay
-    if settings.optim == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
-    if settings.optim == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
-    if settings.optim == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    rows_at_once: int = 0
 
 
 class Trial:
@@ -195,16 +171,16 @@ class Trial:
         ends = len(losses) - len(losses) % size if size == self.steps_per_epoch else len(losses)
 
         def mean(steps: range) -> float:
-            weights = [sum(map(len, self._batches(step))) for step in steps]
+            weights = [sum(map(len, self.batches(step))) for step in steps]
             total = sum(weight * losses[step] for weight, step in zip(weights, steps, strict=True))
             return total / sum(weights) if weights else math.nan
 
         return mean(range(min(size, len(losses)))), mean(range(max(0, ends - size), ends))
 
-    def _batches(self, step: int) -> list[list[int]]:
+    def batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = batches(self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch)
+        order = batched(self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch)
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
@@ -215,7 +191,7 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        return Share(self.writer, self.objective, [[self.rows[i] for i in batch] for batch in self._batches(number)])
+        return Share(self.writer, self.objective, [[self.rows[i] for i in batch] for batch in self.batches(number)])
 
     def finish(self, total: Total) -> Step:
         """Make the step whose gradients were accumulated over ``total.units`` units.
@@ -341,10 +317,42 @@ def advance(trials: Sequence[Trial], until: int | None = None) -> Iterator[tuple
 
 def _round(trials: Sequence[Trial]) -> list[Step | NotFinite]:
     """One step of each trial, in passes that they share."""
-    first = trials[0]
-    with injected(first.model) as injection, checkpointing(first.model, first.settings.gradient_checkpointing):
-        totals = backward(first.model, injection, [trial.begin() for trial in trials])
+    while (totals := _accumulated(trials)) is None:
+        _halve(trials)
     return [_told(partial(trial.finish, total)) for trial, total in zip(trials, totals, strict=True)]
+
+
+def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
+    """The gradients of one step of each trial; None where memory ran out."""
+    first = trials[0]
+    shares = [trial.begin() for trial in trials]
+    try:
+        with injected(first.model) as injection, checkpointing(first.model, first.settings.gradient_checkpointing):
+            return backward(first.model, injection, shares, _at_once(trials))
+    except (RuntimeError, MemoryError) as problem:
+        if not out_of_memory(problem):
+            raise
+    # Only here are the activations that filled the memory let go of: the error's traceback held them.
+    release(first.model.device)
+    return None
+
+
+def _at_once(trials: Sequence[Trial]) -> int:
+    """Rows of a pass at most; 0 for no limit."""
+    return min((t.progress.rows_at_once for t in trials if t.progress.rows_at_once), default=0)
+
+
+def _halve(trials: Sequence[Trial]) -> None:
+    """Let passes take half as many rows from now on: more of them, the same gradients."""
+    rows = _at_once(trials) or sum(max(map(len, t.batches(t.progress.step))) for t in trials)
+    if rows == 1:
+        raise ResourceError(
+            "not even one row at a time fits in memory",
+            where=f"step {trials[0].progress.step + 1}",
+            hint="set gradient_checkpointing=true, shorten the rows with max_length or --first-k, or use bfloat16",
+        )
+    for trial in trials:
+        trial.progress.rows_at_once = rows // 2
 
 
 def _told(act: Callable[[], E]) -> E | NotFinite:

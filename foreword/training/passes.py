@@ -7,7 +7,7 @@ for each writer, that of its own rows alone: trials that train side by side shar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -90,7 +90,7 @@ def _bundles(shares: Sequence[Share]) -> list[tuple[list[int], Objective]]:
 
 def _led(row: Example, objective: Objective) -> Example:
     """The row with what its own objective puts in front of it."""
-    return replace(row, input_ids=(*objective.lead, *row.input_ids)) if objective.lead else row
+    return row.behind(objective.lead) if objective.lead else row
 
 
 def _parts(placed: list[_Placed], rows: int) -> list[list[_Placed]]:

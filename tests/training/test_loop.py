@@ -17,8 +17,9 @@ from foreword.data.batch import Example, batches
 from foreword.methods.base import registry
 from foreword.settings import TrainSettings
 from foreword.testing import FAMILIES, reaches, tiny, writer_for
-from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial, rate_at, total_steps
+from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial
 from foreword.training.objective import Choose, Classify, Complete, Outputs
+from foreword.training.schedule import rate_at, total_steps
 
 LEARNING = [name for name, method in registry().items() if method.learning_rates]
 
@@ -56,7 +57,7 @@ def test_the_steps_of_an_epoch_see_every_row_once(bench: Any, accumulation: int)
     assert trial.total == 3 * trial.steps_per_epoch
     for epoch in range(3):
         first = epoch * trial.steps_per_epoch
-        seen = Counter(i for s in range(first, first + trial.steps_per_epoch) for b in trial._batches(s) for i in b)
+        seen = Counter(i for s in range(first, first + trial.steps_per_epoch) for b in trial.batches(s) for i in b)
         assert seen == Counter(range(len(bench.rows)))
 
 
