@@ -158,13 +158,62 @@ class TaskOptions:
         return _json(self)
 
 
+SCRATCH = ("lstm", "gru")
+"""Bases that are not found but trained from scratch on the run's own training rows."""
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """A base that is trained from scratch (``--base lstm`` or ``gru``). Raises SettingsError as the others.
+
+    Args:
+        hidden_size: width of the layers and of the embedding.
+        num_hidden_layers: layers.
+        dropout: share of the values dropped between the layers while the base is trained.
+        tokenizer: byte-level BPE made from the rows, or one token a character.
+        vocab_size: tokens in the vocabulary at most.
+        num_train_epochs: passes over the rows.
+        max_steps: optimizer steps at most; -1 means as many as the epochs give.
+        batch_size: rows in a batch.
+        learning_rate: of AdamW, with a short warm-up and a linear fall.
+        weight_decay: decoupled.
+        early_stopping_patience: epochs without a lower dev loss before training stops; 0 means never.
+        max_length: tokens of a row that the base is trained on; longer rows are cut.
+        answers: the right answers stand behind the rows, so that the base can be asked for them.
+        seed: of the first weights, the order of rows and dropout.
+    """
+
+    hidden_size: Count = 256
+    num_hidden_layers: Count = 2
+    dropout: Annotated[float, Range(least=0, most=0.9)] = 0.3
+    tokenizer: Literal["bpe", "char"] = "bpe"
+    vocab_size: Annotated[int, Range(least=260)] = 4096
+    num_train_epochs: Positive = 10.0
+    max_steps: Annotated[int, Range(least=-1)] = -1
+    batch_size: Count = 32
+    learning_rate: Positive = 3e-3
+    weight_decay: NotNegative = 0.01
+    early_stopping_patience: Whole = 2
+    max_length: Count = 256
+    answers: bool = True
+    seed: Whole = 13
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return _json(self)
+
+
 @dataclass(frozen=True)
 class TrainRequest:
     """Everything that one training run is asked to do.
 
     Args:
         data: a data file, or rows in memory (DataFrame, Dataset, list of dicts).
-        base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
+        base: the base model: hub id, folder or GGUF file, ``lstm`` or ``gru`` for one that is trained from scratch, or
+            one that ``load_base`` has loaded.
         output_dir: the run's folder.
         dev: data for dev; None takes a part of ``data``.
         test: data for test; None takes a part of ``data``.
@@ -173,6 +222,7 @@ class TrainRequest:
         method_settings: plain values, checked by the method's own dataclass.
         settings: how to train.
         task_options: what the task is.
+        base_settings: of a base that is trained from scratch.
         skip_bad: go on without the rows that the check refuses, counted.
         resume: go on with the run in ``output_dir``.
         encoding: of the data files; None finds it out.
@@ -190,6 +240,7 @@ class TrainRequest:
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     settings: TrainSettings = field(default_factory=TrainSettings)
     task_options: TaskOptions = field(default_factory=TaskOptions)
+    base_settings: BaseSettings = field(default_factory=BaseSettings)
     skip_bad: bool = False
     resume: bool = False
     encoding: str | None = None
@@ -202,7 +253,7 @@ class TrainRequest:
             "data": _data_name(self.data),
             "dev": _data_name(self.dev),
             "test": _data_name(self.test),
-            "base": self.base if isinstance(self.base, str) else self.base.id,
+            "base": self._base_name(),
             "init_from": None if self.init_from is None else str(self.init_from),
             "output_dir": str(self.output_dir),
             "skip_bad": self.skip_bad,
@@ -212,6 +263,10 @@ class TrainRequest:
             "training": self.settings.to_json(),
         }
 
+    def _base_name(self) -> object:
+        name = self.base if isinstance(self.base, str) else self.base.id
+        return {"name": name, **self.base_settings.to_json()} if name in SCRATCH else name
+
 
 def _data_name(data: object) -> str | None:
     if data is None or isinstance(data, (str, Path)):
@@ -219,7 +274,7 @@ def _data_name(data: object) -> str | None:
     return f"<{type(data).__name__} in memory>"
 
 
-def _json(settings: TrainSettings | TaskOptions) -> dict[str, Any]:
+def _json(settings: TrainSettings | TaskOptions | BaseSettings) -> dict[str, Any]:
     values = {f.name: getattr(settings, f.name) for f in fields(settings)}
     return {key: _plain(value) for key, value in values.items()}
 

@@ -1,8 +1,9 @@
 """Settings from a YAML file, from flags and from ``--set``, laid over each other, every value with its place.
 
 A file has the sections ``task:``, ``method:`` and ``training:``; the same keys may stand flat beside them, with
-``data``, ``base``, ``output_dir``, ``dev``, ``test``, ``skip_bad`` and ``encoding``. Flags win over the file and
-``--set`` wins over both. Paths are relative to the working directory, wherever they are written.
+``data``, ``base``, ``output_dir``, ``dev``, ``test``, ``skip_bad`` and ``encoding``; a ``base:`` that is trained from
+scratch may have settings of its own under it. Flags win over the file and ``--set`` wins over both. Paths are relative
+to the working directory, wherever they are written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import SettingsError
-from foreword.settings import ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.settings import SCRATCH, BaseSettings, ProgressCall, TaskOptions, TrainRequest, TrainSettings
 from foreword.settings_values import Given, build, field_types, unknown_key
 from foreword.settings_yaml import read_value, read_yaml
 
@@ -46,6 +47,7 @@ class Resolved:
     settings: TrainSettings = field(default_factory=TrainSettings)
     method: str = "prefix"
     method_settings: Mapping[str, Any] = field(default_factory=dict)
+    base_settings: BaseSettings = field(default_factory=BaseSettings)
     places: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, progress: ProgressCall | None = None, resume: bool = False) -> TrainRequest:
@@ -55,6 +57,13 @@ class Resolved:
         for flag, value in needed.items():
             if value is None:
                 raise SettingsError(f"{flag} is missing", hint=f"give {flag}, or its key in the file of --config")
+        if k.base not in SCRATCH and self.base_settings != BaseSettings():
+            raise SettingsError(
+                "only a base that is trained from scratch has settings of its own",
+                where="base",
+                expected=f"--base {' or '.join(SCRATCH)}",
+                received=k.base,
+            )
         return TrainRequest(
             data=k.data,
             base=str(k.base),
@@ -66,6 +75,7 @@ class Resolved:
             method_settings=self.method_settings,
             settings=self.settings,
             task_options=self.task_options,
+            base_settings=self.base_settings,
             skip_bad=k.skip_bad,
             resume=resume,
             encoding=k.encoding,
@@ -101,7 +111,9 @@ def resolve(
 
 def flag_of(key: str) -> str:
     """How a setting is called on the command line."""
-    return {"data": "DATA", "inputs": "--input", "init_from": "--init"}.get(key, "--" + key.replace("_", "-"))
+    return {"data": "DATA", "inputs": "--input", "first_k": "--input-prefix", "init_from": "--init"}.get(
+        key, "--" + key.replace("_", "-")
+    )
 
 
 def from_json(values: Mapping[str, object], where: str = "settings") -> Resolved:
@@ -115,7 +127,13 @@ class _Layers:
     """Collects values by section; a later layer wins key by key."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, dict[str, Given]] = {"keys": {}, "task": {}, "training": {}, "method": {}}
+        self.parts: dict[str, dict[str, Given]] = {
+            "keys": {},
+            "task": {},
+            "training": {},
+            "method": {},
+            "base": {},
+        }
         self.known = {key: part for part, cls in SECTIONS.items() for key in field_types(cls)}
         self.known |= dict.fromkeys(field_types(RequestKeys), "keys")
 
@@ -123,6 +141,8 @@ class _Layers:
         for key, given in layer.items():
             if key == "method" and not isinstance(given.value, dict):
                 self.parts["method"]["name"] = given
+            elif key == "base" and isinstance(given.value, dict):
+                self._base(given.value)
             elif key in ("method", *SECTIONS):
                 self._section(key, given)
             elif key in self.known:
@@ -139,6 +159,17 @@ class _Layers:
             if section != "method" and key not in field_types(SECTIONS[section]):
                 raise unknown_key(key, list(field_types(SECTIONS[section])), item.where)
             self.parts[section][key] = item
+
+    def _base(self, parts: Mapping[str, Given]) -> None:
+        """``base:`` with settings under it, for one that is trained from scratch; its ``name`` is what it is."""
+        known = list(field_types(BaseSettings))
+        for key, item in parts.items():
+            if key == "name":
+                self.parts["keys"]["base"] = item
+            elif key in known:
+                self.parts["base"][key] = item
+            else:
+                raise unknown_key(key, ["name", *known], item.where)
 
     def _flat_unknown(self, key: str, given: Given) -> None:
         """A flat key that no section knows is the method's, which checks it later, unless it is plainly a slip."""
@@ -159,6 +190,7 @@ class _Layers:
             settings=build(TrainSettings, self.parts["training"]),
             method=name.value,
             method_settings={key: given.plain() for key, given in method.items()},
+            base_settings=build(BaseSettings, self.parts["base"]),
             places=places,
         )
 

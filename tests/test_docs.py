@@ -38,7 +38,7 @@ import transformers
 from foreword import errors
 from foreword.cli.main import COMMANDS, main
 from foreword.methods.base import registry
-from foreword.settings import TaskOptions, TrainSettings
+from foreword.settings import BaseSettings, TaskOptions, TrainSettings
 from foreword.testing import FAMILIES, REFUSED, byte_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -296,7 +296,7 @@ def _shown(default: float | str) -> str:
 def test_settings_are_described() -> None:
     """Each setting is in the table of its section with its default, and no other stands there."""
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    for section, kind in (("task", TaskOptions), ("training", TrainSettings)):
+    for section, kind in (("task", TaskOptions), ("training", TrainSettings), ("base", BaseSettings)):
         table = page.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         rows = dict(re.findall(r"(?m)^\| `(\w+)` \| ([^|]*?) \|", table))
         assert set(rows) == {field.name for field in fields(kind)}

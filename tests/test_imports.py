@@ -25,6 +25,7 @@ LEVEL = {
     "artifact": 3,
     "training": 4,
     "evaluation": 5,
+    "recurrent": 5,
     "run": 6,
     "export": 7,
     "serve": 7,

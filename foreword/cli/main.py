@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from foreword.cli import check, doctor, evaluate, generate, ls, predict, search, show, train, verify
+from foreword.cli import base, check, doctor, evaluate, generate, ls, predict, search, show, train, verify
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "check": check.command,
+    "base": base.command,
     "train": train.command,
     "evaluate": evaluate.command,
     "predict": predict.command,

@@ -34,6 +34,9 @@ Test: TypeAlias = Annotated[str | None, typer.Option(metavar="FILE", help="Test 
 Template: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Jinja2 text of a row, such as 'Text: {{ text }}\\nLabel:'.")
 ]
+InputPrefix: TypeAlias = Annotated[
+    int | None, typer.Option("--input-prefix", metavar="K", help="Keep only the first K tokens of each field.")
+]
 Guidance: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The text prompt: what stands in front of every row.")
 ]

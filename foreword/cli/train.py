@@ -19,7 +19,9 @@ from foreword.settings_file import flag_of, resolve
 def command(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder, GGUF file; lstm, gru.")
+    ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
     dev: options.Dev = None,
     test: options.Test = None,
@@ -32,6 +34,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    first_k: options.InputPrefix = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,

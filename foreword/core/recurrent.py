@@ -39,6 +39,7 @@ class RecurrentConfig(PreTrainedConfig):
         dropout: share of the values dropped between the layers while the base itself is trained.
         pooled: the last hidden state is a running average over the embeddings and all layers' outputs, weighted by a
             learned score (textgenrnn); its width is then E plus S a layer.
+        tie_word_embeddings: the output layer is the embedding; needs ``embedding_size`` equal to ``hidden_size``.
     """
 
     model_type = RECURRENT
@@ -53,12 +54,14 @@ class RecurrentConfig(PreTrainedConfig):
         embedding_size: int | None = None,
         dropout: float = 0.2,
         pooled: bool = False,
+        tie_word_embeddings: bool = True,
         **others: Any,
     ) -> None:
         self.vocab_size, self.cell, self.num_hidden_layers = vocab_size, cell, num_hidden_layers
         self.hidden_size, self.dropout, self.pooled = hidden_size, dropout, pooled
         self.recurrent_size = recurrent_size or hidden_size
         self.embedding_size = embedding_size or hidden_size
+        self.tie_word_embeddings = tie_word_embeddings
         super().__init__(**others)
 
 

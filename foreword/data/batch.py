@@ -195,7 +195,7 @@ def _refuse_long(
             where=str(row.source),
             expected=f"at most {max_length} tokens{more}",
             received=f"{tokens} tokens",
-            hint="shorten it, leave such rows out with --skip-bad, or keep the first tokens with --first-k",
+            hint="shorten it, leave such rows out with --skip-bad, or keep the first tokens with --input-prefix",
         )
 
 

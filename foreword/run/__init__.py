@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from foreword.run.estimate import dry_run
 from foreword.run.facts import doctor, ls, show
+from foreword.run.make_base import base
 from foreword.run.prepare import check
 from foreword.run.train import TrainResult, resume, train
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
-    "TrainResult", "VerifyReport", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict", "resume",
-    "show", "train", "verify",
+    "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict",
+    "resume", "show", "train", "verify",
 ]  # fmt: skip

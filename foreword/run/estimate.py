@@ -25,7 +25,7 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
 
     The step and the evaluation are real ones, on the longest rows, so the estimate is an upper one.
     """
-    prepared = prepare(request)
+    prepared = prepare(request, trained=False)
     settings = request.settings
     rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
     per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps

@@ -27,7 +27,9 @@ from foreword.data.task import Decoding, Task
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, Start, make
+from foreword.run.first_k import refuse_long_k, refuse_uncut
 from foreword.run.front import most_taken
+from foreword.run.scratch import base_for
 from foreword.settings import TaskOptions, TrainRequest
 from foreword.training.objective import make_objective
 
@@ -104,8 +106,11 @@ def shown(task: Task) -> list[str]:
     return lines
 
 
-def prepare(request: TrainRequest) -> Prepared:
+def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     """Read, check and encode everything that ``request`` names.
+
+    Args:
+        trained: False: a base from scratch is not trained, for an estimate.
 
     Raises:
         DataError: the check refuses the data (and ``skip_bad`` is off), or nothing is left.
@@ -114,14 +119,11 @@ def prepare(request: TrainRequest) -> Prepared:
     """
     options, progress = request.task_options, request.progress or say_nothing
     method = _method(request)
-    tables = splits(request)
-    task = _task(tables["train"], options)
-    _refuse(check_tables(tables, task), request.skip_bad)
+    task, whole, tables = rows_of(request)
+    refuse_long_k(options.first_k, task, tables["train"])
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
-    base = request.base
-    if not isinstance(base, Base):
-        base = load_base(base, device=request.settings.device, dtype=request.settings.dtype, progress=progress)
+    base = base_for(request, task, whole, trained, progress)
     _fits(task, base, method)
     special = base.kind != "decoder"
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
@@ -144,7 +146,21 @@ def prepare(request: TrainRequest) -> Prepared:
             raise DataError(
                 f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data"
             )
+    refuse_uncut(options.first_k, examples["train"])
     return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker, start)
+
+
+def rows_of(request: TrainRequest) -> tuple[Task, dict[str, Table], dict[str, Table]]:
+    """The task, its splits without the rows that the check refuses, and the splits as they were read.
+
+    Raises:
+        DataError: the check refuses the data (and ``skip_bad`` is off).
+    """
+    tables = splits(request)
+    task = _task(tables["train"], request.task_options)
+    report = check_tables(tables, task)
+    _refuse(report, request.skip_bad)
+    return task, clean(tables, report)[0], tables
 
 
 def _method(request: TrainRequest) -> Method:

@@ -21,6 +21,7 @@ from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
+from foreword.run.scratch import keep_base
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
 from foreword.training.group import abreast
@@ -54,6 +55,7 @@ def train(
     folder = Path(request.output_dir)
     prepared = prepare(request)
     claim(folder, prepared)
+    prepared = replace(prepared, base=keep_base(prepared.base, request, folder))
     with interruptible() as interrupts:
         try:
             return _run(prepared, folder, began, interrupts)

@@ -50,6 +50,7 @@ class FakeRun(ModuleType):
         self.answers: dict[str, Any] = {
             "check": CheckReport(False),
             "train": {"file": "RUN/model.foreword", "metrics": {"accuracy": 0.9125}},
+            "base": {"folder": "OUT", "cell": "gru"},
             "dry_run": {"memory_mb": 900},
             "resume": {"file": "RUN/model.foreword"},
             "evaluate": {
@@ -92,6 +93,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 
 FORMS = {
     "check": ["check", "d.csv"],
+    "base": ["base", "d.csv", "--cell", "gru", "--output-dir", "OUT"],
     "train": ["train", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "evaluate": ["evaluate", "m.foreword", "d.csv"],
     "predict": ["predict", "m.foreword", "--text", "fine film"],

@@ -1,0 +1,46 @@
+"""Training on the first k tokens of an input: k must cut something, or it says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foreword.data.batch import Example
+from foreword.data.table import Table
+from foreword.data.task import Task
+from foreword.data.template import Template
+from foreword.errors import SettingsError
+
+
+def refuse_long_k(first_k: int | None, task: Task, table: Table) -> None:
+    """Refuse, before a base is loaded, a k that no text can reach: a token is at least one byte.
+
+    Raises:
+        SettingsError: no field of the template is as long.
+    """
+    if first_k is None:
+        return
+    names = Template(task.template).fields
+    values = (row.fields.get(name) for row in table.rows for name in names)
+    longest = max((len(value.encode()) for value in values if isinstance(value, str)), default=0)
+    if first_k >= longest:
+        raise _too_long(first_k, f"at most {longest} bytes a field")
+
+
+def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
+    """Refuse a k that leaves every row as it is.
+
+    Raises:
+        SettingsError: no row was cut.
+    """
+    if first_k is not None and not any(example.cut for example in examples):
+        raise _too_long(first_k, f"{len(examples)} rows, none of them cut")
+
+
+def _too_long(first_k: int, received: str) -> SettingsError:
+    return SettingsError(
+        f"the first {first_k} tokens are the whole of every input",
+        where="--input-prefix",
+        expected="fewer tokens than the longest field has",
+        received=received,
+        hint="choose a smaller k, or leave it out to use whole inputs",
+    )

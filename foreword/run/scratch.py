@@ -1,0 +1,71 @@
+"""The base of a run: one that is there, or one that is trained from scratch on the run's own rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from foreword.cache import building
+from foreword.core.base import Base, load_base
+from foreword.data.table import Table
+from foreword.data.task import Task
+from foreword.errors import Interrupted
+from foreword.recurrent.build import Text, build_base, untrained_base
+from foreword.run.interrupt import interruptible
+from foreword.settings import SCRATCH, BaseSettings, ProgressCall, TrainRequest
+
+FOLDER = "base"
+
+
+def base_for(request: TrainRequest, task: Task, tables: Mapping[str, Table], train: bool, report: ProgressCall) -> Base:
+    """The request's base, loaded; one that is trained from scratch is trained first, on whole rows.
+
+    Args:
+        tables: train and dev, without rows that the check refused.
+        train: False: a base from scratch stays as it is before its training.
+
+    Raises:
+        BaseError: it cannot be loaded.
+        Interrupted: its training was stopped by the user; the same call goes on with it.
+    """
+    name, settings = request.base, request.settings
+    if isinstance(name, Base):
+        return name
+    if name in SCRATCH:
+        kept = Path(request.output_dir) / FOLDER
+        texts = [Text(task, tables["train"], tables["dev"])]
+        if not train:
+            return untrained_base(name, texts, request.base_settings)
+        name = kept if request.resume and kept.is_dir() else built(name, texts, request.base_settings, report)
+    return load_base(name, device=settings.device, dtype=settings.dtype, progress=report)
+
+
+def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:
+    """A base from scratch is copied into the run's folder, where its forewords will look for it."""
+    if request.base not in SCRATCH:
+        return base
+    target = (folder / FOLDER).resolve()
+    if not target.is_dir():
+        copy_base(Path(base.id), target)
+    return replace(base, id=str(target))
+
+
+def built(name: str, texts: Sequence[Text], settings: BaseSettings, report: ProgressCall) -> Path:
+    """The folder of a base from scratch in the cache; Ctrl-C saves its training. Raises Interrupted."""
+    with interruptible() as interrupts:
+        try:
+            with interrupts.noted():
+                return build_base(name, texts, settings, report, interrupts.asked)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted while the base was trained; its last state is saved",
+                hint="give the same command again: it goes on from there",
+            ) from None
+
+
+def copy_base(source: Path, target: Path) -> None:
+    """Copy a base's folder to ``target``, which is there whole or not at all."""
+    with building(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)

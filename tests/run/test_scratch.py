@@ -1,0 +1,150 @@
+"""``--base lstm``: a base trained on the run's own rows, kept in the run's folder, made once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foreword import run
+from foreword.cli.main import main
+from foreword.core.base import load_base
+from foreword.errors import DataError, Interrupted, SettingsError
+from foreword.settings import BaseSettings, TrainRequest
+from foreword.settings_file import from_json, resolve
+
+SMALL = BaseSettings(hidden_size=16, num_train_epochs=2.0, vocab_size=280, batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FOREWORD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def scratch(request_of: Callable[..., TrainRequest], labelled: str, tmp_path: Path) -> Callable[..., TrainRequest]:
+    def make(cell: str = "lstm", folder: str = "run", **more: Any) -> TrainRequest:
+        made = request_of(labelled, cell, tmp_path / folder, **more)
+        return replace(made, base_settings=SMALL)
+
+    return make
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_run_trains_its_base_and_keeps_it(scratch: Callable[..., TrainRequest], cell: str, tmp_path: Path) -> None:
+    seen: list[str] = []
+    result = run.train(replace(scratch(cell), progress=lambda name, done, total, **_: seen.append(name)))
+    folder = tmp_path / "run" / "base"
+    assert f"train the {cell}" in seen
+    assert run.show(result.file)["base"]["id"] == str(folder)
+    assert load_base(folder).model.config.cell == cell
+    assert json.loads((folder / "training.json").read_text())["settings"] == SMALL.to_json()
+    assert run.verify(result.file).ok
+    assert run.evaluate(result.file, str(tmp_path / "labelled.csv"))["rows"] == 60
+
+
+def test_the_same_base_is_trained_once(scratch: Callable[..., TrainRequest], cache: Path) -> None:
+    seen: list[str] = []
+    run.train(scratch())
+    run.train(replace(scratch(folder="other", method="prompt"), progress=lambda name, *_, **__: seen.append(name)))
+    assert "train the lstm" not in seen
+    assert len(list((cache / "bases").iterdir())) == 1
+
+
+def test_an_interrupted_base_goes_on(scratch: Callable[..., TrainRequest], cache: Path) -> None:
+    steps: list[int] = []
+
+    def stop(name: str, done: int, total: int, **fields: object) -> None:
+        if name == "train the lstm":
+            steps.append(done)
+            if len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    request = scratch()
+    with pytest.raises(Interrupted, match="base"):
+        run.train(replace(request, progress=stop))
+    assert not Path(request.output_dir).exists()
+    (left,) = (cache / "bases").glob("*.training")
+    assert steps[-1] == 2
+    steps.clear()
+    run.train(replace(request, progress=lambda name, done, *_, **__: steps.append(done) if "lstm" in name else None))
+    assert steps[0] == 3
+    assert not left.exists()
+
+
+def test_it_resumes_on_the_base_it_kept(scratch: Callable[..., TrainRequest], cache: Path) -> None:
+    import shutil
+
+    first = run.train(scratch())
+    shutil.rmtree(cache)
+    Path(first.file).unlink()
+    again = run.resume(scratch().output_dir)
+    assert again.dev == first.dev
+    assert not (cache / "bases").exists()
+
+
+def test_dry_run_trains_no_base(scratch: Callable[..., TrainRequest], cache: Path) -> None:
+    plan = run.dry_run(scratch())
+    assert plan["base"]["name"] == "lstm"
+    assert not (cache / "bases").exists()
+
+
+def test_its_settings_stand_under_base(tmp_path: Path) -> None:
+    named = {"data": "d.csv", "base": "gru", "output_dir": "o"}
+    found = resolve(flags=named, assignments=["base.hidden_size=24", "base.tokenizer=char"]).request()
+    assert (found.base, found.base_settings.hidden_size, found.base_settings.tokenizer) == ("gru", 24, "char")
+    again = from_json(found.to_json()).request()
+    assert (again.base, again.base_settings) == (found.base, found.base_settings)
+    (tmp_path / "s.yaml").write_text("base:\n  name: lstm\n  num_hidden_layers: 3\n")
+    found = resolve(tmp_path / "s.yaml", {"data": "d", "output_dir": "o"}).request()
+    assert (found.base, found.base_settings.num_hidden_layers) == ("lstm", 3)
+    with pytest.raises(SettingsError, match="hiden") as wrong:
+        resolve(flags=named, assignments=["base.hiden_size=24"])
+    assert "hidden_size" in str(wrong.value.hint)
+    with pytest.raises(SettingsError, match="settings of its own"):
+        resolve(flags={**named, "base": "gpt2"}, assignments=["base.hidden_size=24"]).request()
+
+
+def test_a_base_alone(labelled: str, paired: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = [f"--set=base.{name}={value}" for name, value in SMALL.to_json().items()]
+    out = str(tmp_path / "made")
+    assert main(["base", labelled, paired, "--cell", "gru", "--output-dir", out, "--json", *small]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["folder"], told["cell"]) == (out, "gru")
+    assert load_base(out).kind == "decoder"
+    assert main(["base", labelled, "--output-dir", out]) == 2
+    assert main(["base", labelled, "--cell", "rnn", "--output-dir", out + "2"]) == 2
+    assert main(["base", "--output-dir", out + "2"]) == 2
+    assert main(["base", labelled, paired, "--dev", labelled, "--output-dir", out + "2"]) == 2
+
+
+def test_generation_and_a_head_on_it(
+    request_of: Callable[..., TrainRequest], scratch: Callable[..., TrainRequest], paired: str, tmp_path: Path
+) -> None:
+    task = {"guidance": "Begin.\n", "template": "{{ prompt }}:", "max_new_tokens": 5}
+    made = replace(request_of(paired, "lstm", tmp_path / "pairs", task=task), base_settings=SMALL)
+    result = run.train(made)
+    assert isinstance(run.generate(result.file, "abc"), str)
+    headed = run.train(scratch(folder="head", task={"head": True, "pooling": "last", "template": "{{ text }}:"}))
+    assert headed.num_values > 0
+    assert run.verify(headed.file).ok
+
+
+def test_k_tokens_must_cut_something(
+    request_of: Callable[..., TrainRequest], labelled: str, base: Callable[[str], str], tmp_path: Path
+) -> None:
+    task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
+    with pytest.raises(SettingsError, match="first 8 tokens are the whole"):
+        run.train(request_of(labelled, "no/base", tmp_path / "a", task={**task, "first_k": 8}))
+    long = [{"text": "语" * 8 + "xz"[i % 2], "label": ["no", "yes"][i % 2]} for i in range(40)]
+    with pytest.raises((SettingsError, DataError)):
+        run.train(request_of(long, base("llama"), tmp_path / "b", task={**task, "first_k": 26}))
+    found = run.train(request_of(labelled, base("llama"), tmp_path / "c", task={**task, "first_k": 3}))
+    assert run.show(found.file)["settings"]["first_k"] == 3
