@@ -23,6 +23,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from foreword.core import packing
+
 NAME, EAGER_NAME = "foreword", "foreword_eager"
 
 
@@ -156,9 +158,31 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention over the foreword and the row: query ``[B, Hq, T, Dk]``, key and value ``[B, H, S, D]``.
 
+    Rows that are packed as ``[1, N]`` come as ``[1, H, N, D]`` and leave that way; here they stand side by side.
+
     Returns:
         The output ``[B, T, Hq, Dv]`` and None (or the weights, on the eager path).
     """
+    packed = packing.current()
+    if packed is None:
+        return _attend(module, query, key, value, attention_mask, is_causal, position_bias, **kwargs)
+    if position_bias is not None:
+        raise NotImplementedError("a position bias between packed rows")
+    query, key, value = packed.apart(query), packed.apart(key), packed.apart(value)
+    output, _ = _attend(module, query, key, value, attention_mask, is_causal, **kwargs)
+    return packed.joined(output), None
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     window = kwargs.get("sliding_window")
     record(Call(module, query.shape[2], key, value, causal, window))
@@ -264,6 +288,18 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
                     part.config._attn_implementation = name
 
 
+def _row_by_row(build: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """The model's own mask as it is for one row of T tokens, where rows are packed: ``[1, 1, T, T]`` or None."""
+
+    def mask(*args: Any, **kwargs: Any) -> Tensor | None:
+        packed = packing.current()
+        if packed is not None:
+            kwargs |= {"batch_size": 1, "q_length": packed.width, "kv_length": packed.width, "attention_mask": None}
+        return build(*args, **kwargs)
+
+    return mask
+
+
 for _name, _masks in ((NAME, "sdpa"), (EAGER_NAME, "eager")):
     AttentionInterface.register(_name, attend)
-    AttentionMaskInterface.register(_name, ALL_MASK_ATTENTION_FUNCTIONS[_masks])
+    AttentionMaskInterface.register(_name, _row_by_row(ALL_MASK_ATTENTION_FUNCTIONS[_masks]))

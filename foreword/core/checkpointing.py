@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core import attention
+from foreword.core import attention, packing
 
 _OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
 
@@ -28,10 +28,10 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         if _OFF.get() or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        chosen = attention.sources()
+        chosen, how = attention.sources(), packing.current()
 
         def under(*inner: Any, **named: Any) -> Any:
-            with attention.only(chosen):
+            with attention.only(chosen), packing.packed(how):
                 return forward(*inner, **named)
 
         return checkpoint(under, *args, use_reentrant=False, **kwargs)

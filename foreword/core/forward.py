@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel
 
+from foreword.core import attention, packing
+from foreword.core.packable import packable
+from foreword.core.packing import Packed
 from foreword.core.sites import backbone, find_sites
 from foreword.errors import SettingsError
 
@@ -58,6 +61,43 @@ def refuse_empty(rows: Sequence[Ids]) -> None:
 
 
 _SELECTED: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("foreword_selected", default=None)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A decoder's rows as one pass takes them: side by side with padding, or end to end."""
+
+    ids: Tensor
+    mask: Tensor
+    packed: Packed | None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the model is called with."""
+        given = {"input_ids": self.ids, "attention_mask": self.mask}
+        return given if self.packed is None else given | {"position_ids": self.packed.positions}
+
+    def at(self, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the token at ``positions`` of ``rows`` lies."""
+        return (rows, positions) if self.packed is None else self.packed.at(rows, positions)
+
+
+@contextmanager
+def _running(model: PreTrainedModel, packed: Packed | None) -> Iterator[None]:
+    """Passes of packed rows belong in here; attention must be ours, also where no foreword is in force."""
+    if packed is None:
+        yield
+        return
+    with attention.routed(model), packing.packed(packed):
+        yield
+
+
+def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
+    """End to end where that saves padding and the model allows it."""
+    if len({len(r) for r in rows}) > 1 and packable(model):
+        ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
+        return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
+    batch = pad(rows, fill, model.device)
+    return _Laid(batch.ids, batch.mask, None)
 
 
 @contextmanager
@@ -112,17 +152,23 @@ def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[I
     tails = [list(c[:-1]) for c in choices]
     extra = [t for tail in tails for t in tail]
     device = model.device
-    batch = pad([list(r) + extra for r in inputs], fill, device)
+    laid = _lay(model, [list(r) + extra for r in inputs], fill)
     ends = torch.tensor([len(r) for r in inputs], device=device)
     starts = [sum(len(t) for t in tails[:c]) for c in range(len(choices))]
-    arguments: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    arguments = laid.arguments()
     if extra:
-        arguments |= _branch_mask(batch, ends, tails)
+        mask, positions = _branch_mask(ends, tails)
+        arguments |= {
+            "attention_mask": mask,
+            "position_ids": positions if laid.packed is None else laid.packed.end_to_end(positions),
+        }
     rows, places = [], []
     for b, end in enumerate(len(r) for r in inputs):
         rows += [b] * (1 + len(extra))
         places += [end - 1, *range(end, end + len(extra))]
-    logits = logits_at(model, torch.tensor(rows, device=device), torch.tensor(places, device=device), **arguments)
+    at = laid.at(torch.tensor(rows, device=device), torch.tensor(places, device=device))
+    with _running(model, laid.packed):
+        logits = logits_at(model, *at, **arguments)
     logp = log_softmax(logits, -1).view(len(inputs), 1 + len(extra), -1)
     scores = []
     for choice, start in zip(choices, starts, strict=True):
@@ -133,10 +179,11 @@ def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[I
     return torch.stack(scores, 1)
 
 
-def _branch_mask(batch: Padded, ends: Tensor, tails: Sequence[Ids]) -> dict[str, Tensor]:
-    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input; 0 is the input's own
-    segment."""
-    width = batch.ids.shape[1]
+def _branch_mask(ends: Tensor, tails: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input, padding behind them; 0 is
+    the input's own segment."""
+    extra = sum(len(t) for t in tails)
+    width = int(ends.max()) + extra
     at = torch.arange(width, device=ends.device)[None] - ends[:, None]
     branch = torch.tensor([i + 1 for i, t in enumerate(tails) for _ in t], device=ends.device)
     step = torch.tensor([j for t in tails for j in range(len(t))], device=ends.device)
@@ -146,8 +193,8 @@ def _branch_mask(batch: Padded, ends: Tensor, tails: Sequence[Ids]) -> dict[str,
     causal = torch.ones(width, width, dtype=torch.bool, device=ends.device).tril()
     same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
     # A padding query keeps itself, so that no row of the softmax is empty.
-    real = batch.mask[:, None, :].bool() | torch.eye(width, dtype=torch.bool, device=ends.device)
-    return {"attention_mask": (causal & same & real)[:, None], "position_ids": positions}
+    real = (at < extra)[:, None, :] | torch.eye(width, dtype=torch.bool, device=ends.device)
+    return (causal & same & real)[:, None], positions
 
 
 def _pairs(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
@@ -177,25 +224,30 @@ def completion_losses(
             "decoder_input_ids": answer.ids,
             "decoder_attention_mask": answer.mask,
         }
+        at, packed = (rows, places), None
     else:
-        batch = pad([[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill, device)
+        laid = _lay(model, [[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill)
         places = torch.tensor(
             [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))], device=device
         )
-        arguments = {"input_ids": batch.ids, "attention_mask": batch.mask}
-    logits = logits_at(model, rows, places, **arguments)
+        at, packed, arguments = laid.at(rows, places), laid.packed, laid.arguments()
+    with _running(model, packed):
+        logits = logits_at(model, *at, **arguments)
     return nn.functional.cross_entropy(logits, labels, reduction="none"), rows
 
 
 def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
     """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
     ``"last"``."""
-    batch = pad(inputs, fill, model.device)
-    hidden: Tensor = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+    laid = _lay(model, inputs, fill)
+    with _running(model, laid.packed):
+        hidden: Tensor = backbone(model)(**laid.arguments()).last_hidden_state
     rows = torch.arange(len(inputs), device=hidden.device)
-    if pooling == "cls":
-        return hidden[:, 0].float()
-    if pooling == "last":
-        return hidden[rows, batch.mask.sum(-1) - 1].float()
-    weight = batch.mask[..., None].to(hidden.dtype)
-    return ((hidden * weight).sum(1) / weight.sum(1)).float()
+    lengths = torch.tensor([len(r) for r in inputs], device=hidden.device)
+    if pooling != "mean":
+        return hidden[laid.at(rows, torch.zeros_like(lengths) if pooling == "cls" else lengths - 1)].float()
+    if laid.packed is not None:
+        total = hidden.new_zeros(len(inputs), hidden.shape[-1]).index_add(0, laid.packed.owner, hidden[0])
+    else:
+        total = (hidden * laid.mask[..., None].to(hidden.dtype)).sum(1)
+    return (total / lengths[:, None].to(hidden.dtype)).float()

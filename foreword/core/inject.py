@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from foreword.core import attention, seeds, slots
+from foreword.core import attention, packing, seeds, slots
 from foreword.core.attention import Front
 from foreword.core.changes import Changes
 from foreword.core.sites import CallOrder, SiteMap, backbone, counting_stack, find_sites
@@ -214,6 +214,10 @@ class Injection:
         if not self.map.moves_positions or tokens is None:
             return
         rows, length = tokens.shape[:2]
+        packed = packing.current()
+        if packed is not None:
+            arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
+            return
         positions, mask = arguments.get("position_ids"), arguments.get("attention_mask")
         if positions is None and isinstance(mask, Tensor) and mask.ndim == 2:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]

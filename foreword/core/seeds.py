@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core import attention
+from foreword.core import attention, packing
 from foreword.core.checkpointing import uncheckpointed
 from foreword.core.sites import Site, find_sites, run
 from foreword.core.value import KeyValue
@@ -43,7 +43,13 @@ def from_embeddings(model: PreTrainedModel, prompt: Tensor) -> dict[str, KeyValu
 def _captured(model: PreTrainedModel, tokens: Tensor) -> dict[str, KeyValue]:
     calls: list[attention.Call] = []
     sites = find_sites(model)
-    with attention.routed(model), attention.only(None), attention.recording(calls), uncheckpointed():
+    with (
+        attention.routed(model),
+        attention.only(None),
+        packing.packed(None),
+        attention.recording(calls),
+        uncheckpointed(),
+    ):
         run(model, tokens)
     taken = {m: iter(names) for m, names in sites.modules.items()}
     return {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from foreword.core import packing
 from foreword.core.value import Foreword
 from foreword.errors import SettingsError
 
@@ -36,13 +37,13 @@ class SlotBank:
         """``embeddings`` ``[B, T, E]`` with each placeholder of ``ids`` ``[B, T]`` replaced by its vector.
 
         Args:
-            index: each row's place in the bank ``[B]``.
+            index: each row's place in the bank ``[B, 1]``, or each token's ``[B, T]``.
 
         Raises:
             SettingsError: a placeholder for a slot that the row's foreword does not have.
         """
         rows, places = (ids < 0).nonzero(as_tuple=True)
-        slots, owners = -1 - ids[rows, places], index[rows]
+        slots, owners = -1 - ids[rows, places], index.expand(ids.shape)[rows, places]
         if bool((slots >= self.counts[owners]).any()):
             raise SettingsError(
                 "a row has a soft slot that its foreword does not fill",
@@ -104,7 +105,10 @@ def install(embeddings: Iterable[nn.Module], active: Callable[[], Filler | None]
         if ids is None or filler is None or filler.slots is None:
             return None
         _IDS.set(None)
-        return filler.slots.fill(output, ids, filler.index(ids.shape[0]))
+        packed = packing.current()
+        if packed is None:
+            return filler.slots.fill(output, ids, filler.index(ids.shape[0])[:, None])
+        return filler.slots.fill(output, ids, filler.index(packed.rows)[packed.owner][None])
 
     handles: list[RemovableHandle] = []
     for module in embeddings:

@@ -1,9 +1,13 @@
-"""A batch in parts of like length: less padding, the same gradient."""
+"""A batch in the passes it takes: one where rows lie end to end, else parts of like length with less padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
+
+from transformers import PreTrainedModel
+
+from foreword.core.packable import packable
 
 
 class Row(Protocol):
@@ -20,6 +24,11 @@ R = TypeVar("R", bound=Row)
 
 # What a pass costs beside its tokens, in tokens: launching operations, reading the weights. Measured: docs/log.md.
 _PASS = 96
+
+
+def parts_of(model: PreTrainedModel, rows: Sequence[R]) -> list[list[R]]:
+    """The rows of each pass over a batch."""
+    return [list(rows)] if packable(model) else without_padding(rows)
 
 
 def without_padding(rows: Sequence[R]) -> list[list[R]]:

@@ -16,7 +16,7 @@ from foreword.core.inject import Injection
 from foreword.data.batch import Example
 from foreword.methods.base import Writer
 from foreword.training.objective import Objective, joined
-from foreword.training.parts import without_padding
+from foreword.training.parts import parts_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
                 for i in together
                 for row in (shares[i].batches[number] if number < len(shares[i].batches) else ())
             ]
-            for part in _parts(placed, rows):
+            for part in _parts(model, placed, rows):
                 _pass(model, injection, shares, objective, part, totals)
     return totals
 
@@ -93,10 +93,10 @@ def _led(row: Example, objective: Objective) -> Example:
     return row.behind(objective.lead) if objective.lead else row
 
 
-def _parts(placed: list[_Placed], rows: int) -> list[list[_Placed]]:
+def _parts(model: PreTrainedModel, placed: list[_Placed], rows: int) -> list[list[_Placed]]:
     """The passes over the rows of one batch; in each, those of a share stand together."""
     parts = []
-    for part in without_padding(placed):
+    for part in parts_of(model, placed):
         size = rows or len(part)
         parts += [sorted(part[i : i + size], key=lambda one: one.share) for i in range(0, len(part), size)]
     return parts

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from foreword.core import forward
 from foreword.core.forward import choice_scores, completion_losses, logits_at, pad, pooled_states
 from foreword.core.inject import injected
+from foreword.core.packable import packable
 from foreword.core.sites import backbone, find_sites
 from foreword.core.value import Foreword
 from foreword.errors import SettingsError
@@ -64,15 +65,18 @@ def test_choice_scores_equal_each_pair_alone(family: str, behind: bool) -> None:
 @pytest.mark.parametrize(("family", "read"), [("llama", 3), ("gpt2", 3), ("mistral", 3 * 4), ("t5", 3 * 4)])
 def test_choices_are_scored_in_one_pass(family: str, read: int) -> None:
     """Each input is read once where branches can be seen; where they cannot, each pair is a row of the same pass."""
+    extra = sum(len(c) - 1 for c in CHOICES)
+    tokens = {3: sum(LENGTHS) + 3 * extra, 12: 4 * sum(LENGTHS) + 3 * extra}[read]
     model, seen = tiny(family), []
+    packable(model)  # asks the model once
     site = next(iter(find_sites(model).modules))
     handle = site.register_forward_pre_hook(
-        lambda m, args, kwargs: seen.append(kwargs.get("hidden_states", *args[:1]).shape[0]), with_kwargs=True
+        lambda m, args, kwargs: seen.append(kwargs.get("hidden_states", *args[:1]).shape[:2]), with_kwargs=True
     )
     with torch.no_grad():
         choice_scores(model, rows(), CHOICES, 0)
     handle.remove()
-    assert seen == [read]
+    assert seen == [(1, tokens)] if KINDS[family] == "decoder" else [shape[0] for shape in seen] == [read]
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3", "gpt_oss"])

@@ -1,0 +1,126 @@
+"""Rows end to end give each row's own results, on every decoder that may be packed, and see nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from foreword.core import packing
+from foreword.core.checkpointing import checkpointing
+from foreword.core.forward import choice_scores, completion_losses, pooled_states
+from foreword.core.inject import injected
+from foreword.core.packable import packable
+from foreword.core.packing import Packed
+from foreword.core.sites import find_sites
+from foreword.core.value import Foreword
+from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
+
+PACKABLE = [family for family in FAMILIES if packable(tiny(family))]
+# Longer than a window of 6, shorter, and two alike.
+LENGTHS = (9, 2, 11, 5, 5)
+INPUTS = [row[:n] for row, n in zip(sample_ids(5, 11).tolist(), LENGTHS, strict=True)]
+TARGETS = [[60, 61, 2], [62, 2], [2], [63, 64, 65, 2], [2]]
+
+
+def losses(model: PreTrainedModel, inputs: Sequence[Sequence[int]]) -> list[Tensor]:
+    """What can be asked of a row, row by row: choices (of one token and of several), completions, pooled states."""
+    nll, owner = completion_losses(model, inputs, TARGETS[: len(inputs)], 0)
+    scores = choice_scores(model, inputs, ((40,), (41,)), 0), choice_scores(model, inputs, ((40, 41), (42,)), 0)
+    pooled = pooled_states(model, inputs, "mean", 0), pooled_states(model, inputs, "last", 0)
+    parts = [*scores, *pooled]
+    return [torch.cat([nll[owner == b], *(p[b] for p in parts)]) for b in range(len(inputs))]
+
+
+def forewords(model: PreTrainedModel) -> tuple[Foreword, Foreword]:
+    return (
+        writer_for("prefix", model).write().detach(),
+        writer_for("prefix", model, num_virtual_tokens=3).write().detach(),
+    )
+
+
+def test_decoders_without_a_recurrent_state_are_packed() -> None:
+    kinds = {family: find_sites(tiny(family)) for family in FAMILIES}
+    assert [f for f, s in kinds.items() if s.moves_positions and not s.recurrent] == PACKABLE
+
+
+@pytest.mark.parametrize("family", PACKABLE)
+def test_rows_with_different_forewords_and_none_equal_the_rows_alone(family: str) -> None:
+    model = tiny(family)
+    a, b = forewords(model)
+    with torch.no_grad(), injected(model, [a, b], [0, 1, None, 1, 0]):
+        together = losses(model, INPUTS)
+    for index, value in enumerate((a, b, None, b, a)):
+        with torch.no_grad(), injected(model, [] if value is None else [value]):
+            nll, _ = completion_losses(model, [INPUTS[index]], [TARGETS[index]], 0)
+            rest = losses(model, [INPUTS[index]])[0]
+        alone = torch.cat([nll, rest[-len(together[index]) + len(nll) :]])
+        assert torch.allclose(together[index], alone, atol=1e-5 * max(1.0, float(alone.abs().max()))), family
+
+
+@pytest.mark.parametrize("family", PACKABLE)
+def test_a_row_changes_nothing_in_the_others(family: str) -> None:
+    model = tiny(family)
+    value, _ = forewords(model)
+    changed = [*INPUTS[:2], [(t + 7) % 250 + 3 for t in INPUTS[2]], *INPUTS[3:]]
+    with torch.no_grad(), injected(model, [value]):
+        before, after = losses(model, INPUTS), losses(model, changed)
+    for index in range(len(INPUTS)):
+        assert torch.allclose(before[index], after[index], atol=1e-6) == (index != 2), index
+
+
+@pytest.mark.parametrize("checkpoint", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("family", PACKABLE)
+def test_the_gradient_is_that_of_the_rows_alone(family: str, checkpoint: bool) -> None:
+    model = tiny(family)
+    writer = writer_for("prefix", model)
+    parameters = [p for p in writer.parameters() if p.requires_grad]
+    with checkpointing(model, checkpoint), injected(model, [writer.write()]):
+        nll, _ = completion_losses(model, INPUTS, TARGETS, 0)
+        together = torch.autograd.grad(nll.sum(), parameters)
+    alone = [torch.zeros_like(p) for p in parameters]
+    for row, target in zip(INPUTS, TARGETS, strict=True):
+        with injected(model, [writer.write()]):
+            nll, _ = completion_losses(model, [row], [target], 0)
+            alone = [a + g for a, g in zip(alone, torch.autograd.grad(nll.sum(), parameters), strict=True)]
+    for got, expected in zip(together, alone, strict=True):
+        assert torch.allclose(got, expected, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+def test_a_soft_prompt_runs_alone_before_packed_rows() -> None:
+    model = tiny("llama")
+    value = writer_for("prompt", model).write().detach()
+    with torch.no_grad(), injected(model, [value]):
+        together = losses(model, INPUTS)[2]
+        alone = torch.cat([completion_losses(model, [INPUTS[2]], [TARGETS[2]], 0)[0], together[1:]])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_nothing_is_packed_outside_a_pass() -> None:
+    model = tiny("llama")
+    losses(model, INPUTS)
+    assert packing.current() is None
+    with pytest.raises(IndexError):
+        completion_losses(model, INPUTS, [[999], *TARGETS[1:]], 0)
+    assert packing.current() is None
+    assert model.config._attn_implementation == tiny("llama").config._attn_implementation
+
+
+def test_apart_and_joined_are_each_others_inverse_and_so_are_their_gradients() -> None:
+    how = Packed((3, 1, 4), torch.device("cpu"))
+    states = torch.randn(1, 2, 8, 5, dtype=torch.double, requires_grad=True)
+    apart = how.apart(states)
+    assert apart.shape == (3, 2, 4, 5)
+    assert torch.equal(apart[1, :, 0], states[0, :, 3])
+    assert torch.equal(how.joined(apart.transpose(1, 2)), states.transpose(1, 2))
+
+    def there_and_back(x: Tensor) -> Tensor:
+        return how.joined((how.apart(x) ** 2).transpose(1, 2))
+
+    assert torch.autograd.gradcheck(there_and_back, (states,))
+    assert how.positions.tolist() == [[0, 1, 2, 0, 0, 1, 2, 3]]
+    assert how.owner.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    assert how.end_to_end(torch.arange(12).view(3, 4)).tolist() == [[0, 1, 2, 4, 8, 9, 10, 11]]
