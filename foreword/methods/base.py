@@ -80,6 +80,8 @@ class Method(ABC):
     """Settings that make a writer."""
 
     name: ClassVar[str]
+    # How a sentence calls it; empty: by its name.
+    title: ClassVar[str] = ""
     # AdamW's rates that the sweep tries, best guesses first; measured per method, see docs/log.md.
     learning_rates: ClassVar[tuple[float, ...]] = (5e-3, 2e-2, 5e-2)
     # What of DESIGN's families the method reaches: kinds of base.

@@ -122,6 +122,7 @@ class Prefix(Method):
     hidden_size: int = 128
 
     name: ClassVar[str] = "prefix"
+    title: ClassVar[str] = "prefix tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (2e-2, 5e-2, 5e-3, 1e-1)
 
     def writer(self, start: Start) -> Writer:

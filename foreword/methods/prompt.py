@@ -52,6 +52,7 @@ class Prompt(Method):
     init: Init = "text"
 
     name: ClassVar[str] = "prompt"
+    title: ClassVar[str] = "prompt tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-2, 3e-2, 3e-3, 1e-1)
 
     def writer(self, start: Start) -> Writer:

@@ -58,6 +58,7 @@ class PTuning(Method):
     hidden_size: int = 128
 
     name: ClassVar[str] = "ptuning"
+    title: ClassVar[str] = "P-tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
 
     def writer(self, start: Start) -> Writer:

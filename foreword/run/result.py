@@ -273,6 +273,8 @@ def _verdict(result: TrainResult, trained: bool) -> str:
         return "The text prompt was measured and saved; nothing was trained."
     if result.outcome == "text":
         return "Nothing learned beat the prompt on dev: the prompt itself was saved."
+    if result.difference is None and result.systems:
+        return "A foreword was learned; its figures stand alone here."
     if result.difference is None:
         return "A foreword was learned; there was no test split to compare it with the prompt on."
     found = Difference(**{**result.difference, "interval": Interval(**result.difference["interval"])})

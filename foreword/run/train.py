@@ -109,6 +109,29 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
         return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+    found, alarms = learn(prepared, folder, dev, floor, interrupts)
+    best = found.trial.progress.best if found.trial else None
+    value = found.trial.best() if found.trial else prompt
+    if floor is not None and (best is None or floor.beats(best)):
+        alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
+        value, best = prompt, floor
+    return finish(prepared, folder, value, None if floor is None else prompt, best, floor, found, alarms, began)
+
+
+def learn(
+    prepared: Prepared, folder: Path, dev: DevScore, floor: Score | None, interrupts: Interrupts
+) -> tuple[Sweep, list[str]]:
+    """Find the learning rate and train with it; what was found (its trial is there) and what the user should know.
+
+    Args:
+        folder: the run's, where the trials keep their checkpoints.
+        dev: what chooses.
+        floor: the prompt's score, None where there is none or it does not matter here.
+        interrupts: asked between steps.
+
+    Raises:
+        NothingLearnedError: every learning rate failed.
+    """
     with interrupts.noted():
         found = _search(prepared, folder, dev, interrupts.asked)
     alarms = _alarms(prepared, found, floor)
@@ -119,12 +142,7 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
             received="; ".join(alarms),
             hint="look at the data and the prompt first; then try lower rates with `--set sweep=[1e-4,1e-3]`",
         )
-    best = found.trial.progress.best
-    value = found.trial.best()
-    if floor is not None and (best is None or floor.beats(best)):
-        alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
-        value, best = prompt, floor
-    return finish(prepared, folder, value, None if floor is None else prompt, best, floor, found, alarms, began)
+    return found, alarms
 
 
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
