@@ -16,7 +16,7 @@ from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core import attention
+from foreword.core import attention, packing
 from foreword.core.sites import backbone
 from foreword.core.value import Foreword, LowRank
 from foreword.errors import SettingsError
@@ -33,7 +33,8 @@ class Bank:
         """What is added to the layer's output for its input ``x [..., in]``.
 
         Args:
-            x: the rows, ``[B, T, in]``; or a multiple of B, or tokens without rows ``[B * T, in]``, row by row.
+            x: the rows, ``[B, T, in]``; or a multiple of B, or tokens without rows ``[B * T, in]``, row by row; or
+                the N tokens of rows that are packed.
             index: each row's foreword ``[B]``; None where all have the first.
 
         Raises:
@@ -41,12 +42,18 @@ class Bank:
         """
         if index is None:
             return linear(linear(x, self.a[0]), self.b[0])
+        packed = packing.current()
+        if packed is not None:
+            return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
         if x.shape[0] % len(index):
             expected = f"{len(index)}, or a multiple"
             raise SettingsError("the batch has another number of rows", expected=expected, received=x.shape[0])
-        rows = x.reshape(len(index), -1, x.shape[-1])
+        return self._of_rows(x.reshape(len(index), -1, x.shape[-1]), index).view(*x.shape[:-1], -1)
+
+    def _of_rows(self, rows: Tensor, index: Tensor) -> Tensor:
+        """``[B, T, out]`` of ``[B, T, in]``."""
         low = torch.bmm(rows, self.a[index].transpose(1, 2))
-        return torch.bmm(low, self.b[index].transpose(1, 2)).view(*x.shape[:-1], -1)
+        return torch.bmm(low, self.b[index].transpose(1, 2))
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:

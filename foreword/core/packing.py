@@ -8,7 +8,7 @@ both ways and compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -54,6 +54,11 @@ class Packed:
         heads, size = states.shape[2:]
         out = _moved(states.reshape(self.rows * self.width, heads * size), self._to, self._from)
         return out.view(1, self.tokens, heads, size)
+
+    def row_by_row(self, states: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+        """``act``, which takes ``[B, T, E]`` and gives ``[B, T, F]``, on N tokens, whatever dimensions lead them."""
+        flat = _moved(states.reshape(self.tokens, -1), self._from, self._to).view(self.rows, self.width, -1)
+        return _moved(act(flat).flatten(0, 1), self._to, self._from).view(*states.shape[:-1], -1)
 
     def at(self, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Where the tokens at ``positions`` of ``rows`` lie in ``[1, N]``."""

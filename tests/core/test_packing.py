@@ -62,6 +62,28 @@ def test_rows_with_different_forewords_and_none_equal_the_rows_alone(family: str
 
 
 @pytest.mark.parametrize("family", PACKABLE)
+@pytest.mark.parametrize("method", ["lora", "slots"])
+def test_low_rank_changes_and_slots_are_each_rows_own(family: str, method: str) -> None:
+    model = tiny(family)
+    width, dice = model.get_input_embeddings().weight.shape[1], torch.Generator().manual_seed(1)
+
+    def drawn() -> Foreword:
+        if method == "slots":
+            return Foreword(slots=torch.randn(1, width, generator=dice))
+        names = writer_for("lora", model).write().tensors()
+        return Foreword.from_tensors({n: torch.randn(t.shape, generator=dice) * 0.1 for n, t in names.items()})
+
+    a, b = drawn(), drawn()
+    inputs = [[-1, *row[1:]] if method == "slots" and i != 2 else row for i, row in enumerate(INPUTS)]
+    with torch.no_grad(), injected(model, [a, b], [0, 1, None, 1, 0]):
+        together, owner = completion_losses(model, inputs, TARGETS, 0)
+    for index, value in enumerate((a, b, None, b, a)):
+        with torch.no_grad(), injected(model, [] if value is None else [value]):
+            alone, _ = completion_losses(model, [inputs[index]], [TARGETS[index]], 0)
+        assert torch.allclose(together[owner == index], alone, atol=1e-5 * max(1.0, float(alone.abs().max())))
+
+
+@pytest.mark.parametrize("family", PACKABLE)
 def test_a_row_changes_nothing_in_the_others(family: str) -> None:
     model = tiny(family)
     value, _ = forewords(model)
