@@ -111,6 +111,10 @@ class TaskOptions:
         split_seed: of the split.
         max_new_tokens: tokens to generate at most; None means the default of decoding.
         first_k: keep only the first k tokens of each field of a row; None means all.
+        guidance_column: column with each row's own guidance; the task's then stands in front of it.
+        guidance_form: what the guidance is: ``text`` as it stands, a list of ``keywords``, or a ``situation``.
+        guidance_replaces: the span that gives way to the guidance: ``text[2:5]`` (words) or ``text/pattern/``.
+        calibrate: take off each label's score what the untrained prompt says for it without content.
     """
 
     template: str | None = None
@@ -129,6 +133,10 @@ class TaskOptions:
     split_seed: Whole = 13
     max_new_tokens: Annotated[int | None, Range(least=1)] = None
     first_k: Annotated[int | None, Range(least=1)] = None
+    guidance_column: str | None = None
+    guidance_form: Literal["text", "keywords", "situation"] = "text"
+    guidance_replaces: str | None = None
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         settle(self)

@@ -13,12 +13,12 @@ from foreword.data.encoding import (
     end_id,
     label_ids,
     lead_ids,
-    pieces,
 )
 from foreword.data.example import Row, references
+from foreword.data.rows import RowEncoder
 from foreword.data.tagging import words_of
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import Template, parsed
 from foreword.data.word_ids import WordEncoder
 from foreword.errors import DataError, TemplateError
 
@@ -40,6 +40,7 @@ class Example:
         places: tagging: where in ``input_ids`` each word's tag is read; -1: the word was cut off.
         tags: tagging: index of each word's tag in ``task.labels``, -1 where it is none of them.
         words: tagging: the words, as text.
+        replaced: a span of it gave way to the guidance.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Example:
     places: tuple[int, ...] = ()
     tags: tuple[int, ...] = ()
     words: str = ""
+    replaced: bool = False
 
     def behind(self, lead: Sequence[int]) -> Example:
         """The same row with the tokens ``lead`` in front."""
@@ -68,6 +70,7 @@ def encode(
     max_length: int | None,
     first_k: int | None = None,
     labelled: bool = True,
+    guided: bool = True,
 ) -> list[Example]:
     """Token ids for rows.
 
@@ -77,6 +80,7 @@ def encode(
             never sees the answer), the lead not counted; None: any.
         first_k: keep only the first so many tokens of each field; None: all. ``Example.cut`` tells which were longer.
         labelled: False: a row may lack its target.
+        guided: False: rows that have the guidance in them are written without it.
 
     Raises:
         DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
@@ -85,41 +89,39 @@ def encode(
     if task.kind == "tagging":
         examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k)))
     else:
-        examples = list(_texts(rows, targets, task, tokenizer, special_tokens, first_k))
+        examples = list(_texts(rows, targets, RowEncoder(task, tokenizer, special_tokens, guided), first_k))
     if max_length is not None:
         by_words = task.kind == "classification" and not task.head
-        extra = max((len(words) for words in label_ids(task, tokenizer)), default=0) if by_words else 0
+        extra = max((len(one) for words in label_ids(task, tokenizer) for one in words), default=0) if by_words else 0
         _refuse_long(rows, examples, extra, max_length, special_tokens)
     return examples
 
 
 def _texts(
-    rows: Sequence[Row],
-    targets: Sequence[tuple[str, ...]],
-    task: Task,
-    tokenizer: Tokenizer,
-    special_tokens: bool,
-    first_k: int | None,
+    rows: Sequence[Row], targets: Sequence[tuple[str, ...]], writer: RowEncoder, first_k: int | None
 ) -> Iterator[Example]:
-    template, tail = Template(task.template), pieces(task, tokenizer).tail
-    texts, cuts = [], []
+    task, tokenizer = writer.task, writer.tokenizer
+    template = parsed(task.template)
+    parts, cuts, changed = [], [], []
     for row in rows:
         fields, cut = _shortened(row.fields, template, tokenizer, first_k)
         cuts.append(cut)
         try:
-            texts.append(template.render(fields) + tail)
+            made, replaced = writer.parts(fields)
         except TemplateError as error:
             raise DataError(error.problem, where=str(row.source), hint="run the check on this file") from error
-    ids = tokenizer(texts, add_special_tokens=special_tokens, verbose=False)["input_ids"] if texts else []
+        parts.append(made)
+        changed.append(replaced)
+    ids = writer.ids(parts)
     end = end_id(task, tokenizer) if task.kind == "generation" else None
     index = {label: number for number, label in enumerate(task.labels)}
-    for row, found, own, cut in zip(rows, targets, ids, cuts, strict=True):
+    for row, found, own, cut, replaced in zip(rows, targets, ids, cuts, changed, strict=True):
         answer: list[int] = []
         if task.kind == "generation" and found:
             answer = answer_ids(task, tokenizer, completion(task, found[0])) + ([] if end is None else [end])
         first = found[0] if found else ""
         gold = index.get(first, -1)
-        yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut)
+        yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut, replaced=replaced)
 
 
 def _tagged(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from foreword.data.example import Problem
+from foreword.data.guidance import front_of, of_row, replaced
 from foreword.data.layout import target_texts
 from foreword.data.normal import cjk_share
 from foreword.data.repeats import Entry, near_repeats, repeated
@@ -15,7 +16,7 @@ from foreword.data.report import CheckReport, clean
 from foreword.data.table import Table
 from foreword.data.tagging import is_bio, problems_of, tag_set, words_of
 from foreword.data.task import Task
-from foreword.data.template import Template, empty_fields
+from foreword.data.template import empty_fields, parsed
 from foreword.errors import TemplateError
 
 __all__ = ["CheckReport", "check", "clean"]
@@ -67,7 +68,7 @@ def _inputs(table: Table, task: Task | None) -> tuple[str, ...]:
     """What the model sees of a row: the template's fields, or the layout's without a task."""
     if task is None:
         return table.layout.inputs
-    fields = Template(task.template).fields
+    fields = parsed(task.template).fields | {task.guidance_column}
     return tuple(name for name in table.columns if name in fields)
 
 
@@ -80,9 +81,9 @@ def _is_classification(tables: Mapping[str, Table], task: Task | None) -> bool:
 def _fields(name: str, table: Table, task: Task | None, problems: list[Problem]) -> list[Problem]:
     """Missing and empty fields; they are added to ``problems`` and returned."""
     layout = table.layout
-    template = Template(task.template) if task else None
-    if template:
-        template.validate(table.columns)
+    template = parsed(task.template) if task else None
+    if template and task:
+        template.validate(table.columns, (task.target, task.guidance_column))
     target = task.target if task else layout.target
     found: list[Problem] = []
     for row in table.rows:
@@ -151,12 +152,13 @@ def _tokens(
     context: int | None,
     lead: int,
 ) -> dict[str, dict[str, float]]:
-    template = Template(task.template) if task else None
-    words = max((len(tokenize(one)) for one in task.verbalizer.values()), default=0) if task and not task.head else 0
+    some = [one for words in task.label_words.values() for one in words] if task and not task.head else []
+    words = max((len(tokenize(one)) for one in some), default=0)
+    lead += _slots(task, tokenize)
     lengths: dict[str, list[int]] = {name: [] for name in tables}
     for entry in entries:
         try:
-            text = template.render(entry.row.fields) if template else entry.input
+            text = _text(task, entry.row.fields) if task else entry.input
         except TemplateError as error:
             problems.append(entry.problem("template", error.problem))
             continue
@@ -167,6 +169,20 @@ def _tokens(
         if context is not None and length > context:
             problems.append(entry.problem("too_long", f"{length:,} tokens; the model reads {context:,}"))
     return {name: _figures(values) for name, values in lengths.items() if values}
+
+
+def _text(task: Task, fields: Mapping[str, object]) -> str:
+    """A row's text with the guidance that it has in itself; for its length."""
+    guidance = of_row(task, fields)
+    fields, _ = replaced(task, fields, guidance)
+    return front_of(task, guidance) + parsed(task.template).render(fields, guidance)
+
+
+def _slots(task: Task | None, tokenize: Callable[[str], Sequence[int]]) -> int:
+    """How many soft slots a row has."""
+    soft = parsed(task.template).soft if task else ()
+    words = ((task.guidance if one.guidance and task else one.words) for one in soft)
+    return sum(len(tokenize(text)) if one.count is None else one.count for one, text in zip(soft, words, strict=True))
 
 
 def _figures(values: list[int]) -> dict[str, float]:

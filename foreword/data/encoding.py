@@ -6,16 +6,15 @@ same for every row, and a prefix made of the lead's keys and values is exactly t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jinja2
 
-from foreword.data.example import references
+from foreword.data.guidance import in_front
 from foreword.data.make import separator
 from foreword.data.task import Task
-from foreword.data.template import Template
 from foreword.errors import SettingsError, VerbalizerError
 
 _CONTENT = "\u2045CONTENT\u2046"
@@ -56,6 +55,9 @@ class Tokenizer(Protocol):
     def apply_chat_template(self, *args: Any, **options: Any) -> Any:
         """The conversation as one text."""
 
+    def convert_tokens_to_ids(self, *args: Any, **options: Any) -> Any:
+        """The ids of tokens in the vocabulary's spelling."""
+
     def convert_ids_to_tokens(self, *args: Any, **options: Any) -> Any:
         """The vocabulary's spelling of ids."""
 
@@ -72,26 +74,28 @@ class Pieces:
     end: str = ""
 
 
-def pieces(task: Task, tokenizer: Tokenizer) -> Pieces:
-    """The text before and after the row's text.
+def pieces(task: Task, tokenizer: Tokenizer, guidance: str | None = None) -> Pieces:
+    """The text before and after the row's text; ``guidance`` stands in front whatever the task says about its place.
 
-    Plain tasks: the guidance, and nothing. Chat tasks: the tokenizer's chat template is filled in with the guidance as
-    the system message (in front of the user's text where the template knows no system) and cut around the user's text.
+    Plain tasks: the guidance where it stands in front, and nothing. Chat tasks: the tokenizer's chat template is filled
+    in with the guidance as the system message (in front of the user's text where the template knows no system) and cut
+    around the user's text.
 
     Raises:
         SettingsError: the task wants a chat template and the tokenizer has none, or one that hides the text.
     """
+    guidance = in_front(task) if guidance is None else guidance
     if not task.chat:
-        return Pieces(task.guidance, "")
+        return Pieces(guidance, "")
     if not tokenizer.chat_template:
         hint = "leave out --chat, or use an instruct model"
         raise SettingsError("the tokenizer has no chat template", where="--chat", hint=hint)
-    wanted = task.guidance.strip()
+    wanted = guidance.strip()
     system = [{"role": "system", "content": wanted}] if wanted else []
     text = _chat(tokenizer, [*system, {"role": "user", "content": _CONTENT}])
     if wanted and (text is None or wanted not in text.partition(_CONTENT)[0]):
         system = []
-        text = _chat(tokenizer, [{"role": "user", "content": task.guidance + _CONTENT}])
+        text = _chat(tokenizer, [{"role": "user", "content": guidance + _CONTENT}])
     if text is None or text.count(_CONTENT) != 1:
         hint = "leave out --chat and write the format into --guidance and --template"
         raise SettingsError("the chat template cannot be used for one user message", where="--chat", hint=hint)
@@ -122,15 +126,24 @@ def token_ids(tokenizer: Tokenizer, text: str, special_tokens: bool = False) -> 
     return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"]) if text or special_tokens else []
 
 
-def lead_ids(task: Task, tokenizer: Tokenizer, *, text: str | None = None, special_tokens: bool = False) -> list[int]:
+def lead_ids(
+    task: Task,
+    tokenizer: Tokenizer,
+    *,
+    text: str | None = None,
+    special_tokens: bool = False,
+    whatever_place: bool = False,
+) -> list[int]:
     """The ids in front of every row: the beginning-of-text token where the tokenizer adds one, then the guidance.
 
     Args:
         text: another guidance instead of the task's.
         special_tokens: the rows carry special tokens themselves (encoders), so the lead has none.
+        whatever_place: the guidance stands in front although the task weaves it into the rows: what a prefix starts
+            from.
     """
     chosen = task if text is None else replace(task, guidance=text)
-    ids = token_ids(tokenizer, pieces(chosen, tokenizer).lead)
+    ids = token_ids(tokenizer, pieces(chosen, tokenizer, chosen.guidance if whatever_place else None).lead)
     first = tokenizer.bos_token_id
     if special_tokens or first is None or token_ids(tokenizer, "", True)[:1] != [first]:
         return ids
@@ -148,15 +161,21 @@ def end_id(task: Task, tokenizer: Tokenizer) -> int | None:
     return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
-def answer_ids(task: Task, tokenizer: Tokenizer, answer: str) -> list[int]:
-    """The ids of an answer as it follows a row's text, without the end.
+def joined(tokenizer: Tokenizer, text: str, first: bool = True) -> list[int]:
+    """The ids of a text that stands at the start (``first``) or behind other ids.
 
-    Tokenizers of the SentencePiece kind put a space in front of any text; a second one is not written then.
+    Tokenizers of the SentencePiece kind put a space in front of any text; behind other ids a second one is not written.
     """
-    own = token_ids(tokenizer, "a")
-    if own and str(tokenizer.convert_ids_to_tokens(own[:1])[0]).startswith("\u2581"):
-        answer = answer.removeprefix(" ")
-    return token_ids(tokenizer, answer)
+    if not first and text.startswith(" "):
+        own = token_ids(tokenizer, "a")
+        if own and str(tokenizer.convert_ids_to_tokens(own[:1])[0]).startswith("\u2581"):
+            text = text.removeprefix(" ")
+    return token_ids(tokenizer, text)
+
+
+def answer_ids(task: Task, tokenizer: Tokenizer, answer: str) -> list[int]:
+    """The ids of an answer as it follows a row's text, without the end."""
+    return joined(tokenizer, answer, first=False)
 
 
 def completion(task: Task, reference: str) -> str:
@@ -164,38 +183,30 @@ def completion(task: Task, reference: str) -> str:
     return separator(task, reference) + reference
 
 
-def encode_row(
-    task: Task, tokenizer: Tokenizer, fields: Mapping[str, object], *, special_tokens: bool = False
-) -> tuple[list[int], list[int]]:
-    """The ids of one row: (text, answer).
-
-    Args:
-        special_tokens: True for encoders and encoder-decoders, whose text has its own special tokens.
-
-    Returns:
-        The text's ids, and for generation the first reference's with the end; [] for classification and for a row
-        without a reference.
+def mask_id(tokenizer: Tokenizer) -> int:
+    """The token that a masked language model answers at.
 
     Raises:
-        TemplateError: the row lacks a field of the template.
+        SettingsError: the tokenizer has none.
     """
-    text = Template(task.template).render(fields) + pieces(task, tokenizer).tail
-    ids = token_ids(tokenizer, text, special_tokens)
-    found = references(fields.get(task.target)) if task.kind == "generation" else ()
-    if not found:
-        return ids, []
-    end = end_id(task, tokenizer)
-    return ids, answer_ids(task, tokenizer, completion(task, found[0])) + ([] if end is None else [end])
+    token = getattr(tokenizer, "mask_token_id", None)
+    if token is None:
+        raise SettingsError(
+            "the tokenizer has no mask token, which {{ mask }} asks for",
+            where="template",
+            hint="use a masked language model such as BERT or RoBERTa, or end the template where the answer begins",
+        )
+    return int(token)
 
 
-def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of each label's words, in the order of ``task.labels``.
+def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[list[int]]]:
+    """The ids of each label's words (one or several texts), in the order of ``task.labels``.
 
     Raises:
         VerbalizerError: as ``check_verbalizer``.
     """
     check_verbalizer(task, lambda text: answer_ids(task, tokenizer, text))
-    return [answer_ids(task, tokenizer, words) for words in task.verbalizer.values()]
+    return [[answer_ids(task, tokenizer, one) for one in words] for words in task.label_words.values()]
 
 
 def check_verbalizer(task: Task, tokenize: Callable[[str], Sequence[int]]) -> None:
@@ -205,20 +216,19 @@ def check_verbalizer(task: Task, tokenize: Callable[[str], Sequence[int]]) -> No
         tokenize: text -> ids, without special tokens.
 
     Raises:
-        VerbalizerError: words that tokenise to nothing, to the same ids as another label's, or to the start of another
-            label's (the shorter one could never lose fairly).
+        VerbalizerError: words that tokenise to nothing, to the same ids as another label's, or, where they follow the
+            text, to the start of another label's (the shorter one could never lose fairly).
     """
-    ids = {label: tuple(tokenize(words)) for label, words in task.verbalizer.items()}
-    for label, mine in ids.items():
+    ids = [(label, text, tuple(tokenize(text))) for label, words in task.label_words.items() for text in words]
+    for label, text, mine in ids:
         where = f"labels.{label}"
         if not mine:
-            raise VerbalizerError(
-                "the words of a label tokenise to nothing", where=where, received=repr(task.verbalizer[label])
-            )
-        for other, theirs in ids.items():
-            if other == label or theirs[: len(mine)] != mine:
+            raise VerbalizerError("the words of a label tokenise to nothing", where=where, received=repr(text))
+        for other, words, theirs in ids:
+            same = mine == theirs
+            if other == label or not (same or (theirs[: len(mine)] == mine and not task.masked)):
                 continue
-            same = "the same tokens as" if theirs == mine else "the first tokens of"
-            received = f"{label!r} ({task.verbalizer[label]!r}) has {same} {other!r} ({task.verbalizer[other]!r})"
+            how = "the same tokens as" if same else "the first tokens of"
+            received = f"{label!r} ({text!r}) has {how} {other!r} ({words!r})"
             hint = "choose other words: --labels 'label=words,...'"
             raise VerbalizerError("two labels cannot be told apart", where=where, received=received, hint=hint)

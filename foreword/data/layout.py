@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from foreword.data.example import Row, is_missing, label_text, references
@@ -69,6 +69,13 @@ class Layout:
     target: str
     description: str
     optional: tuple[str, ...] = ()
+
+    def without(self, column: str) -> Layout:
+        """The same with one column fewer among the inputs."""
+        if column not in self.inputs:
+            return self
+        inputs = tuple(name for name in self.inputs if name != column)
+        return replace(self, inputs=inputs, optional=tuple(name for name in self.optional if name != column))
 
 
 def known_names() -> frozenset[str]:

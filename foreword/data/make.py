@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import keyword
 import re
 from collections import Counter
@@ -9,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from foreword.data.example import label_text
+from foreword.data.guidance import Form, formed
 from foreword.data.layout import Kind, target_texts
+from foreword.data.marks import ANSWER, MASK, WORDS
 from foreword.data.normal import cjk_share, is_cjk
 from foreword.data.table import Table
 from foreword.data.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task import Decoding, Pooling, Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.errors import DataError, VerbalizerError
 
 _MAX_LABELS = 200
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop"))
+_RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop", *WORDS))
 
 
 def make_task(
@@ -34,6 +37,9 @@ def make_task(
     pooling: Pooling = "mean",
     decoding: Decoding | None = None,
     kind: Kind | None = None,
+    guidance_column: str | None = None,
+    guidance_form: Form = "text",
+    guidance_replaces: str | None = None,
 ) -> Task:
     """A task for a table; a plain template, instruction and label words are made where none are given.
 
@@ -41,6 +47,7 @@ def make_task(
         labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
             words. None: the labels in the rows, sorted.
         kind: overrides what the table's layout says.
+        guidance_column, guidance_form, guidance_replaces: as in :class:`~foreword.data.task.Task`.
 
     Words get a space in front when they follow other words directly: not after a template that ends in white space,
     not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
@@ -52,20 +59,34 @@ def make_task(
     """
     kind = kind or table.layout.kind
     chinese = _is_chinese(table)
-    source = template if template is not None else _template(table, kind, chinese)
-    Template(source).validate(table.columns)
+    source = template if template is not None else _template(table, kind, chinese, guidance_column or "")
+    _check_columns(source, table, guidance_column or "")
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
-    task = Task("generation", source, "", table.layout.target, chat=chat, decoding=decoding or Decoding())
-    if kind == "generation":
-        text = guidance if guidance is not None else ""
-        return replace(task, guidance=text, metric=metric or _metric(table.layout.target), head=head)
-    words = _words(labels, table)
-    verbalizer = {label: separator(task, text) + text for label, text in words.items()}
-    text = guidance if guidance is not None else _guidance([text.strip() for text in words.values()], chinese)
-    return replace(
-        task, kind=kind, guidance=text, verbalizer=verbalizer, metric=metric or "accuracy", head=head, pooling=pooling
+    words = _words(labels, table) if kind == "classification" else {}
+    spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
+    draft = Task(
+        kind,
+        source,
+        "",
+        table.layout.target,
+        {label: some[0] for label, some in spaced.items()},
+        metric or ("accuracy" if kind == "classification" else _metric(table.layout.target)),
+        chat=chat,
+        head=head,
+        pooling=pooling,
+        decoding=decoding or Decoding(),
+        guidance_column=guidance_column or "",
+        guidance_form=guidance_form,
+        guidance_replaces=guidance_replaces or "",
+        more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
     )
+    if guidance is None:
+        first = [some[0].strip() for some in words.values()]
+        return replace(draft, guidance=_guidance(first, chinese) if kind == "classification" else "")
+    if guidance_form == "text" or guidance_column:
+        return replace(draft, guidance=guidance)
+    return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
 
 
 def _tagging(
@@ -104,10 +125,33 @@ def _tagging(
 
 def separator(task: Task, answer: str) -> str:
     """What stands between the text of a row and its answer: a space, or nothing."""
-    last = task.template[-1:]
-    # After a full-width colon, as after white space, no space is written.
-    glued = task.chat or last.isspace() or last >= "\u3000" or not last
-    return "" if glued or answer[:1].isspace() or is_cjk(answer) else " "
+    return space(task.template, task.chat, answer)
+
+
+def space(template: str, chat: bool, answer: str) -> str:
+    """What an answer needs in front of it to follow a template: a space, or nothing."""
+    parts = parsed(template)
+    if parts.masked:
+        # The mask stands for the whole word, with the space in front of it where there is one.
+        spaced = parts.before(MASK)[-1:].isspace()
+    else:
+        last = parts.before(ANSWER)[-1:]
+        # After a full-width colon, as after white space, no space is written.
+        spaced = not (chat or last.isspace() or last >= "\u3000" or not last)
+    return " " if spaced and not answer[:1].isspace() and not is_cjk(answer) else ""
+
+
+def _check_columns(source: str, table: Table, guidance_column: str) -> None:
+    """Refuse a template or a column of guidance that the table does not have."""
+    parsed(source).validate(table.columns, (table.layout.target, guidance_column))
+    if guidance_column and guidance_column not in table.columns:
+        close = difflib.get_close_matches(guidance_column, table.columns, 1)
+        raise DataError(
+            f"there is no column {guidance_column!r} with the rows' guidance",
+            where=table.name,
+            expected=", ".join(table.columns),
+            hint=f"did you mean {close[0]!r}?" if close else "name it with guidance_column",
+        )
 
 
 def _is_chinese(table: Table) -> bool:
@@ -124,9 +168,9 @@ def _reference(name: str) -> str:
     return name if plain else f"row[{name!r}]"
 
 
-def _template(table: Table, kind: Kind, chinese: bool) -> str:
+def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> str:
     """One field stands alone; several have their names in front; optional ones vanish when they are empty."""
-    layout = table.layout
+    layout = table.layout.without(guidance_column)
     if kind == "tagging":
         return f"{{{{ {_reference(layout.inputs[0])} }}}}"
     if kind == "classification":
@@ -158,28 +202,34 @@ def _guidance(words: Sequence[str], chinese: bool) -> str:
     return f"Decide which label fits the text. The labels are: {', '.join(words)}.\n\n"
 
 
-def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table) -> dict[str, str]:
+def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table) -> dict[str, tuple[str, ...]]:
+    """Each label's words: one, or several where ``|`` stands between them in what was given."""
     if labels is None:
         found = labels_of(table)
         if found and all(label.lstrip("-").isdigit() for label in found):
             found.sort(key=int)
-        return {label: label for label in found}
+        return {label: (label,) for label in found}
     if isinstance(labels, str):
         return _parse(labels)
     if isinstance(labels, Mapping):
-        return {label_text(label): str(words) for label, words in labels.items()}
-    return _without_repeats([(label_text(label), label_text(label)) for label in labels])
+        return {label_text(label): _several(str(words)) for label, words in labels.items()}
+    return _without_repeats([(label_text(label), (label_text(label),)) for label in labels])
 
 
-def _parse(text: str) -> dict[str, str]:
+def _several(words: str) -> tuple[str, ...]:
+    return tuple(words.split("|")) if words.strip("| ") else (words,)
+
+
+def _parse(text: str) -> dict[str, tuple[str, ...]]:
     pairs = []
     for part in text.split(","):
         label, equals, words = part.partition("=")
-        pairs.append((label.strip(), words.strip() if equals else label.strip()))
+        several = tuple(one.strip() for one in _several(words)) if equals else (label.strip(),)
+        pairs.append((label.strip(), several))
     return _without_repeats(pairs)
 
 
-def _without_repeats(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
     for label, count in Counter(label for label, _ in pairs).items():
         if count > 1:
             raise VerbalizerError("a label is given twice", where="--labels", received=label)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from foreword.data.guidance import Form, mode_of, span_of
 from foreword.data.layout import Kind
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.errors import SettingsError, VerbalizerError
 
 Pooling = Literal["mean", "cls", "last"]
@@ -58,7 +59,8 @@ class Task:
     Attributes:
         kind: classification, generation or tagging.
         template: Jinja2 source of the text made of one row.
-        guidance: the instruction in front of it; what a prefix starts from.
+        guidance: the instruction; what a prefix starts from. It stands in front of the text, unless the template has a
+            place for it (``{{ guidance }}``) or a span of the text gives way to it.
         target: the field with the label or the completion.
         verbalizer: label -> the words that stand for it, exactly as they follow the text (a space in front where
             one is written); empty for generation. For tagging each tag stands for itself.
@@ -68,6 +70,12 @@ class Task:
         pooling: how states are pooled for the head.
         decoding: how answers are generated.
         words: tagging: the field with the words, a space between.
+        guidance_column: the field with each row's own guidance; the task's then stands in front of everything.
+        guidance_form: what the guidance is: a text as it stands, a list of keywords, or a situation.
+        guidance_replaces: the span that gives way to the guidance, as ``text[2:5]`` (words) or ``text/pattern/``.
+        guidance_in_row: the guidance belongs to each row's own text, also where something learned stands in front.
+        more_words: label -> further words that stand for it as well; a label is as probable as all of its words.
+        calibration: label -> what the untrained prompt says for it without any content (log p), taken off its scores.
 
     Raises:
         SettingsError: kind, metric and the rest do not fit each other.
@@ -86,6 +94,12 @@ class Task:
     pooling: Pooling = "mean"
     decoding: Decoding = field(default_factory=Decoding)
     words: str = ""
+    guidance_column: str = ""
+    guidance_form: Form = "text"
+    guidance_replaces: str = ""
+    guidance_in_row: bool = False
+    more_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, get_args(Kind))
@@ -93,18 +107,35 @@ class Task:
             object.__setattr__(self, "metric", METRIC_NAMES[self.kind][0])
         _one_of("metric", self.metric, METRIC_NAMES[self.kind])
         _one_of("pooling", self.pooling, get_args(Pooling))
-        Template(self.template)
+        template = parsed(self.template)
+        _one_of("guidance_form", self.guidance_form, get_args(Form))
+        _check_places(self)
         if self.kind == "generation" and (self.verbalizer or self.head):
             raise SettingsError("a generation task has no labels and no head", where="task", received=self.verbalizer)
         if self.head and self.chat:
             raise SettingsError("a head does not go with a chat template", where="chat", hint="choose one of the two")
         if self.kind == "tagging":
             object.__setattr__(self, "head", True)
-            if self.words not in Template(self.template).fields:
+            if self.words not in template.fields:
                 hint = "name the column of the words in the template: {{ tokens }}"
                 raise SettingsError("the template does not show the words to tag", where="template", hint=hint)
         if self.kind != "generation":
-            _check_words(self.verbalizer)
+            _check_words(self.label_words)
+
+    @property
+    def guidance_mode(self) -> Literal["extension", "fusion", "replacement"]:
+        """Which way the guidance goes in: in front, woven in by the template, or in the place of a span."""
+        return mode_of(self)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a masked language model is asked for the words at ``{{ mask }}``."""
+        return parsed(self.template).masked
+
+    @property
+    def label_words(self) -> dict[str, tuple[str, ...]]:
+        """Label -> every text that stands for it, the first the verbalizer's."""
+        return {label: (first, *self.more_words.get(label, ())) for label, first in self.verbalizer.items()}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -115,6 +146,7 @@ class Task:
         """A dictionary for JSON; ``from_json`` gives an equal task back."""
         result = asdict(self)
         result["decoding"]["stop"] = list(self.decoding.stop)
+        result["more_words"] = {label: list(words) for label, words in self.more_words.items()}
         return result
 
     @classmethod
@@ -139,6 +171,8 @@ class Task:
         if not isinstance(words, Mapping) or not all(isinstance(one, str) for pair in words.items() for one in pair):
             raise _wrong_type("task.verbalizer", "an object of label: words", words)
         values["verbalizer"] = dict(words)
+        values["more_words"] = _more_words(values.get("more_words", {}))
+        values["calibration"] = _calibration(values.get("calibration", {}))
         return cls(**values)
 
 
@@ -146,6 +180,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "Kind": ((str,), "text"),
     "Pooling": ((str,), "text"),
+    "Form": ((str,), "text"),
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
@@ -178,18 +213,70 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
         raise SettingsError(f"unknown {name}", where=name, expected=", ".join(allowed), received=value, hint=hint)
 
 
-def _check_words(verbalizer: Mapping[str, str]) -> None:
+def _check_places(task: Task) -> None:
+    """Refuse places of the template that do not go with the rest of the task."""
+    template = parsed(task.template)
+    if task.guidance_replaces:
+        name = span_of(task.guidance_replaces).field
+        if template.guided:
+            raise SettingsError(
+                "the guidance has two places: one in the template, one in the span that it replaces",
+                where="guidance_replaces",
+                hint="keep one of the two",
+            )
+        if name not in template.fields:
+            raise SettingsError(
+                "the guidance replaces a span of a field that the template does not use",
+                where="guidance_replaces",
+                expected=", ".join(sorted(template.fields)),
+                received=name,
+            )
+    if template.masked and (task.kind != "classification" or task.head or task.chat):
+        raise SettingsError(
+            "{{ mask }} asks a masked language model for the words of a label",
+            where="template",
+            expected="a classification by words, without head and chat",
+        )
+    if template.soft and task.kind == "tagging":
+        raise SettingsError(
+            "soft slots are not for tagging, where each word is a place of its own",
+            where="template",
+            hint="use `--method prefix`",
+        )
+    if template.gap and task.kind != "generation":
+        hint = "end the template where the answer begins, or use {{ mask }} with a masked language model"
+        raise SettingsError("{{ answer }} is for text that is written", where="template", hint=hint)
+
+
+def _more_words(found: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(found, Mapping):
+        raise _wrong_type("task.more_words", "an object of label: [words, ...]", found)
+    for words in found.values():
+        if not isinstance(words, list | tuple) or not all(isinstance(one, str) for one in words):
+            raise _wrong_type("task.more_words", "an object of label: [words, ...]", found)
+    return {str(label): tuple(words) for label, words in found.items()}
+
+
+def _calibration(found: object) -> dict[str, float]:
+    if not isinstance(found, Mapping) or not all(type(one) in (int, float) for one in found.values()):
+        raise _wrong_type("task.calibration", "an object of label: number", found)
+    return {str(label): float(value) for label, value in found.items()}
+
+
+def _check_words(verbalizer: Mapping[str, Sequence[str]]) -> None:
     if len(verbalizer) < 2:
         raise VerbalizerError("a task with labels needs at least two labels", where="labels", received=list(verbalizer))
     seen: dict[str, str] = {}
-    for label, words in verbalizer.items():
-        if not label.strip() or not words.strip():
-            raise VerbalizerError("a label has no words", where=f"labels.{label}", hint="give every label its words")
-        if words.strip() in seen:
-            raise VerbalizerError(
-                "two labels have the same words",
-                where=f"labels.{label}",
-                received=f"{seen[words.strip()]!r} and {label!r} are both {words.strip()!r}",
-                hint="give each label words of its own",
-            )
-        seen[words.strip()] = label
+    for label, some in verbalizer.items():
+        for words in some:
+            if not label.strip() or not words.strip():
+                hint = "give every label its words"
+                raise VerbalizerError("a label has no words", where=f"labels.{label}", hint=hint)
+            if words.strip() in seen:
+                raise VerbalizerError(
+                    "two labels have the same words",
+                    where=f"labels.{label}",
+                    received=f"{seen[words.strip()]!r} and {label!r} are both {words.strip()!r}",
+                    hint="give each label words of its own",
+                )
+            seen[words.strip()] = label

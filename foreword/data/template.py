@@ -1,20 +1,24 @@
 """Templates: sandboxed Jinja2 over a row's fields, checked before any row is rendered.
 
-A template travels inside a foreword's file, so it is foreign text: it gets the fields, ``if``, ``for`` and a short list
-of filters, and nothing by which it could reach Python, run for ever or grow without bound.
+A template travels inside a foreword's file, so it is foreign text: it gets the fields, ``if``, ``for``, a short list of
+filters and the places of :mod:`foreword.data.marks`, and nothing by which it could reach Python, run for ever or grow
+without bound.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import TemplateError as JinjaError
 
-from foreword.data.example import is_missing
-from foreword.data.sandbox import MAX_OUTPUT, environment
+from foreword.data.example import is_missing, unusable
+from foreword.data.marks import ANSWER, GUIDANCE, MASK, WORDS, Mark, place_of, split, take
+from foreword.data.sandbox import MAX_OUTPUT, SandboxEnvironment, environment
 from foreword.errors import TemplateError
 
 MAX_SOURCE = 64 * 1024
@@ -35,6 +39,10 @@ class Template:
         source: the template's text.
         fields: names of the columns it uses.
         optional: those of them that it tests with ``if`` or gives a default, so that they may be missing or empty.
+        soft: its groups of soft slots.
+        masked: whether it has a ``{{ mask }}``.
+        gap: whether it has an ``{{ answer }}``, the place that the answer goes to.
+        guided: whether it has the guidance in it.
 
     Raises:
         TemplateError: it does not parse, or uses something that templates here cannot do.
@@ -44,46 +52,71 @@ class Template:
         self.source = source
         if len(source) > MAX_SOURCE:
             raise TemplateError("the template is too long", expected=f"at most {MAX_SOURCE:,} characters")
+        if "\x00" in source:
+            raise TemplateError("the template has a NUL character in it", where="template")
         env = environment()
         try:
             tree = env.parse(source)
             _refuse_unsafe(tree)
+            self.soft, counts = take(tree)
+            self.masked, self.gap = counts[MASK] > 0, counts[ANSWER] > 0
+            self._woven = any(name.name == GUIDANCE for name in tree.find_all(nodes.Name))
+            self.guided = self._woven or any(group.guidance for group in self.soft)
             self._places = dict(_uses(tree))
             self.fields = frozenset(self._places)
             absent = frozenset(_allowed_absent(tree)) & self.fields
             self._filled = frozenset(_tested(tree)) & self.fields - absent
             self.optional = self._filled | absent
-            self._template = env.from_string(source)
+            self._template = env.from_string(tree)
         except TemplateSyntaxError as error:
             hint = "fields are written {{ name }}; blocks {% if name %} ... {% endif %}"
-            raise TemplateError(f"the template does not parse: {error.message}", where=f"template:{error.lineno}",
-                                hint=hint) from error  # fmt: skip
+            where = place_of(source, error.lineno, _broken(env, source, error.lineno))
+            raise TemplateError(f"the template does not parse: {error.message}", where=where, hint=hint) from error
         except (RecursionError, JinjaError) as error:
             raise TemplateError("the template does not parse", where="template", received=str(error)) from error
 
     def __repr__(self) -> str:
         return f"Template({self.source!r})"
 
-    def validate(self, columns: Iterable[str]) -> None:
+    def validate(self, columns: Iterable[str], aside: Collection[str] = ()) -> None:
         """Refuse a template that names a column which is not there.
 
+        Args:
+            columns: of the rows.
+            aside: those of them that are no input (the target), so that a template's own word is not taken for them.
+
         Raises:
-            TemplateError: with the line in the template and the nearest column's name.
+            TemplateError: with the line and column in the template and the nearest column's name.
         """
         known = list(columns)
         for name, line in sorted(self._places.items(), key=lambda item: item[1]):
             if name not in known and name not in self.optional:
-                close = difflib.get_close_matches(name, known, 1, 0.5)
+                close = difflib.get_close_matches(name, [*known, *WORDS], 1, 0.5)
                 hint = f"did you mean {close[0]!r}?" if close else 'write {{ row["a b"] }} for a name with spaces'
                 raise TemplateError(
                     f"the template names a field that the rows do not have: {name!r}",
-                    where=f"template:{line}",
+                    where=place_of(self.source, line, name),
                     expected=f"one of {', '.join(map(repr, known))}",
                     hint=hint,
                 )
+        used = {MASK: self.masked, ANSWER: self.gap, GUIDANCE: self._woven}
+        for name in (name for name, there in used.items() if there and name in known and name not in aside):
+            raise TemplateError(
+                f"{name!r} is a column here, and a word of templates",
+                where="template",
+                hint=f'write {{{{ row["{name}"] }}}} for the column, or name the input columns with --input',
+            )
 
-    def render(self, fields: Mapping[str, object]) -> str:
-        """The text for one row.
+    def render(self, fields: Mapping[str, object], guidance: str = "") -> str:
+        """The text for one row, without its places.
+
+        Raises:
+            TemplateError: as :meth:`parts`.
+        """
+        return "".join(part for part in self.parts(fields, guidance) if isinstance(part, str))
+
+    def parts(self, fields: Mapping[str, object], guidance: str = "") -> list[str | Mark]:
+        """The texts and the places of one row, in order.
 
         Raises:
             TemplateError: a field is missing or empty of value (None), or the text grows beyond ``MAX_OUTPUT``.
@@ -93,9 +126,15 @@ class Template:
         absent = sorted(name for name in self.fields - self.optional if name not in values)
         if absent:
             raise TemplateError(f"the row has no value for {absent[0]!r}", where=f"template:{self._places[absent[0]]}")
+        if self.soft or self.masked or self.gap:
+            for name in self.fields & values.keys():
+                if unusable(values[name]):
+                    raise TemplateError(f"the field {name!r} has {unusable(values[name])}", where="template")
         context = values if _ROW in values else {**values, _ROW: values}
+        if self._woven:
+            context = {**context, GUIDANCE: guidance}
         try:
-            return "".join(_bounded(self._template.generate(context)))
+            return list(split("".join(_bounded(self._template.generate(context)))))
         except (
             JinjaError,
             ArithmeticError,
@@ -109,6 +148,30 @@ class Template:
             if isinstance(error, UndefinedError):
                 kind = "asks for something that is not there"
             raise TemplateError(f"the template {kind}: {error}", where="template") from error
+
+    def before(self, word: str) -> str:
+        """The template's source in front of ``{{ mask }}`` or ``{{ answer }}``; all of it where that is not there."""
+        found = re.search(r"\{\{[-+]?\s*" + word + r"\s*[-+]?\}\}", self.source)
+        return self.source[: found.start()] if found else self.source
+
+
+@lru_cache(maxsize=64)
+def parsed(source: str) -> Template:
+    """The template of a source; parsed once."""
+    return Template(source)
+
+
+def _broken(env: SandboxEnvironment, source: str, line: int) -> str:
+    """What of a line that does not parse is most likely why: its first tag that does not parse alone."""
+    lines = source.splitlines()
+    text = lines[line - 1] if 0 < line <= len(lines) else ""
+    tags = re.findall(r"\{\{.*?\}\}|\{%.*?%\}|\{\{.*|\{%.*", text)
+    for tag in tags:
+        try:
+            env.parse(tag)
+        except TemplateSyntaxError:
+            return str(tag)
+    return str(tags[0]) if tags else ""
 
 
 def _bounded(parts: Iterator[str]) -> Iterator[str]:
@@ -147,7 +210,7 @@ def _uses(tree: nodes.Template) -> Iterator[tuple[str, int]]:
     """The columns a template reads, with the first line of each."""
     own = {name.name for loop in tree.find_all(nodes.For) for name in loop.target.find_all(nodes.Name)}
     own |= {loop.target.name for loop in tree.find_all(nodes.For) if isinstance(loop.target, nodes.Name)}
-    own |= {"loop", "range"}
+    own |= {"loop", "range", GUIDANCE}
     found: dict[str, int] = {}
     keyed: set[int] = set()
     for item in tree.find_all(nodes.Getitem):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,10 @@ from foreword.core.memory import in_halves
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, eval_batches
 from foreword.data.encoding import Tokenizer, end_id, lead_ids
+from foreword.data.rows import readable, slot_starts, spoken
 from foreword.data.tagging import OUTSIDE
 from foreword.data.task import Task
+from foreword.data.template import parsed
 from foreword.evaluation.decode import decode, text_of
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.training.objective import Choose, Classify, Complete, Tag, make_objective
@@ -52,11 +54,18 @@ class Asker:
         """The task's objective behind ``value``."""
         return make_objective(self.task, self.tokenizer).with_lead(self.lead(value))
 
+    def worded(self, value: Foreword, rows: Sequence[Example]) -> Sequence[Example]:
+        """The rows as ``value`` is asked them: without slots of its own, the words stand where soft slots are."""
+        if value.slots is not None or not parsed(self.task.template).soft:
+            return rows
+        starts = [token for group in slot_starts(self.task, self.tokenizer) for token in group]
+        return [replace(row, input_ids=spoken(row.input_ids, starts)) for row in rows]
+
     def answer(
         self, value: Foreword, rows: Sequence[Example], report: Report = lambda done, total: None
     ) -> list[Prediction]:
         """The predictions of ``rows``, in their order; ``report`` is told how many are done."""
-        objective = self.objective(value)
+        objective, rows = self.objective(value), self.worded(value, rows)
         found: dict[int, Prediction] = {}
         for batch in eval_batches(rows, self.batch_size):
             chosen = [rows[i] for i in batch]
@@ -65,7 +74,7 @@ class Asker:
             ms = 1000 * (time.perf_counter() - began) / len(chosen)
             for index, (output, score, tokens, scores) in zip(batch, made, strict=True):
                 row = rows[index]
-                text = row.words or str(self.tokenizer.decode(list(row.input_ids)))
+                text = row.words or readable(self.tokenizer, row.input_ids)
                 found[index] = Prediction(
                     row.id, text, output, row.reference, score, tokens, ms, scores, row.references
                 )
@@ -129,7 +138,7 @@ class Asker:
 
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
         """Mean -log p of the right answers, for generation without decoding."""
-        objective = self.objective(value)
+        objective, rows = self.objective(value), self.worded(value, rows)
 
         def losses(chosen: Sequence[Example]) -> list[float]:
             with torch.no_grad(), injected(self.model, [value]):

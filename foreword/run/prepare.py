@@ -14,19 +14,22 @@ import torch
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base import Base, fingerprint_differences, load_base
-from foreword.core.value import Foreword
+from foreword.core.masked import refuse_headless
 from foreword.data.batch import Example, encode
 from foreword.data.check import check as check_tables
 from foreword.data.encoding import lead_ids, pieces, token_ids
 from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.data.report import CheckReport, clean
+from foreword.data.rows import slot_starts
 from foreword.data.split import DataLock, split
 from foreword.data.table import Table
 from foreword.data.task import Decoding, Task
+from foreword.data.template import parsed
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, Start, make
+from foreword.run.calibrate import calibrated
 from foreword.run.first_k import refuse_long_k, refuse_uncut
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
@@ -124,10 +127,13 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
     base = base_for(request, task, whole, trained, progress)
-    _fits(task, base, method)
+    fits(task, base, method)
     special = base.kind != "decoder"
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
-    start = _start(request, task, base, asker)
+    if options.calibrate:
+        task = calibrated(asker)
+        asker = replace(asker, task=task)
+    start = _start(request, task, base)
     front, limit = most_taken(start, method, base, asker), _limit(base, request.settings.max_length)
     # Fields that are cut to their first tokens are measured as they are encoded, not as they were written.
     cut = limit is not None and options.first_k is not None
@@ -171,14 +177,23 @@ def _method(request: TrainRequest) -> Method:
     return make(request.method, settings)
 
 
-def _start(request: TrainRequest, task: Task, base: Base, asker: Asker) -> Start:
-    """What the writer starts from: the guidance's tokens, and the file of ``init`` where there is one."""
+def _start(request: TrainRequest, task: Task, base: Base) -> Start:
+    """What the writer starts from: the guidance's tokens, the words of soft slots, and the file of ``init`` where there
+    is one."""
     value = None
     if request.init_from is not None:
         value, manifest = load(request.init_from)
         same_base(manifest, base, str(request.init_from))
-    lead = asker.lead(Foreword(text=task.guidance))
-    return Start(base.model, task.guidance, lead, value, request.settings.seed, len(task.labels) if task.head else 0)
+    lead = tuple(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder", whatever_place=True))
+    return Start(
+        base.model,
+        task.guidance,
+        lead,
+        value,
+        request.settings.seed,
+        len(task.labels) if task.head else 0,
+        tuple(token for group in slot_starts(task, base.tokenizer) for token in group),
+    )
 
 
 def same_base(manifest: Manifest, base: Base, where: str) -> None:
@@ -245,10 +260,13 @@ def _task(table: Table, options: TaskOptions) -> Task:
         head=options.head,
         pooling=options.pooling,
         decoding=Decoding() if options.max_new_tokens is None else Decoding(max_new_tokens=options.max_new_tokens),
+        guidance_column=options.guidance_column,
+        guidance_form=options.guidance_form,
+        guidance_replaces=options.guidance_replaces,
     )
 
 
-def _fits(task: Task, base: Base, method: Method) -> None:
+def fits(task: Task, base: Base, method: Method) -> None:
     """Refuse what this base cannot do, by name, before any work."""
     if task.kind == "generation" and base.kind == "encoder":
         raise SettingsError(
@@ -256,11 +274,22 @@ def _fits(task: Task, base: Base, method: Method) -> None:
             where="--base",
             hint="choose a decoder or an encoder-decoder, or give the data labels to classify by",
         )
-    if task.kind == "classification" and not task.head and base.kind == "encoder":
+    if task.masked and base.kind != "encoder":
+        raise SettingsError(
+            f"{base.architecture} is no masked language model, which {{{{ mask }}}} asks",
+            where="template",
+            expected="an encoder such as BERT or RoBERTa",
+            received=f"a base of the kind {base.kind}",
+            hint="end the template where the answer begins",
+        )
+    if task.masked:
+        refuse_headless(base.model)
+    if task.kind == "classification" and not (task.head or task.masked) and base.kind == "encoder":
         raise SettingsError(
             f"{base.architecture} is an encoder: it has no words to answer with",
             where="--base",
-            hint="classify with a trained head: `--set head=true`",
+            hint="classify with a trained head: `--set head=true`, or let the template say where the word belongs: "
+            "`{{ mask }}`",
         )
     if task.kind == "tagging" and base.kind == "encoder-decoder":
         raise SettingsError(
@@ -274,7 +303,25 @@ def _fits(task: Task, base: Base, method: Method) -> None:
         )
     if base.kind not in method.kinds:
         raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
+    _slots_fit(task, method)
     make_objective(task, base.tokenizer)
+
+
+def _slots_fit(task: Task, method: Method) -> None:
+    """A template has soft slots exactly when its method trains them."""
+    soft = parsed(task.template).soft
+    if soft and not method.fills_slots:
+        raise SettingsError(
+            f"the template has soft slots, which method {method.name} does not train",
+            where="--method",
+            hint="use `--method slots`, or write words in their place",
+        )
+    if method.fills_slots and not soft:
+        raise SettingsError(
+            f"method {method.name} trains the soft slots of a template, and this one has none",
+            where="template",
+            hint='write {{ soft(8) }} or {{ soft("some words") }} into it, or use `--method prefix`',
+        )
 
 
 def _limit(base: Base, max_length: int | None) -> int | None:

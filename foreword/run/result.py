@@ -196,6 +196,8 @@ def _text(path: Path, task: Task, value: Foreword, systems: dict[str, Any], diff
     if systems:
         lines.append(render(systems, difference).rstrip())
     kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
+    if value.slots is not None:
+        kind = f"{value.slots.shape[0]} soft slots, {kind}"
     if value.num_virtual_tokens:
         kind = f"{value.num_virtual_tokens} virtual tokens, {kind}"
     lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")

@@ -39,7 +39,8 @@ def base_for(request: TrainRequest, task: Task, tables: Mapping[str, Table], tra
         if not train:
             return untrained_base(name, texts, request.base_settings)
         name = kept if request.resume and kept.is_dir() else built(name, texts, request.base_settings, report)
-    return load_base(name, device=settings.device, dtype=settings.dtype, progress=report)
+    how = {"device": settings.device, "dtype": settings.dtype}
+    return load_base(name, **how, task_head=task.masked, progress=report)
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:

@@ -10,6 +10,7 @@ from typing import Any
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base import Base, load_base
+from foreword.core.masked import refuse_headless
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, encode
@@ -17,7 +18,7 @@ from foreword.data.example import Row, Source
 from foreword.data.read import read
 from foreword.data.table import Table
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
@@ -71,8 +72,13 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     training = manifest.settings.get("training")
     dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
     if base is None:
-        base = load_base(manifest.base.id, dtype=str(dtype), revision=manifest.base.revision, progress=progress)
-    loaded = base if isinstance(base, Base) else load_base(base, dtype=str(dtype), progress=progress)
+        of = manifest.base
+        base = load_base(of.id, dtype=str(dtype), revision=of.revision, task_head=task.masked, progress=progress)
+    if not isinstance(base, Base):
+        base = load_base(base, dtype=str(dtype), task_head=task.masked, progress=progress)
+    loaded = base
+    if task.masked:
+        refuse_headless(loaded.model)
     same_base(manifest, loaded, str(file))
     sites = find_sites(loaded.model) if value.num_virtual_tokens else None
     if sites is not None and sites.positions != manifest.positions:
@@ -156,8 +162,9 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
 
 
 def _table(opened: Opened, data: object, labelled: bool) -> Table:
-    fields = sorted(Template(opened.task.template).fields - {"row"})
-    target = opened.task.target
+    task = opened.task
+    fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
+    target = task.target
     if labelled:
         return _readable(read(data, inputs=fields, target=target))
     return _readable(read(data, inputs=fields, labelled=False))
@@ -176,7 +183,7 @@ def _readable(table: Table) -> Table:
 
 
 def _one_row(task: Task, text: str | None) -> Table:
-    names = sorted(Template(task.template).fields)
+    names = sorted(parsed(task.template).fields)
     if len(names) != 1:
         raise SettingsError(
             "one text cannot fill a template with several fields", expected=", ".join(names), hint="give a data file"

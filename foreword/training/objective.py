@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.forward import choice_scores, completion_losses, pooled_states
+from foreword.core.masked import masked_scores
 from foreword.core.states import states_at
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer, label_ids
+from foreword.data.encoding import Tokenizer, label_ids, mask_id
 from foreword.data.task import Task
 
 
@@ -69,25 +70,42 @@ class Choose:
     """Classification by words: the choice's log-probability after the input, normalised over the choices.
 
     Args:
-        choices: C token sequences, one a class.
+        choices: W token sequences, one or several a class.
         fill: the padding id.
         lead: ids in front of every input.
+        owners: the class of each choice ``[W]``; empty: one a class, in order.
+        prior: what is taken off each class's score ``[C]``: log p without any content (contextual calibration, Zhao et
+            al. 2021, "Calibrate before use"); empty: nothing.
+        mask: the mask's id, where a masked language model is asked at it; None: the choice follows the input.
     """
 
     choices: tuple[tuple[int, ...], ...]
     fill: int
     lead: tuple[int, ...] = ()
+    owners: tuple[int, ...] = ()
+    prior: tuple[float, ...] = ()
+    mask: int | None = None
 
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
-        """log p(choice | input) ``[B, C]``, not normalised."""
+        """log p(choice | input) ``[B, W]``, not normalised."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
+        if self.mask is not None:
+            return _one_a_row(masked_scores(model, inputs, self.choices, self.mask, self.fill), self.choices)
         return _one_a_row(choice_scores(model, inputs, self.choices, self.fill), self.choices)
 
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
-        """log p(choice | input) ``[B, C]``, not normalised; out of a pass that may have scored other choices too."""
-        if found.choices == self.choices:
-            return found.values
-        return found.values[:, [found.choices.index(choice) for choice in self.choices]]
+        """log p(class | input) ``[B, C]``, not normalised; out of a pass that may have scored other choices too.
+
+        A class is as probable as all of its words together.
+        """
+        values = found.values
+        if found.choices != self.choices:
+            values = values[:, [found.choices.index(choice) for choice in self.choices]]
+        if self.owners:
+            classes = range(max(self.owners) + 1)
+            own = [[i for i, owner in enumerate(self.owners) if owner == number] for number in classes]
+            values = torch.stack([values[:, places].logsumexp(1) for places in own], 1)
+        return values - values.new_tensor(self.prior) if self.prior else values
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return _cross_entropy(self.scores(found, foreword), batch)
@@ -185,7 +203,7 @@ def joined(objectives: Sequence[Objective]) -> Objective | None:
     if all(one == first for one in others):
         return first
     choosing = [one for one in (first, *others) if isinstance(one, Choose)]
-    if len(choosing) < len(objectives) or len({one.fill for one in choosing}) > 1:
+    if len(choosing) < len(objectives) or len({(one.fill, one.mask) for one in choosing}) > 1:
         return None
     return replace(choosing[0], choices=tuple(dict.fromkeys(choice for one in choosing for choice in one.choices)))
 
@@ -203,4 +221,12 @@ def make_objective(task: Task, tokenizer: Tokenizer) -> Choose | Classify | Comp
         return Tag(fill)
     if task.head:
         return Classify(task.pooling, fill)
-    return Choose(tuple(tuple(ids) for ids in label_ids(task, tokenizer)), fill)
+    words = label_ids(task, tokenizer)
+    owners = tuple(number for number, some in enumerate(words) for _ in some)
+    return Choose(
+        tuple(tuple(ids) for some in words for ids in some),
+        fill,
+        owners=owners if len(owners) > len(words) else (),
+        prior=tuple(task.calibration[label] for label in task.labels) if task.calibration else (),
+        mask=mask_id(tokenizer) if task.masked else None,
+    )

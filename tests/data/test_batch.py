@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from foreword.data.batch import Example, batches, encode, eval_batches, lead_ids
-from foreword.data.encoding import answer_ids, check_verbalizer, encode_row, end_id, label_ids, pieces
+from foreword.data.encoding import answer_ids, check_verbalizer, end_id, label_ids, pieces
 from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.data.task import Task
@@ -59,7 +59,7 @@ def test_classification_examples() -> None:
     assert (first.gold, first.reference, first.target_ids) == (1, "1", ())
     assert (second.gold, second.reference) == (0, "0")
     assert first.id == CLASSES.rows[0].id
-    assert [text_of(tokenizer, ids) for ids in label_ids(CLASS_TASK, tokenizer)] == [" bad", " good"]
+    assert [text_of(tokenizer, ids) for (ids,) in label_ids(CLASS_TASK, tokenizer)] == [" bad", " good"]
 
 
 def test_generation_examples_end_and_keep_all_references() -> None:
@@ -69,19 +69,9 @@ def test_generation_examples_end_and_keep_all_references() -> None:
     assert text_of(tokenizer, first.target_ids) == "Hello</s>"
     assert (second.reference, second.references, second.gold) == ("您好", ("您好", "嗨"), -1)
     spaced = replace(PAIR_TASK, template="{{ prompt }}")
-    ids, answer = encode_row(spaced, tokenizer, PAIRS.rows[0].fields)
-    assert (text_of(tokenizer, ids), text_of(tokenizer, answer)) == ("Hi", " Hello</s>")
-    assert text_of(tokenizer, encode_row(spaced, tokenizer, PAIRS.rows[1].fields)[1]) == "您好</s>"
-
-
-def test_encode_and_encode_row_agree() -> None:
-    for tokenizer, special in ((byte_tokenizer(), False), (byte_tokenizer(wrap=True), True)):
-        for table, task in ((CLASSES, CLASS_TASK), (PAIRS, PAIR_TASK)):
-            for row, one in zip(
-                table.rows, encode(table.rows, task, tokenizer, special_tokens=special, max_length=None), strict=True
-            ):
-                ids, answer = encode_row(task, tokenizer, row.fields, special_tokens=special)
-                assert (tuple(ids), tuple(answer)) == (one.input_ids, one.target_ids)
+    spoken, chinese = encode(PAIRS.rows, spaced, tokenizer, special_tokens=False, max_length=None)
+    assert (text_of(tokenizer, spoken.input_ids), text_of(tokenizer, spoken.target_ids)) == ("Hi", " Hello</s>")
+    assert text_of(tokenizer, chinese.target_ids) == "您好</s>"
 
 
 def test_special_tokens_go_around_the_text_of_encoders_only() -> None:
@@ -237,6 +227,6 @@ def test_the_lead_in_front_of_a_row_is_the_lead_and_the_row() -> None:
     tokenizer = byte_tokenizer(bos=True)
     task: Task = replace(PAIR_TASK, template="{{ prompt }}", guidance="Answer")
     lead = lead_ids(task, tokenizer)
-    for row in PAIRS.rows:
-        ids, _ = encode_row(task, tokenizer, row.fields)
-        assert text_of(tokenizer, lead + ids) == f"<s>Answer{row.fields['prompt']}"
+    examples = encode(PAIRS.rows, task, tokenizer, special_tokens=False, max_length=None)
+    for row, one in zip(PAIRS.rows, examples, strict=True):
+        assert text_of(tokenizer, [*lead, *one.input_ids]) == f"<s>Answer{row.fields['prompt']}"

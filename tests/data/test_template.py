@@ -49,7 +49,7 @@ def test_text_in_a_row_is_not_a_template() -> None:
 def test_a_missing_column_is_named_with_its_line_and_the_nearest() -> None:
     with pytest.raises(TemplateError, match="did you mean 'text'") as caught:
         Template("first\n{{ txet }}").validate(["text", "label"])
-    assert caught.value.where == "template:2"
+    assert caught.value.where == "template:2:4"
     Template("{% if note %}{{ note }}{% endif %}{{ other|default('x') }}").validate(["text"])
 
 

@@ -66,7 +66,9 @@ def test_scores_of_labels_are_probabilities_of_the_choices() -> None:
     value = Foreword(text="Say.\n")
     lead = one.lead(value)
     with torch.no_grad():
-        raw = choice_scores(one.model, [(*lead, *e.input_ids) for e in rows], label_ids(CLASS_TASK, TOKENIZER), 0)
+        raw = choice_scores(
+            one.model, [(*lead, *e.input_ids) for e in rows], [ids for (ids,) in label_ids(CLASS_TASK, TOKENIZER)], 0
+        )
     for prediction, row in zip(one.answer(value, rows), raw.log_softmax(-1).tolist(), strict=True):
         assert list(prediction.scores) == list(CLASS_TASK.labels)
         assert list(prediction.scores.values()) == pytest.approx(row, abs=1e-4)

@@ -59,7 +59,13 @@ CASES = [
     Case("t5", "words", "prefix"),
     Case("bart", "words", "prompt"),
 ]
+SOFT = {"template": "{{ soft('It is') }}{{ text }}{{ soft(2) }}:"}
 TASKS: dict[str, dict[str, Any]] = {"head": HEAD, "words": WORDS, "pairs": PAIRS}
+
+
+def task_of(case: Case) -> dict[str, Any]:
+    """The task of a case, with soft slots where its method fills them."""
+    return {**TASKS[case.task], **(SOFT if registry()[case.method].fills_slots else {})}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def finished(
         def progress(name: str, done: int, total: int, **fields: object) -> None:
             seen.append((name, done, total))
 
-        asked = {"task": TASKS[case.task], "method": case.method, "progress": progress}
+        asked = {"task": task_of(case), "method": case.method, "progress": progress}
         made = run.train(request_of(data_of(case.task), base(case.family), folder, **asked))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         return Done(case, made, folder, base(case.family), report, seen)
@@ -596,7 +602,7 @@ def test_a_dry_run_tells_and_writes_nothing(
             data_of(case.task),
             base(case.family),
             folder,
-            task=TASKS[case.task],
+            task=task_of(case),
             method=case.method,
             settings={"learning_rate": None},
         )

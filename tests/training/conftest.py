@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
 from foreword.settings import TrainSettings
-from foreword.testing import tiny, writer_for
+from foreword.testing import behind, tiny, writer_for
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose
 
@@ -31,6 +32,11 @@ def make_rows(count: int, seed: int = 0) -> list[Example]:
     return out
 
 
+def slotted(value: Foreword, rows: list[Example]) -> list[Example]:
+    """The rows with a place for each soft slot of ``value``, if it has some."""
+    return [replace(row, input_ids=tuple(behind(value, torch.tensor([row.input_ids]))[0].tolist())) for row in rows]
+
+
 class Bench:
     """Makes trials on one tiny Llama; every trial starts from the same values."""
 
@@ -41,7 +47,7 @@ class Bench:
 
     def score(self, value: Foreword) -> Score:
         with torch.no_grad(), injected(self.model, [value]):
-            found = self.objective.outputs(self.model, self.dev)
+            found = self.objective.outputs(self.model, slotted(value, self.dev))
             logp = self.objective.scores(found, value).log_softmax(-1)
         gold = torch.tensor([e.gold for e in self.dev])
         picked = logp.argmax(-1)
@@ -60,7 +66,8 @@ class Bench:
         wanted = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "early_stopping_patience": 0, **settings}
         made = TrainSettings(**wanted)  # type: ignore[arg-type]
         writer = writer_for(method, self.model)
-        return Trial(self.model, writer, self.objective, self.rows, made, rate, evaluate or self.score, evaluate_at)
+        rows = slotted(writer.write().detach(), self.rows)
+        return Trial(self.model, writer, self.objective, rows, made, rate, evaluate or self.score, evaluate_at)
 
 
 @pytest.fixture

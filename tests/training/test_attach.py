@@ -12,17 +12,19 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from foreword.artifact.store import load
 from foreword.core.inject import injected
+from foreword.core.value import Foreword
 from foreword.methods.base import registry
-from foreword.testing import output, sample_ids, tiny, writer_for
-from foreword.training.attach import attach
+from foreword.testing import behind, output, sample_ids, tiny, writer_for
+from foreword.training.attach import Attached, attach
 
 LEARNING = [name for name, method in registry().items() if method.learning_rates]
 
 
-def rows(count: int = 16) -> list[dict[str, list[int]]]:
+def rows(count: int = 16, value: Foreword | None = None) -> list[dict[str, list[int]]]:
     """Texts that a foreword can say something about: all end alike."""
     return [
-        {"input_ids": [*ids, 40, 41, 42], "labels": [-100] * 4 + [40, 41, 42]} for ids in sample_ids(count, 4).tolist()
+        {"input_ids": [*ids, 40, 41, 42], "labels": [-100] * len(ids) + [40, 41, 42]}
+        for ids in behind(value, sample_ids(count, 4)).tolist()
     ]
 
 
@@ -37,7 +39,12 @@ def trainer_for(model: PreTrainedModel, folder: Path, **arguments: Any) -> Train
         "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "dataloader_pin_memory": False, "seed": 3,
     }  # fmt: skip
     made = TrainingArguments(output_dir=str(folder), **{**settings, **arguments})
-    return Trainer(model=model, args=made, train_dataset=rows(), data_collator=together)  # type: ignore[arg-type]
+    return Trainer(model=model, args=made, train_dataset=rows(value=_slots(model)), data_collator=together)  # type: ignore[arg-type]
+
+
+def _slots(model: PreTrainedModel) -> Foreword | None:
+    """What is attached to a model, which may want places in the rows."""
+    return model.foreword() if isinstance(model, Attached) else None
 
 
 def losses(trainer: Trainer) -> list[float]:
@@ -105,8 +112,9 @@ def test_an_attached_model_is_the_injected_one(family: str) -> None:
 @pytest.mark.parametrize("method", LEARNING)
 def test_gradients_are_those_of_the_injected_foreword(method: str, family: str) -> None:
     """Also after an evaluation in between, and with a second pass before the first one's backward."""
-    model, ids = tiny(family), sample_ids()
+    model = tiny(family)
     writer = writer_for(method, model)
+    ids = behind(writer.write(), sample_ids())
 
     def gradients(loss: Tensor) -> list[Tensor]:
         wanted = [p for p in writer.parameters() if p.requires_grad]
