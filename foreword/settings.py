@@ -109,7 +109,18 @@ class TaskOptions:
         dev_fraction: share of the rows (below 1) or number of rows for dev, when no dev file is given.
         test_fraction: the same for test.
         split_seed: of the split.
-        max_new_tokens: tokens to generate at most; None means the default of decoding.
+        max_new_tokens: tokens to generate at most; None means the default of decoding, here and below.
+        min_new_tokens: tokens to generate at least.
+        num_beams: beams to search with.
+        do_sample: draw tokens; what is drawn for a row follows from sampling_seed and the row.
+        temperature: of drawing.
+        top_k: draw from the k likeliest tokens; 0 means all.
+        top_p: draw from the likeliest tokens that have this share together.
+        sampling_seed: of drawing.
+        repetition_penalty: above 1 makes tokens that were there less likely.
+        no_repeat_ngram_size: no n-gram of this length comes twice; 0 means any may.
+        length_penalty: for beams; above 0 favours longer answers.
+        stop: texts at which an answer ends.
         first_k: keep only the first k tokens of each field of a row; None means all.
         guidance_column: column with each row's own guidance; the task's then stands in front of it.
         guidance_form: what the guidance is: ``text`` as it stands, a list of ``keywords``, or a ``situation``.
@@ -132,6 +143,17 @@ class TaskOptions:
     test_fraction: NotNegative = 0.2
     split_seed: Whole = 13
     max_new_tokens: Annotated[int | None, Range(least=1)] = None
+    min_new_tokens: Annotated[int | None, Range(least=0)] = None
+    num_beams: Annotated[int | None, Range(least=1)] = None
+    do_sample: bool | None = None
+    temperature: Annotated[float | None, Range(above=0)] = None
+    top_k: Annotated[int | None, Range(least=0)] = None
+    top_p: Annotated[float | None, Range(above=0, most=1)] = None
+    sampling_seed: Annotated[int | None, Range(least=0)] = None
+    repetition_penalty: Annotated[float | None, Range(above=0)] = None
+    no_repeat_ngram_size: Annotated[int | None, Range(least=0)] = None
+    length_penalty: float | None = None
+    stop: tuple[str, ...] = ()
     first_k: Annotated[int | None, Range(least=1)] = None
     guidance_column: str | None = None
     guidance_form: Literal["text", "keywords", "situation"] = "text"
@@ -146,6 +168,15 @@ class TaskOptions:
                 where=self.guidance_file,
                 hint="keep one of guidance and guidance_file",
             )
+
+    def decoding(self) -> dict[str, Any]:
+        """What is said of decoding, by the names of ``data.decoding.Decoding``."""
+        names = (
+            "max_new_tokens", "min_new_tokens", "num_beams", "do_sample", "temperature", "top_k", "top_p",
+            "sampling_seed", "repetition_penalty", "no_repeat_ngram_size", "length_penalty",
+        )  # fmt: skip
+        said = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**said, "stop": self.stop} if self.stop else said
 
     def guidance_text(self) -> str | None:
         """The guidance, read from its file if it has one. Raises SettingsError when the file cannot be read."""

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from foreword.data.decoding import Decoding
 from foreword.data.guidance import Form, mode_of, span_of
 from foreword.data.layout import Kind
 from foreword.data.template import parsed
 from foreword.errors import SettingsError, VerbalizerError
+
+__all__ = ["METRIC_NAMES", "Decoding", "Pooling", "Task"]
 
 Pooling = Literal["mean", "cls", "last"]
 METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
@@ -21,35 +24,6 @@ METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "tagging": ("span_f1", "token_accuracy", "span_precision", "span_recall"),
 }  # fmt: skip
 """The metrics that fit each kind of task; the first is the plain choice."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How an answer is generated; names and meaning as in transformers' GenerationConfig.
-
-    ``stop`` are texts at which the answer ends; they are not part of it.
-    """
-
-    max_new_tokens: int = 64
-    num_beams: int = 1
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("num_beams", self.num_beams >= 1, "at least 1"),
-            ("temperature", self.temperature > 0, "above 0"),
-            ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("stop", all(self.stop), "no empty text"),
-        )
-        for name, good, expected in checks:
-            if not good:
-                raise SettingsError(
-                    "a decoding setting is out of range", where=name, expected=expected, received=getattr(self, name)
-                )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.encoding import Tokenizer
 from foreword.data.task import Decoding
+from foreword.evaluation.sampling import RowSampler
 
 # How answers are made is the task's to say. What a checkpoint brings along in its generation config (penalties, beams'
 # habits, forced tokens) is no part of a foreword's file and would change answers without a word.
@@ -69,18 +70,24 @@ def decode(
     encoder_decoder = bool(model.config.is_encoder_decoder)
     batch = pad(inputs, fill, model.device, "right" if encoder_decoder else "left")
     start = 1 if encoder_decoder else batch.ids.shape[1]
-    sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if decoding.do_sample else {}
+    asked = {
+        "repetition_penalty": decoding.repetition_penalty,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
+        "length_penalty": decoding.length_penalty,
+        "min_new_tokens": decoding.min_new_tokens or None,
+    }
     with torch.no_grad(), injected(model, [value]):
         out = model.generate(  # type: ignore[operator]
             input_ids=batch.ids,
             attention_mask=batch.mask,
             max_new_tokens=decoding.max_new_tokens,
             num_beams=decoding.num_beams,
-            do_sample=decoding.do_sample,
+            do_sample=False,
+            logits_processor=[RowSampler(decoding, inputs)] if decoding.do_sample else None,
             pad_token_id=fill,
             eos_token_id=end,
             stopping_criteria=[_StopTexts(tokenizer, decoding.stop, start)] if decoding.stop else None,
-            **_PLAIN | sampling,
+            **_PLAIN | asked,
         )
     written = [_until(row[start:].tolist(), end, fill) for row in out]
     # BART's kind begins every text with its start-of-text token, which is no part of the answer.

@@ -259,7 +259,7 @@ def _task(table: Table, options: TaskOptions) -> Task:
         chat=options.chat,
         head=options.head,
         pooling=options.pooling,
-        decoding=Decoding() if options.max_new_tokens is None else Decoding(max_new_tokens=options.max_new_tokens),
+        decoding=Decoding(**options.decoding()),
         guidance_column=options.guidance_column,
         guidance_form=options.guidance_form,
         guidance_replaces=options.guidance_replaces,

@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from foreword.core.value import Foreword
 from foreword.data.example import Row
 from foreword.data.task import Decoding
@@ -93,10 +91,9 @@ class Model:
         ids = [list(base.tokenizer(text, add_special_tokens=not chat)["input_ids"]) for text in texts]
         if base.context is not None:
             ids = [one[-(base.context - _TOKENS) :] for one in ids]
-        decoding = Decoding(max_new_tokens=_TOKENS, do_sample=True, temperature=0.8, top_p=0.95, stop=("\n\n",))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big"))
-            written = decode(base.model, base.tokenizer, ids, Foreword(), decoding, base.tokenizer.eos_token_id)
+        dice = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
+        decoding = Decoding(_TOKENS, do_sample=True, temperature=0.8, top_p=0.95, stop=("\n\n",), sampling_seed=dice)
+        written = decode(base.model, base.tokenizer, ids, Foreword(), decoding, base.tokenizer.eos_token_id)
         return [instruction(text_of(base.tokenizer, one, decoding.stop)) for one in written]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from foreword.core.inject import injected
 from foreword.core.value import EMPTY, Foreword
 from foreword.data.task import Decoding
+from foreword.errors import SettingsError
 from foreword.evaluation.decode import _until, decode, text_of
+from foreword.evaluation.sampling import RowSampler
 from foreword.testing import byte_tokenizer, sample_ids, tiny, writer_for
 
 TOKENIZER = byte_tokenizer()
@@ -108,14 +111,60 @@ def test_sampling_follows_the_task_and_the_seed() -> None:
     model.generation_config.top_k = 1
     model.generation_config.min_p = 0.99
     hot = Decoding(max_new_tokens=6, do_sample=True, temperature=50.0)
-    torch.manual_seed(0)
     first = decode(model, TOKENIZER, rows(), EMPTY, hot, None)
-    torch.manual_seed(0)
     assert decode(model, TOKENIZER, rows(), EMPTY, hot, None) == first
+    assert decode(model, TOKENIZER, rows(), EMPTY, replace(hot, sampling_seed=14), None) != first
+    assert [decode(model, TOKENIZER, [row], EMPTY, hot, None)[0] for row in rows()] == first
+    twice = decode(model, TOKENIZER, [rows()[0]] * 2, EMPTY, hot, None)
+    assert twice[0] == first[0] != twice[1]
     cold = Decoding(max_new_tokens=6, do_sample=True, temperature=1e-4)
     model.generation_config.top_k = model.generation_config.min_p = None
     assert decode(model, TOKENIZER, rows(), EMPTY, cold, None) == [greedy(model, r, 6, EMPTY, None) for r in rows()]
     assert first != decode(model, TOKENIZER, rows(), EMPTY, cold, None)
+
+
+def test_draws_have_the_shares_of_the_softmax() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
+    rows_of_ids = [[number] for number in range(4000)]
+
+    def shares(**settings: Any) -> list[float]:
+        sampler = RowSampler(Decoding(do_sample=True, **settings), rows_of_ids)
+        drawn = sampler(torch.zeros(4000, 1, dtype=torch.long), logits.clone()).argmax(-1)  # type: ignore[arg-type]
+        return [round(float(share), 2) for share in torch.bincount(drawn, minlength=4) / 4000]
+
+    def close(got: list[float], logits: list[float]) -> bool:
+        wanted = torch.tensor(logits, dtype=torch.float32).softmax(-1)
+        return bool((torch.tensor(got) - wanted).abs().max() < 0.03)
+
+    low = float("-inf")
+    assert close(shares(), [2, 1, 0, -1])
+    assert close(shares(temperature=0.5), [4, 2, 0, -2])
+    assert close(shares(top_k=2), [2, 1, low, low])
+    assert close(shares(top_p=0.7), [2, 1, low, low])
+
+
+def test_penalties_and_least_lengths() -> None:
+    model = tiny("llama")
+    plain = Decoding(max_new_tokens=12)
+    free = decode(model, TOKENIZER, rows(), EMPTY, plain, None)
+    end = free[0][2]
+    assert len(decode(model, TOKENIZER, rows(), EMPTY, plain, end)[0]) == free[0].index(end)
+    long = decode(model, TOKENIZER, rows(), EMPTY, replace(plain, min_new_tokens=6), end)
+    assert all(len(ids) >= 6 for ids in long)
+    for once in (
+        Decoding(max_new_tokens=12, no_repeat_ngram_size=1),
+        Decoding(max_new_tokens=12, repetition_penalty=1e6),
+    ):
+        written = decode(model, TOKENIZER, rows(), EMPTY, once, None)
+        assert all(len(set(ids)) == len(ids) for ids in written)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 2, "do_sample": True}, {"min_new_tokens": 65}, {"top_k": -1}, {"repetition_penalty": 0}]
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="decoding"):
+        Decoding(**settings)
 
 
 def test_beams_are_at_least_as_likely_as_greedy() -> None:
