@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from foreword.cli import base, check, doctor, evaluate, generate, ls, predict, search, show, train, verify
+from foreword.cli import base, bias, check, doctor, evaluate, generate, ls, predict, search, show, train, verify
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict.command,
     "generate": generate.command,
     "search": search.command,
+    "bias": bias.command,
     "ls": ls.command,
     "show": show.command,
     "verify": verify.command,

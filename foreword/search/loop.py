@@ -14,6 +14,8 @@ from foreword.evaluation.predictions import Prediction
 from foreword.search.race import Answer, Place, Race, Scored, better, race
 from foreword.search.variant import Variant, distinct
 
+SPENT = "the budget was spent"
+
 
 @dataclass(frozen=True)
 class State:
@@ -101,6 +103,7 @@ def play(
     seed: int,
     keep: Keep = lambda name, make: make(),
     record: Callable[[Round], None] = lambda made: None,
+    allowed: Callable[[], bool] = lambda: True,
 ) -> Played:
     """Round 0 compares ``start`` with ``others``; each later one proposes variants of the champion.
 
@@ -109,6 +112,7 @@ def play(
         rounds: rounds after round 0; without any, ``others`` all answer every row.
         width: new variants a round.
         record: is told of each round when it ends.
+        allowed: whether the budget lets anybody propose more.
     """
     seen: set[str] = set()
     entrants = distinct([start, *others], seen)[1:]
@@ -116,20 +120,21 @@ def play(
     began = time.monotonic()
     _finish(played, 0, _all(start, entrants, rows, answer, scored, rounds > 0), began, record)
     for number in range(1, rounds + 1):
-        if not played.rounds[-1].complete:
-            break
+        if not played.rounds[-1].complete or not allowed():
+            played.ended = SPENT
+            return played
         began = time.monotonic()
         top = [place.variant for place in played.finalists]
         beam = (played.champion, *(v for v in top if v.name != played.champion.name))[:4]
         state = State(number, played.champion, beam, tuple(answer(played.champion, rows)), seed)
-        made = keep(f"round-{number}", partial(_propose, state, proposers, width, set(seen)))
+        made = keep(f"round-{number}", partial(_propose, state, proposers, width, set(seen), allowed))
         made = distinct(made, seen)
         if not made:
             played.ended = "no new prompt could be made"
             return played
         _finish(played, number, race(made, played.champion, rows, answer, scored), began, record)
     if not played.rounds[-1].complete:
-        played.ended = "the budget was spent"
+        played.ended = SPENT
     return played
 
 
@@ -146,10 +151,12 @@ def _all(
     return found
 
 
-def _propose(state: State, proposers: Sequence[Proposer], width: int, seen: set[str]) -> list[Variant]:
+def _propose(
+    state: State, proposers: Sequence[Proposer], width: int, seen: set[str], allowed: Callable[[], bool]
+) -> list[Variant]:
     """Up to ``width`` variants, the proposers taking turns."""
     share = -(-width // max(1, len(proposers))) + 1
-    lists = [distinct(proposer(state, share), seen) for proposer in proposers]
+    lists = [distinct(proposer(state, share), seen) for proposer in proposers if allowed()]
     # One that has no more leaves its turns to the others.
     turns = [variant for variant in chain.from_iterable(zip_longest(*lists)) if variant is not None]
     counts: Counter[str] = Counter()

@@ -119,6 +119,7 @@ def _search(
     played = play(
         start, named(others, [start.name], "variant-"), ways, judge.answer, partial(score_of, task.metric), pool.search,
         rounds=settings.planned_rounds, width=settings.width, seed=settings.seed, keep=work.keep, record=record,
+        allowed=clock.allows,
     )  # fmt: skip
     return _finish(request, judge, pool, settings, start, played, folder)
 

@@ -61,6 +61,7 @@ class FakeRun(ModuleType):
             "predict": [Prediction("a-0", "fine film", "good", -0.1), Prediction("b-0", "a\tb\nc", "bad", -0.2)],
             "generate": "once upon",
             "verify": VerifyReport(True, []),
+            "bias": {"verdict": "Nothing was flagged.", "rows": 40},
             "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
             "show": {"method": "prefix", "base": {"id": "some/model"}},
             "ls": [{"file": "a.foreword", "method": "prefix"}],
@@ -84,7 +85,7 @@ class FakeRun(ModuleType):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
-    for room in ("foreword.run", "foreword.search.run"):
+    for room in ("foreword.run", "foreword.search.run", "foreword.bias.run"):
         monkeypatch.setitem(sys.modules, room, fake)
     package = sys.modules["foreword"]
     monkeypatch.setattr(package, "run", fake, raising=False)
@@ -101,6 +102,7 @@ FORMS = {
     "ls": ["ls", "."],
     "show": ["show", "m.foreword"],
     "verify": ["verify", "m.foreword"],
+    "bias": ["bias", "m.foreword", "d.csv"],
     "search": ["search", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "doctor": ["doctor"],
 }
