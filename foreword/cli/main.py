@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from foreword.cli import base, bias, check, doctor, evaluate, generate, ls, predict, search, show, train, verify
+from foreword.cli import (
+    base,
+    bias,
+    check,
+    doctor,
+    evaluate,
+    generate,
+    ls,
+    predict,
+    search,
+    show,
+    sweep,
+    train,
+    verify,
+)
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
 
@@ -23,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "generate": generate.command,
     "search": search.command,
     "bias": bias.command,
+    "sweep": sweep.command,
     "ls": ls.command,
     "show": show.command,
     "verify": verify.command,

@@ -93,3 +93,50 @@ def curve(
     if len(kept) < 40:
         body += [f'<circle class="dot" cx="{across(x)}" cy="{down(y)}" r="2.5"/>' for x, y in kept]
     return _svg(title, height, body)
+
+
+def steps(
+    title: str,
+    points: Sequence[Mapping[str, Any]],
+    text: Callable[[float], str],
+    line: float | None = None,
+    height: int = 240,
+) -> str:
+    """Values with intervals side by side, in the order given, joined by a line.
+
+    Args:
+        points: each with ``name``, ``value`` and, where there is an interval, ``low`` and ``high``.
+        text: writes a value.
+        line: a value to draw across, for instance what is good enough.
+    """
+    kept = [p for p in points if p["value"] is not None and math.isfinite(p["value"])]
+    ends = [p[key] for p in kept for key in ("value", "low", "high") if p.get(key) is not None]
+    if not kept:
+        return _svg(title, TOP + LINE, [f'<text x="8" y="{TOP + 18}">no finite values</text>'])
+    low, high = _range([*ends, *([] if line is None else [line])])
+    start, bottom = 56, height - 30
+
+    def across(place: int) -> float:
+        return round(start + (place + 0.5) / len(kept) * (WIDTH - start - 16), 1)
+
+    def down(y: float) -> float:
+        return round(bottom - (y - low) / (high - low) * (bottom - TOP), 1)
+
+    body = []
+    for tick in _ticks(low, high):
+        body.append(f'<line class="grid" x1="{start}" x2="{WIDTH - 16}" y1="{down(tick)}" y2="{down(tick)}"/>')
+        body.append(f'<text class="tick" x="{start - 6}" y="{down(tick) + 4}" text-anchor="end">{text(tick)}</text>')
+    if line is not None:
+        ends_at = f'x1="{start}" x2="{WIDTH - 16}" y1="{down(line)}" y2="{down(line)}"'
+        body.append(f'<line class="bar" stroke-dasharray="4 4" {ends_at}/>')
+    middle = " ".join(f"{across(i)},{down(p['value'])}" for i, p in enumerate(kept))
+    body.append(f'<polyline class="curve" points="{middle}"/>')
+    for i, p in enumerate(kept):
+        name = escape(_cut(str(p["name"]), 8))
+        body.append(f'<text class="tick" x="{across(i)}" y="{height - 12}" text-anchor="middle">{name}</text>')
+        if p.get("low") is not None and p.get("high") is not None:
+            body.append(
+                f'<line class="bar" x1="{across(i)}" x2="{across(i)}" y1="{down(p["low"])}" y2="{down(p["high"])}"/>'
+            )
+        body.append(f'<circle class="dot" cx="{across(i)}" cy="{down(p["value"])}" r="4"/>')
+    return _svg(title, height, body)

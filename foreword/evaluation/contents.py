@@ -11,7 +11,8 @@ The report is a plain dict; every key may be absent, and its section is then lef
     training                  dict: steps [{step, loss, ...}], evaluations [{step, value}], metric,
                               sweep [{learning_rate, value, ...}], and single figures (seconds, best_step, ...)
     rows                      list of {id, input, gold, outputs: {system: output}} worth reading
-    tables                    list of {title, notes, head, lines}: tables of a command's own, after the results
+    tables                    list of {title, notes, chart, head, lines}: tables of a command's own, after the results;
+                              chart: {title, metric, points [{name, value, low, high}], line}
 """
 
 from __future__ import annotations
@@ -100,8 +101,12 @@ def _difference_text(difference: Mapping[str, Any]) -> str:
     )
 
 
-def _own(table: Mapping[str, Any]) -> Iterator[Text | Table]:
+def _own(table: Mapping[str, Any]) -> Iterator[Text | Table | Chart]:
     yield from (Text(str(note)) for note in table.get("notes") or [])
+    if table.get("chart"):
+        drawn = table["chart"]
+        metric = str(drawn["metric"])
+        yield Chart(charts.steps(drawn["title"], drawn["points"], lambda v: _figure(metric, v), drawn.get("line")))
     if table.get("lines"):
         yield Table([str(cell) for cell in table["head"]], [[short(cell) for cell in line] for line in table["lines"]])
 

@@ -7,10 +7,11 @@ from foreword.run.estimate import dry_run
 from foreword.run.facts import doctor, ls, show
 from foreword.run.make_base import base
 from foreword.run.prepare import check
+from foreword.run.sweep import sweep
 from foreword.run.train import TrainResult, resume, train
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
     "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict",
-    "resume", "show", "train", "verify",
+    "resume", "show", "sweep", "train", "verify",
 ]  # fmt: skip

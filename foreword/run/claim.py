@@ -35,16 +35,16 @@ def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[
     path = folder / name
     if prepared.request.resume and path.exists():
         before = recorded(folder, name)
-        differences = DataLock.from_json(before["data"]).differs(prepared.lock)
-        differences += [
+        found = DataLock.from_json(before["data"]).differs(prepared.lock)
+        found += [
             f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest
         ]
-        differences += _differences(before["request"], record["request"])
-        if differences:
+        found += differences(before["request"], record["request"])
+        if found:
             raise ResumeError(
                 "this is not the run that was started",
                 where=str(folder),
-                received="; ".join(differences),
+                received="; ".join(found),
                 hint="start a new run in another folder, or bring the old data and settings back",
             )
         return
@@ -76,7 +76,7 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> Iterator[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> Iterator[str]:
     """Every setting that differs, by its full name."""
     for key in dict.fromkeys((*before, *now)):
         old, new = before.get(key), now.get(key)
@@ -84,6 +84,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str =
         if old == new or under + key == "output_dir":
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{under}{key}.")
+            yield from differences(old, new, f"{under}{key}.")
         else:
             yield f"{under}{key}: {old} before, {new} now"

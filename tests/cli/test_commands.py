@@ -50,6 +50,7 @@ class FakeRun(ModuleType):
         self.answers: dict[str, Any] = {
             "check": CheckReport(False),
             "train": {"file": "RUN/model.foreword", "metrics": {"accuracy": 0.9125}},
+            "sweep": {"enough": 4},
             "base": {"folder": "OUT", "cell": "gru"},
             "dry_run": {"memory_mb": 900},
             "resume": {"file": "RUN/model.foreword"},
@@ -96,6 +97,7 @@ FORMS = {
     "check": ["check", "d.csv"],
     "base": ["base", "d.csv", "--cell", "gru", "--output-dir", "OUT"],
     "train": ["train", "d.csv", "--base", "b", "--output-dir", "OUT"],
+    "sweep": ["sweep", "d.csv", "--base", "b", "--input-prefix", "4,all", "--output-dir", "OUT"],
     "evaluate": ["evaluate", "m.foreword", "d.csv"],
     "predict": ["predict", "m.foreword", "--text", "fine film"],
     "generate": ["generate", "m.foreword", "--text", "start"],
