@@ -42,6 +42,8 @@ class TrainSettings:
         gradient_accumulation_steps: batches per optimizer step.
         optim: optimizer.
         weight_decay: decoupled for adamw, added to the gradient for the others.
+        layerwise_decay: what the learning rate is multiplied by from each layer to the one below it; 1: all the same.
+        pull_to_start: strength of a pull towards the values that training started from (L2-SP); 0: none.
         momentum: for sgd and rmsprop.
         lr_scheduler_type: how the learning rate falls after the warm-up.
         warmup_ratio: share of the steps in which the learning rate rises from zero.
@@ -67,6 +69,8 @@ class TrainSettings:
     gradient_accumulation_steps: Count = 1
     optim: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     weight_decay: NotNegative = 0.0
+    layerwise_decay: Annotated[float, Range(above=0, most=1)] = 1.0
+    pull_to_start: NotNegative = 0.0
     momentum: Share = 0.9
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: Share = 0.1

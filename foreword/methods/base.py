@@ -64,11 +64,13 @@ class Writer(nn.Module, ABC):
     Attributes:
         layers: parameter -> the layer of the base that it works in, counted from 0 (-1: before the first), for those
             that work in one; layer-wise learning rates go by it.
+        per_row: whether its rows can share a pass with other writers' (see :class:`Method`).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.layers: dict[str, int] = {}
+        self.per_row = True
 
     @abstractmethod
     def write(self) -> Foreword:
@@ -109,6 +111,7 @@ class Headed(Writer):
         super().__init__()
         self.inner = inner
         self.layers = {f"inner.{name}": layer for name, layer in inner.layers.items()}
+        self.per_row = inner.per_row
         size = start.model.config.get_text_config().hidden_size
         # The usual head of transformers' classifiers: N(0, 0.02) and no bias.
         self.weight = nn.Parameter(torch.randn(start.classes, size, generator=start.generator()) * 0.02)

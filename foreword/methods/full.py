@@ -27,6 +27,7 @@ class FullWriter(Writer):
     def __init__(self, text: str, start: dict[str, Tensor], layers: dict[str, int]) -> None:
         super().__init__()
         self.text, self.names = text, tuple(start)
+        self.per_row = not start
         self.weights = nn.ParameterList(trainable(tensor) for tensor in start.values())
         self.layers = {f"weights.{i}": layers[name] for i, name in enumerate(start) if name in layers}
 

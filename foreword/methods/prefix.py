@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foreword.core import seeds
+from foreword.core.sites import layer_of
 from foreword.core.value import Foreword, KeyValue
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, kept, trainable
@@ -54,6 +55,8 @@ class PrefixWriter(Writer):
 
         self.keys = nn.ModuleList(part(name, kv.keys) for name, kv in start.items())
         self.values = nn.ModuleList(part(name, kv.values) for name, kv in start.items())
+        depths = {i: depth for i, name in enumerate(start) if (depth := layer_of(name)) is not None}
+        self.layers = {f"{kind}.{i}.rest": depth for kind in ("keys", "values") for i, depth in depths.items()}
 
     def write(self) -> Foreword:
         return Foreword(

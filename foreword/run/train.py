@@ -179,7 +179,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         return list(trials.values())
 
     log = _Log(folder / "trainer_log.jsonl")
-    together = abreast(rows, settings, len(rates))
+    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
     result = search(rates, made, folder / "trials", on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)

@@ -28,7 +28,7 @@ from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
 from foreword.training.objective import Objective
 from foreword.training.passes import Share, Total, backward
-from foreword.training.schedule import make_optimizer, rate_at, total_steps
+from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
 
 E = TypeVar("E")
 
@@ -129,7 +129,8 @@ class Trial:
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
         self.evaluate_at = evaluate_at
         self.parameters = [p for p in writer.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.parameters, settings, learning_rate)
+        self.optimizer = make_optimizer(writer, settings, learning_rate)
+        self.pull = Pull(self.parameters, settings.pull_to_start)
         self.total = total_steps(len(rows), settings)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
@@ -184,12 +185,16 @@ class Trial:
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.learning_rate * rate_at(self.progress.step, self.total, self.settings)
+
     def begin(self) -> Share:
         """What the trial brings to its next step; its gradients are cleared and its learning rate is set."""
         number = self.progress.step
-        rate = self.learning_rate * rate_at(number, self.total, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         return Share(self.writer, self.objective, [[self.rows[i] for i in batch] for batch in self.batches(number)])
 
@@ -203,6 +208,7 @@ class Trial:
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad /= total.units
+        self.pull.add()
         limit = self.settings.max_grad_norm or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -212,7 +218,7 @@ class Trial:
                 f"loss {loss:g}, gradient norm {norm:g}",
             )
         self.optimizer.step()
-        made = Step(number + 1, loss, self.optimizer.param_groups[0]["lr"], norm)
+        made = Step(number + 1, loss, self.rate, norm)
         self.progress.steps.append(made)
         self.progress.step = made.step
         return made

@@ -79,7 +79,8 @@ def _bundles(shares: Sequence[Share]) -> list[tuple[list[int], Objective]]:
     bundles: list[tuple[list[int], Objective]] = []
     for place, share in enumerate(shares):
         for at, (together, _) in enumerate(bundles):
-            objective = joined([*(shares[i].objective for i in together), share.objective])
+            whole = [*(shares[i] for i in together), share]
+            objective = joined([one.objective for one in whole]) if all(one.writer.per_row for one in whole) else None
             if objective is not None:
                 bundles[at] = ([*together, place], objective)
                 break

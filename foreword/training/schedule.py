@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from foreword.errors import SettingsError
+from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
 
 
@@ -30,13 +33,59 @@ def rate_at(step: int, total: int, settings: TrainSettings) -> float:
     return 1.0 if settings.lr_scheduler_type == "constant" else 1 - done
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: TrainSettings, rate: float) -> torch.optim.Optimizer:
-    """The optimizer that the settings name."""
-    decay = settings.weight_decay
+def make_optimizer(writer: Writer, settings: TrainSettings, rate: float) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, over what the writer trains.
+
+    With a layer-wise decay d, each of L layers is a group of its own, whose ``share`` of the learning rate is
+    d^(L - 1 - layer); what stands before the first layer has d^L, and what belongs to none has all of it.
+
+    Raises:
+        SettingsError: a layer-wise decay for a method that does not work in layers.
+    """
+    groups, decay = parameter_groups(writer, settings.layerwise_decay), settings.weight_decay
+    for group in groups:
+        group["lr"] = rate * group["share"]
     if settings.optim == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optim == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+        return torch.optim.RMSprop(groups, lr=rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optim == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.Adam(groups, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+
+
+def parameter_groups(writer: Writer, decay: float) -> list[dict[str, Any]]:
+    """The trained parameters in groups of one ``share`` of the learning rate each, the largest first."""
+    trained = {name: p for name, p in writer.named_parameters() if p.requires_grad}
+    if decay == 1:
+        return [{"params": list(trained.values()), "share": 1.0}]
+    if not writer.layers:
+        raise SettingsError(
+            "what this method trains does not belong to the base's layers",
+            where="layerwise_decay",
+            expected="1",
+            received=decay,
+            hint="use it with prefix, lora or full, or leave it out",
+        )
+    last = max(writer.layers.values())
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        groups.setdefault(decay ** (last - writer.layers.get(name, last)), []).append(parameter)
+    return [{"params": groups[share], "share": share} for share in sorted(groups, reverse=True)]
+
+
+class Pull:
+    """L2-SP (Li et al. 2018): a pull towards the values that training started from, where weight decay pulls to zero.
+
+    It stands for ``strength / 2`` times the squared distance, added to the loss.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], strength: float) -> None:
+        self.strength, self.parameters = strength, parameters
+        self.start = [p.detach().clone() for p in parameters] if strength else []
+
+    def add(self) -> None:
+        """Add its gradient to the parameters that have one."""
+        for parameter, start in zip(self.parameters, self.start, strict=False):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self.strength)

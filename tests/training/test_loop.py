@@ -14,10 +14,11 @@ import torch
 from foreword.core import attention
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, batches
+from foreword.errors import SettingsError
 from foreword.methods.base import registry
 from foreword.settings import TrainSettings
 from foreword.testing import FAMILIES, reaches, tiny, writer_for
-from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial
+from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial, advance
 from foreword.training.objective import Choose, Classify, Complete, Outputs
 from foreword.training.schedule import rate_at, total_steps
 
@@ -318,3 +319,64 @@ def test_settings_reach_the_optimizer(bench: Any) -> None:
     run(trial, 1)
     assert trial.optimizer.param_groups[0]["lr"] == 0.0625
     assert replace(trial.settings, optim="rmsprop").optim == "rmsprop"
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(("optim", "rate"), [("adamw", 1e-2), ("adam", 1e-2), ("sgd", 1e-1), ("rmsprop", 3e-3)])
+def test_every_optimizer_trains_weights(bench: Any, method: str, optim: str, rate: float) -> None:
+    trial = bench.trial(rate, method=method, optim=optim, num_train_epochs=6)
+    run(trial)
+    first, last = trial.first_and_last_loss()
+    assert last < 0.9 * first, (method, optim)
+
+
+def test_lower_layers_move_less(bench: Any) -> None:
+    trial = bench.trial(1e-2, method="full", optim="sgd", momentum=0.0, layerwise_decay=0.5, max_grad_norm=0)
+    shares = [(group["share"], len(group["params"])) for group in trial.optimizer.param_groups]
+    assert [share for share, _ in shares] == [1.0, 0.5, 0.25, 0.125]
+    # The embedding, nine weights a layer, and with the last layer the norm and the output layer behind it.
+    assert [count for _, count in shares] == [11, 9, 9, 1]
+    before = [p.detach().clone() for p in trial.parameters]
+    run(trial, 1)
+    depth = {id(p): trial.writer.layers.get(n, 2) for n, p in trial.writer.named_parameters()}
+    rate = trial.progress.steps[0].learning_rate
+    for parameter, start in zip(trial.parameters, before, strict=True):
+        step = rate * 0.5 ** (2 - depth[id(parameter)])
+        torch.testing.assert_close(start - parameter.detach(), step * parameter.grad, atol=1e-6, rtol=1e-3)
+
+
+def test_layers_are_refused_where_there_are_none(bench: Any) -> None:
+    with pytest.raises(SettingsError, match="layers"):
+        bench.trial(method="prompt", layerwise_decay=0.9)
+
+
+def test_a_pull_to_the_start_is_the_gradient_of_the_distance(bench: Any) -> None:
+    plain, pulled = bench.trial(), bench.trial(pull_to_start=0.5)
+    start = [p.detach().clone() for p in pulled.parameters]
+    for trial in (plain, pulled):
+        with torch.no_grad():
+            for parameter in trial.parameters:
+                parameter += 0.01
+        run(trial, 1)
+    for a, b, first in zip(gradients(plain), gradients(pulled), start, strict=True):
+        torch.testing.assert_close(b - a, 0.5 * torch.full_like(first, 0.01), atol=1e-5, rtol=0)
+
+
+def test_a_strong_pull_keeps_training_near_the_start(bench: Any) -> None:
+    distances = []
+    for strength in (0.0, 20.0):
+        trial = bench.trial(1e-2, method="full", optim="sgd", pull_to_start=strength, max_grad_norm=0)
+        start = [p.detach().clone() for p in trial.parameters]
+        run(trial)
+        moved = zip(trial.parameters, start, strict=True)
+        distances.append(sum(float((p.detach() - s).pow(2).sum()) for p, s in moved))
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_rows_of_other_weights_do_not_meet_in_a_pass(bench: Any) -> None:
+    alone = [bench.trial(rate, method="full") for rate in (1e-3, 1e-2)]
+    for trial in alone:
+        run(trial, 3)
+    together = [bench.trial(rate, method="full") for rate in (1e-3, 1e-2)]
+    list(advance(together, 3))
+    assert [losses(t) for t in together] == [losses(t) for t in alone]
