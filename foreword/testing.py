@@ -26,14 +26,17 @@ from foreword.families import FAMILIES, REFUSED, tiny
 from foreword.methods.base import Start, Writer, make, make_writer, registry
 
 
-def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
-    """One token a byte; 0 pad, 1 bos, 2 eos, bytes from 3. ``chat`` gives it a chat template."""
+def byte_tokenizer(chat: bool = False, mask: bool = False) -> PreTrainedTokenizerFast:
+    """One token a byte; 0 pad, 1 bos, 2 eos, bytes from 3. ``chat`` gives it a chat template, ``mask`` a token to fill
+    in: 259."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, **{c: i + 3 for i, c in enumerate(alphabet)}}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     out = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    if mask:
+        out.add_special_tokens({"mask_token": "<mask>"})
     if chat:
         out.chat_template = (
             "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"

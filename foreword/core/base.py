@@ -7,7 +7,7 @@ is run, and only safetensors weights are opened (a pickle can run code as it is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,16 @@ from foreword.errors import BaseError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Base", "Kind", "base_of", "fingerprint_differences", "load_base"]
+__all__ = ["Base", "Kind", "Outline", "base_of", "fingerprint_differences", "load_base"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What is known of a base before its weights are read: architecture, kind and tokenizer as in :class:`Base`."""
+
+    architecture: str
+    kind: Kind
+    tokenizer: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +80,7 @@ def load_base(
     dtype: str = "float32",
     revision: str | None = None,
     task_head: bool = False,
+    accept: Callable[[Outline], None] | None = None,
     progress: Progress | None = None,
 ) -> Base:
     """Load a text model and freeze it.
@@ -83,6 +93,7 @@ def load_base(
         task_head: for encoders: keep the pretrained masked-language head (``AutoModelForMaskedLM``); without it the
             bare encoder is loaded, without a pooler where the class allows that. No effect on the other kinds, whose
             language head always comes along.
+        accept: called with what is known before the weights are read; what it raises ends the loading.
         progress: called as ``progress(name, done, total)`` while a GGUF is converted.
 
     Raises:
@@ -103,7 +114,7 @@ def load_base(
     with explained(name, local=local):
         commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
-        model, tokenizer = _load(folder, how, number, task_head)
+        model, tokenizer = _load(folder, how, number, task_head, accept)
         model = model.to(place)
     return base_of(model, tokenizer, id=name, revision=commit)
 
@@ -138,13 +149,18 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
     )
 
 
-def _load(folder: str, how: dict[str, Any], dtype: Any, task_head: bool) -> tuple[Any, Any]:
+def _load(
+    folder: str, how: dict[str, Any], dtype: Any, task_head: bool, accept: Callable[[Outline], None] | None
+) -> tuple[Any, Any]:
     import transformers
 
     from foreword.core import recurrent  # noqa: F401 - makes transformers know our LSTM and GRU
 
     config = transformers.AutoConfig.from_pretrained(folder, **how)
     kind = kind_of(config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
+    if accept is not None:
+        accept(Outline((config.architectures or [config.model_type])[0], kind, tokenizer))
     arguments = {**how, "config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if kind == "encoder" and not task_head:
         try:
@@ -166,7 +182,6 @@ def _load(folder: str, how: dict[str, Any], dtype: Any, task_head: bool) -> tupl
             expected=f"{len(wrong)} more or other tensors, such as {wrong[0]}",
             hint="choose a checkpoint that was saved with its language head, or download it again",
         )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     return model, tokenizer
 
 

@@ -136,6 +136,9 @@ def space(template: str, chat: bool, answer: str) -> str:
         spaced = parts.before(MASK)[-1:].isspace()
     else:
         last = parts.before(ANSWER)[-1:]
+        if parts.soft and not parts.gap and re.search(r"\{\{[^{}]*\bsoft\(.*\)\s*[-+]?\}\}\Z", template):
+            # Soft slots at the end stand for their words.
+            last = parts.soft[-1].words[-1:] or last
         # After a full-width colon, as after white space, no space is written.
         spaced = not (chat or last.isspace() or last >= "\u3000" or not last)
     return " " if spaced and not answer[:1].isspace() and not is_cjk(answer) else ""

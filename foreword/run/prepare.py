@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ import torch
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base import Base, fingerprint_differences, load_base
-from foreword.core.masked import refuse_headless
 from foreword.data.batch import Example, encode
 from foreword.data.check import check as check_tables
 from foreword.data.encoding import lead_ids, pieces, token_ids
@@ -25,16 +25,15 @@ from foreword.data.rows import slot_starts
 from foreword.data.split import DataLock, split
 from foreword.data.table import Table
 from foreword.data.task import Decoding, Task
-from foreword.data.template import parsed
-from foreword.errors import BaseMismatchError, DataError, SettingsError
+from foreword.errors import BaseMismatchError, DataError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, Start, make
 from foreword.run.calibrate import calibrated
 from foreword.run.first_k import refuse_long_k, refuse_uncut
+from foreword.run.fits import fits
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
 from foreword.settings import TaskOptions, TrainRequest
-from foreword.training.objective import make_objective
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     refuse_long_k(options.first_k, task, tables["train"])
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
-    base = base_for(request, task, whole, trained, progress)
-    fits(task, base, method)
+    base = base_for(request, task, whole, trained, progress, partial(fits, task, method))
     special = base.kind != "decoder"
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
     if options.calibrate:
@@ -264,64 +262,6 @@ def _task(table: Table, options: TaskOptions) -> Task:
         guidance_form=options.guidance_form,
         guidance_replaces=options.guidance_replaces,
     )
-
-
-def fits(task: Task, base: Base, method: Method) -> None:
-    """Refuse what this base cannot do, by name, before any work."""
-    if task.kind == "generation" and base.kind == "encoder":
-        raise SettingsError(
-            f"{base.architecture} is an encoder and cannot generate",
-            where="--base",
-            hint="choose a decoder or an encoder-decoder, or give the data labels to classify by",
-        )
-    if task.masked and base.kind != "encoder":
-        raise SettingsError(
-            f"{base.architecture} is no masked language model, which {{{{ mask }}}} asks",
-            where="template",
-            expected="an encoder such as BERT or RoBERTa",
-            received=f"a base of the kind {base.kind}",
-            hint="end the template where the answer begins",
-        )
-    if task.masked:
-        refuse_headless(base.model)
-    if task.kind == "classification" and not (task.head or task.masked) and base.kind == "encoder":
-        raise SettingsError(
-            f"{base.architecture} is an encoder: it has no words to answer with",
-            where="--base",
-            hint="classify with a trained head: `--set head=true`, or let the template say where the word belongs: "
-            "`{{ mask }}`",
-        )
-    if task.kind == "tagging" and base.kind == "encoder-decoder":
-        raise SettingsError(
-            f"{base.architecture} is an encoder-decoder; words are tagged with an encoder or a decoder",
-            where="--base",
-            hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
-        )
-    if task.head and not method.learning_rates:
-        raise SettingsError(
-            "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
-        )
-    if base.kind not in method.kinds:
-        raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
-    _slots_fit(task, method)
-    make_objective(task, base.tokenizer)
-
-
-def _slots_fit(task: Task, method: Method) -> None:
-    """A template has soft slots exactly when its method trains them."""
-    soft = parsed(task.template).soft
-    if soft and not method.fills_slots:
-        raise SettingsError(
-            f"the template has soft slots, which method {method.name} does not train",
-            where="--method",
-            hint="use `--method slots`, or write words in their place",
-        )
-    if method.fills_slots and not soft:
-        raise SettingsError(
-            f"method {method.name} trains the soft slots of a template, and this one has none",
-            where="template",
-            hint='write {{ soft(8) }} or {{ soft("some words") }} into it, or use `--method prefix`',
-        )
 
 
 def _limit(base: Base, max_length: int | None) -> int | None:

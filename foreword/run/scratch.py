@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from foreword.cache import building
-from foreword.core.base import Base, load_base
+from foreword.core.base import Base, Outline, load_base
 from foreword.data.table import Table
 from foreword.data.task import Task
 from foreword.errors import Interrupted
@@ -19,12 +19,20 @@ from foreword.settings import SCRATCH, BaseSettings, ProgressCall, TrainRequest
 FOLDER = "base"
 
 
-def base_for(request: TrainRequest, task: Task, tables: Mapping[str, Table], train: bool, report: ProgressCall) -> Base:
+def base_for(
+    request: TrainRequest,
+    task: Task,
+    tables: Mapping[str, Table],
+    train: bool,
+    report: ProgressCall,
+    accept: Callable[[Outline | Base], None],
+) -> Base:
     """The request's base, loaded; one that is trained from scratch is trained first, on whole rows.
 
     Args:
         tables: train and dev, without rows that the check refused.
         train: False: a base from scratch stays as it is before its training.
+        accept: refuses a base that the task is not for; asked before its weights are loaded, where that can be.
 
     Raises:
         BaseError: it cannot be loaded.
@@ -32,15 +40,18 @@ def base_for(request: TrainRequest, task: Task, tables: Mapping[str, Table], tra
     """
     name, settings = request.base, request.settings
     if isinstance(name, Base):
+        accept(name)
         return name
     if name in SCRATCH:
         kept = Path(request.output_dir) / FOLDER
         texts = [Text(task, tables["train"], tables["dev"])]
         if not train:
-            return untrained_base(name, texts, request.base_settings)
+            made = untrained_base(name, texts, request.base_settings)
+            accept(made)
+            return made
         name = kept if request.resume and kept.is_dir() else built(name, texts, request.base_settings, report)
     how = {"device": settings.device, "dtype": settings.dtype}
-    return load_base(name, **how, task_head=task.masked, progress=report)
+    return load_base(name, **how, task_head=task.masked, accept=accept, progress=report)
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:
