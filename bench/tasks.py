@@ -2,9 +2,10 @@
 
     python bench/tasks.py --data FOLDER [--task wnut17 ...] [--output RUNS] [--seed 1] [--json]
 
-FOLDER holds the data sets as their READMEs name them; what is missing is said and left out. The untrained start is the
-text prompt where the model answers in words; where a head answers it is the prefix and the head as they are drawn. The
-bases are all-MiniLM-L6-v2 (an encoder, 22M weights) and SmolLM2-135M-Instruct (a decoder), from packages.
+FOLDER holds the data sets as their READMEs name them; what is missing is said and left out. A run that was interrupted
+goes on where it stopped. The untrained start is the text prompt where the model answers in words; where a head answers
+it is the prefix and the head as they are drawn. The bases are all-MiniLM-L6-v2 (an encoder, 22M weights) and
+SmolLM2-135M-Instruct (a decoder), from packages.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def request_for(name: str, spec: Spec, base: Base, data: Path, output: Path, see
     return TrainRequest(
         data=rows["train"], dev=rows["dev"], test=rows["test"], base=base, output_dir=output, skip_bad=True,
         method_settings=spec.method, settings=TrainSettings(seed=seed, **spec.settings),
-        task_options=TaskOptions(**{**spec.task, "metrics": wanted}),
+        task_options=TaskOptions(**{**spec.task, "metrics": wanted}), resume=(output / "run.json").exists(),
     )  # fmt: skip
 
 

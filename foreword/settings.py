@@ -57,6 +57,14 @@ class TrainSettings:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
+        sampling: the order of the training rows: shuffle, balanced (each label equally often), difficulty (easy to hard
+            by the untrained model's loss), length (short to long).
+        augment: forms in which rows are varied: case, punctuation, dropout, synonyms, template.
+        augment_share: share of an epoch's rows that are varied.
+        augment_dropout: share of the words of such a row that are left out.
+        augment_synonyms: file of words that may stand for each other, a group a line with commas between.
+        augment_templates: variants of the template.
+        ablate: train once more without sampling and augmentation, and report both on dev.
         side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
     """
 
@@ -84,6 +92,13 @@ class TrainSettings:
     device: str = "auto"
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0
+    sampling: Literal["shuffle", "balanced", "difficulty", "length"] = "shuffle"
+    augment: tuple[str, ...] = ()
+    augment_share: Share = 0.5
+    augment_dropout: Share = 0.1
+    augment_synonyms: str | None = None
+    augment_templates: tuple[str, ...] = ()
+    ablate: bool = False
     side_by_side: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:

@@ -208,22 +208,24 @@ def batches(examples: Sequence[Example], batch_size: int, *, seed: int, epoch: i
     exactly one batch.
     """
     dice = random.Random(f"{seed}/{epoch}")
-    keys = [_length(one) * (1 + 0.1 * dice.random()) + dice.random() for one in examples]
-    result = _chunks(sorted(range(len(examples)), key=lambda index: (keys[index], index)), batch_size)
+    keys = [length_of(one) * (1 + 0.1 * dice.random()) + dice.random() for one in examples]
+    result = chunks(sorted(range(len(examples)), key=lambda index: (keys[index], index)), batch_size)
     dice.shuffle(result)
     return result
 
 
 def eval_batches(examples: Sequence[Example], batch_size: int) -> list[list[int]]:
     """Indices in batches by length, longest first, so that too little memory shows at once. No randomness."""
-    return _chunks(sorted(range(len(examples)), key=lambda index: (-_length(examples[index]), index)), batch_size)
+    return chunks(sorted(range(len(examples)), key=lambda index: (-length_of(examples[index]), index)), batch_size)
 
 
-def _length(one: Example) -> int:
+def length_of(one: Example) -> int:
+    """Tokens of a row and its answer together."""
     return len(one.input_ids) + len(one.target_ids)
 
 
-def _chunks(order: list[int], batch_size: int) -> list[list[int]]:
+def chunks(order: list[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches, in their order."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, received {batch_size}")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

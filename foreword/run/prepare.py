@@ -33,6 +33,7 @@ from foreword.run.first_k import refuse_long_k, refuse_uncut
 from foreword.run.fits import fits
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
+from foreword.run.variants import refuse_course
 from foreword.settings import TaskOptions, TrainRequest
 
 
@@ -123,6 +124,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     method = _method(request)
     task, whole, tables = rows_of(request)
     refuse_long_k(options.first_k, task, tables["train"])
+    refuse_course(request.settings, task)
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
     base = base_for(request, task, whole, trained, progress, partial(fits, task, method))
@@ -132,7 +134,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
         task = calibrated(asker)
         asker = replace(asker, task=task)
     start = _start(request, task, base)
-    front, limit = most_taken(start, method, base, asker), _limit(base, request.settings.max_length)
+    front, limit = most_taken(start, method, base, asker), limit_of(base, request.settings.max_length)
     # Fields that are cut to their first tokens are measured as they are encoded, not as they were written.
     cut = limit is not None and options.first_k is not None
     report = _checked(tables, task, base, None if cut else limit, front)
@@ -264,7 +266,7 @@ def _task(table: Table, options: TaskOptions) -> Task:
     )
 
 
-def _limit(base: Base, max_length: int | None) -> int | None:
+def limit_of(base: Base, max_length: int | None) -> int | None:
     """The most tokens that a row may have with everything in front of it."""
     return min((limit for limit in (base.context, max_length) if limit is not None), default=None)
 

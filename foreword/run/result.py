@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ from foreword.data.task import Task
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference, Interval
-from foreword.evaluation.summary import compare, evaluate, manifest_metrics, render, sentence
+from foreword.evaluation.summary import compare, evaluate, figure_text, manifest_metrics, render, sentence
 from foreword.run.dev import metric_names
 from foreword.run.prepare import Prepared, plain_settings, say_nothing, shown
 from foreword.training.loop import Score
@@ -40,6 +41,7 @@ class TrainResult:
         dev: the dev score that chose it; ``floor`` is the prompt's.
         learning_rate: the winner's; None for a text.
         alarms: what the user should know.
+        course: what sampling and augmentation did to the training rows, and with ``ablate`` what they gained on dev.
         seconds: wall time of the whole run.
     """
 
@@ -55,6 +57,7 @@ class TrainResult:
     num_values: int
     rows: dict[str, int]
     alarms: list[str] = field(default_factory=list)
+    course: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     text: str = ""
 
@@ -82,6 +85,7 @@ def finish(
     found: Sweep,
     alarms: list[str],
     began: float,
+    course: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Evaluate on test, save ``folder/model.foreword`` and the reports."""
     task = prepared.task
@@ -116,7 +120,8 @@ def finish(
         rows={name: len(rows) for name, rows in prepared.examples.items()},
         alarms=alarms,
         seconds=round(time.monotonic() - began, 3),
-        text=_text(path, task, value, systems, difference, alarms),
+        course=dict(course or {}),
+        text=_text(path, task, value, systems, difference, [*alarms, *_course_notes(course or {})]),
     )
     write_report(folder, _report(prepared, result, found, answers))
     return result
@@ -204,6 +209,24 @@ def _text(path: Path, task: Task, value: Foreword, systems: dict[str, Any], diff
     return "\n".join(lines)
 
 
+def _course_notes(course: Mapping[str, Any]) -> list[str]:
+    """What sampling and augmentation did, and what it was worth, a sentence each."""
+    notes = [f"the training rows were drawn by {course['sampling']}"] if "sampling" in course else []
+    if "augment" in course:
+        words = f"{course['words_changed']:,} words" if course["words_changed"] else "the template"
+        notes.append(
+            f"{course['rows_changed']:,} of {course['of_rows']:,} training rows were varied"
+            f" ({', '.join(course['augment'])}; {words} changed)"
+        )
+    ablation = course.get("ablation")
+    if ablation and ablation["difference"]:
+        with_it, without = (figure_text(ablation["metric"], abs(ablation[name])) for name in ("with", "without"))
+        interval = ablation["difference"]["interval"]
+        low, high = (figure_text(ablation["metric"], interval[end], True) for end in ("low", "high"))
+        notes.append(f"on dev {with_it} with that and {without} without (difference {low} to {high}, paired)")
+    return notes
+
+
 def _report(
     prepared: Prepared, result: TrainResult, found: Sweep, answers: dict[str, list[Prediction]]
 ) -> dict[str, Any]:
@@ -249,6 +272,7 @@ def _training(prepared: Prepared, result: TrainResult, found: Sweep) -> dict[str
         "seconds": result.seconds,
         "dev": result.dev,
         "prompt_on_dev": result.floor,
+        **({"rows": result.course} if result.course else {}),
     }
     if trial is not None:
         training |= {

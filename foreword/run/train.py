@@ -17,6 +17,7 @@ from foreword.errors import Interrupted, NothingLearnedError, ResumeError
 from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import make_writer
 from foreword.run.claim import claim, recorded
+from foreword.run.course import ablated, course_of, facts_of
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
 from foreword.run.prepare import Prepared, prepare, say_nothing
@@ -110,12 +111,17 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     if not prepared.method.learning_rates:
         return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
     found, alarms = learn(prepared, folder, dev, floor, interrupts)
+    course = facts_of(prepared, found.trial)
+    if prepared.request.settings.ablate:
+        with interrupts.noted():
+            course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
     best = found.trial.progress.best if found.trial else None
     value = found.trial.best() if found.trial else prompt
     if floor is not None and (best is None or floor.beats(best)):
         alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
         value, best = prompt, floor
-    return finish(prepared, folder, value, None if floor is None else prompt, best, floor, found, alarms, began)
+    compared = None if floor is None else prompt
+    return finish(prepared, folder, value, compared, best, floor, found, alarms, began, course)
 
 
 def learn(
@@ -150,13 +156,14 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     report = request.progress or say_nothing
     rows, objective = prepared.examples["train"], prepared.asker.objective
     rates = _rates(prepared)
+    course = course_of(prepared)
     total = total_steps(len(rows), settings)
     planned = planned_steps(total, len(rates))
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
-        return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at)
+        return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.

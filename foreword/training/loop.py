@@ -22,7 +22,7 @@ from foreword.core.inject import injected
 from foreword.core.memory import out_of_memory, release
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
-from foreword.data.batch import batches as batched
+from foreword.data.sampling import Course
 from foreword.errors import ResourceError, TrainingError
 from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
@@ -112,6 +112,7 @@ class Trial:
         learning_rate: the peak.
         evaluate: scores a foreword on dev.
         evaluate_at: steps after which an evaluation is due besides the regular ones (rungs of a sweep).
+        course: in which order and form the rows are learned from; None: as they are, shuffled.
     """
 
     def __init__(
@@ -124,10 +125,12 @@ class Trial:
         learning_rate: float,
         evaluate: Callable[[Foreword], Score],
         evaluate_at: frozenset[int] = frozenset(),
+        course: Course | None = None,
     ) -> None:
         self.model, self.writer, self.objective, self.rows = model, writer, objective, rows
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
         self.evaluate_at = evaluate_at
+        self.course = Course(rows) if course is None else course
         self.parameters = [p for p in writer.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(writer, settings, learning_rate)
         self.pull = Pull(self.parameters, settings.pull_to_start)
@@ -181,7 +184,7 @@ class Trial:
     def batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = batched(self.rows, self.settings.per_device_train_batch_size, seed=self.settings.seed, epoch=epoch)
+        order = self.course.batches(self.settings.per_device_train_batch_size, self.settings.seed, epoch)
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
@@ -196,7 +199,9 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
-        return Share(self.writer, self.objective, [[self.rows[i] for i in batch] for batch in self.batches(number)])
+        epoch = number // self.steps_per_epoch
+        batches = [[self.course.row(epoch, index) for index in batch] for batch in self.batches(number)]
+        return Share(self.writer, self.objective, batches)
 
     def finish(self, total: Total) -> Step:
         """Make the step whose gradients were accumulated over ``total.units`` units.
