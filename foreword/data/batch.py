@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -173,12 +174,20 @@ def _shortened(
 
 
 def _first_tokens(text: str, tokenizer: Tokenizer, first_k: int) -> str:
+    """The characters that lie within the first k tokens as a whole: half a character is nothing to a reader.
+
+    Several tokens may make one character (Chinese in bytes); the first one stays whatever k is.
+    """
     if tokenizer.is_fast:
-        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = found["offset_mapping"]
-        return text if len(offsets) <= first_k else text[: offsets[first_k - 1][1]]
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if len(offsets) <= first_k:
+            return text
+        end = min(offsets[first_k - 1][1], offsets[first_k][0]) or offsets[first_k - 1][1]
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1  # an accent belongs to the letter before it
+        return text[:end]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return text if len(ids) <= first_k else str(tokenizer.decode(ids[:first_k]))
+    return text if len(ids) <= first_k else str(tokenizer.decode(ids[:first_k])).rstrip("\ufffd")
 
 
 def _refuse_long(

@@ -105,8 +105,9 @@ def _until(ids: list[int], end: int | None, fill: int) -> list[int]:
 
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str]) -> str:
-    """The answer as text, cut at the first stop text, without white space around it."""
-    text = str(tokenizer.decode(list(ids)))
+    """The answer as text, cut at the first stop text, without white space around it, and without the half of a
+    character with which an answer of bytes may end."""
+    text = str(tokenizer.decode(list(ids))).rstrip("\ufffd")
     for mark in stop:
         text = text.partition(mark)[0]
     return text.strip()

@@ -75,9 +75,17 @@ def _equal(output: str, references: list[str]) -> float:
 
 
 def _same_text(output: str, references: list[str]) -> float:
-    """Equal but for the white space around and between words."""
-    said = " ".join(output.split())
-    return float(any(said == " ".join(text.split()) for text in references))
+    """Equal but for the white space around and between words and the width of characters (``，`` is ``,``)."""
+    said = _plain(output)
+    return float(any(said == _plain(text) for text in references))
+
+
+# Full-width forms to the ASCII ones, and the Chinese full stop to a point.
+_NARROW = {0xFF01 + place: 0x21 + place for place in range(94)} | {0x3000: 0x20, 0x3002: 0x2E}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.translate(_NARROW).split())
 
 
 METRICS: dict[str, Metric] = {
