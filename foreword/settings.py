@@ -6,6 +6,7 @@ of transformers' TrainingArguments where it has one. Nothing here imports anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -66,6 +67,8 @@ class TrainSettings:
         augment_templates: variants of the template.
         ablate: train once more without sampling and augmentation, and report both on dev.
         side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
+        guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
+            step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
     """
 
     learning_rate: Rate = None
@@ -100,13 +103,36 @@ class TrainSettings:
     augment_templates: tuple[str, ...] = ()
     ablate: bool = False
     side_by_side: Literal["auto", "on", "off"] = "auto"
+    guidance_share: str = "1"
 
     def __post_init__(self) -> None:
         settle(self)
+        shares(self.guidance_share)
 
     def to_json(self) -> dict[str, Any]:
         """Every field, as JSON has it."""
         return _json(self)
+
+
+def shares(text: str) -> tuple[float, float]:
+    """The shares that ``guidance_share`` names: at the first step and at the last.
+
+    Raises:
+        SettingsError: it is neither a number from 0 to 1 nor two of them with a colon between.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        found = float(first), float(last if colon else first)
+    except ValueError:
+        found = math.nan, math.nan
+    if not all(0 <= share <= 1 for share in found):
+        raise SettingsError(
+            "guidance_share is a share of the rows",
+            where="guidance_share",
+            expected="a number from 0 to 1, or two such as 0:1",
+            received=text,
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def make_task(
     guidance_column: str | None = None,
     guidance_form: Form = "text",
     guidance_replaces: str | None = None,
+    guidance_in_row: bool = False,
 ) -> Task:
     """A task for a table; a plain template, instruction and label words are made where none are given.
 
@@ -47,7 +48,7 @@ def make_task(
         labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
             words. None: the labels in the rows, sorted.
         kind: overrides what the table's layout says.
-        guidance_column, guidance_form, guidance_replaces: as in :class:`~foreword.data.task.Task`.
+        guidance_column, guidance_form, guidance_replaces, guidance_in_row: as in :class:`~foreword.data.task.Task`.
 
     Words get a space in front when they follow other words directly: not after a template that ends in white space,
     not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
@@ -79,6 +80,7 @@ def make_task(
         guidance_column=guidance_column or "",
         guidance_form=guidance_form,
         guidance_replaces=guidance_replaces or "",
+        guidance_in_row=guidance_in_row,
         more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
     )
     if guidance is None:

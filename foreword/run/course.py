@@ -23,7 +23,9 @@ from foreword.run.dev import DevScore
 from foreword.run.front import most_taken
 from foreword.run.prepare import Prepared, limit_of
 from foreword.run.variants import augmenter_of
+from foreword.training.gradual import Gradual
 from foreword.training.loop import Trial
+from foreword.training.schedule import total_steps
 from foreword.training.sweep import Sweep, search
 
 
@@ -32,6 +34,15 @@ def course_of(prepared: Prepared) -> Course:
     settings, rows = prepared.request.settings, prepared.examples["train"]
     difficulty = _losses(prepared) if settings.sampling == "difficulty" else ()
     return Course(rows, settings.sampling, difficulty, _vary(prepared))
+
+
+def mixed(prepared: Prepared) -> Callable[[int, int], Example | None]:
+    """Which rows of a step are seen without the guidance, where it comes in gradually."""
+    settings = prepared.request.settings
+    if not prepared.plain:
+        return lambda step, index: None
+    total = total_steps(len(prepared.examples["train"]), settings)
+    return Gradual(prepared.plain["train"], settings.guidance_share, total, settings.seed)
 
 
 def _losses(prepared: Prepared) -> list[float]:
@@ -106,8 +117,9 @@ def ablated(
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
-        settings = prepared.request.settings
-        return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at)
+        settings, model = prepared.request.settings, prepared.base.model
+        seen = mixed(prepared)
+        return Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, seen=seen)
 
     plain = search([winner.learning_rate], make, folder / "ablation", lambda trial, event: None, interrupted).trial
     metric = prepared.task.metric

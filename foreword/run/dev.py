@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foreword.core.value import Foreword
@@ -47,6 +47,20 @@ def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
     figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
     constant = len(found) > 1 and same_answers([p.output for p in found], metric.kind)
     return Score(figure if metric.better == "higher" else -figure, loss, constant)
+
+
+def with_and_without(
+    asker: Asker, guided: Sequence[Example], plain: Sequence[Example], systems: Mapping[str, Foreword]
+) -> dict[str, dict[str, float]]:
+    """The task's metric of each system on rows ``with`` the guidance and on the same rows ``without`` it."""
+    kinds = {"with": guided, "without": plain}
+    lower = get_metric(asker.task.metric).better == "lower"
+
+    def figure(value: Foreword, rows: Sequence[Example]) -> float:
+        found = DevScore(asker, rows)(value).metric
+        return -found if lower else found
+
+    return {kind: {name: figure(value, rows) for name, value in systems.items()} for kind, rows in kinds.items()}
 
 
 def metric_names(task: Task, asked: Sequence[str] = ()) -> tuple[str, ...]:

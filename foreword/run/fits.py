@@ -55,6 +55,10 @@ def fits(task: Task, method: Method, base: Outline | Base) -> None:
         )
     if base.kind not in method.kinds:
         raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
+    if task.guidance_in_row and not (task.guidance.strip() or task.guidance_column):
+        raise SettingsError(
+            "there is no guidance to bring in gradually", where="guidance_share", hint="give some with --guidance"
+        )
     _slots_fit(task, method)
     slot_starts(task, base.tokenizer)
     make_objective(task, base.tokenizer)

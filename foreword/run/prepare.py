@@ -6,7 +6,7 @@ Whatever can be refused without a model is refused before one is loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ class Prepared:
         dropped: split name -> reason -> how many rows were left out.
         examples: the same rows as token ids.
         asker: the task on the base.
+        plain: the same rows without the guidance, where training mixes the two; else empty.
     """
 
     request: TrainRequest
@@ -59,6 +60,7 @@ class Prepared:
     examples: dict[str, list[Example]]
     asker: Asker
     start: Start
+    plain: dict[str, list[Example]] = field(default_factory=dict)
 
 
 def say_nothing(name: str, done: int, total: int, **fields: object) -> None:
@@ -141,19 +143,30 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     _refuse(report, request.skip_bad)
     kept, dropped = clean(tables, report)
     longest = limit - front if cut and limit is not None else None
-    examples = {
-        name: encode(
-            table.rows, task, base.tokenizer, special_tokens=special, max_length=longest, first_k=options.first_k
-        )
-        for name, table in kept.items()
-    }
+
+    def encoded(guided: bool) -> dict[str, list[Example]]:
+        return {
+            name: encode(
+                table.rows,
+                task,
+                base.tokenizer,
+                special_tokens=special,
+                max_length=longest,
+                first_k=options.first_k,
+                guided=guided,
+            )
+            for name, table in kept.items()
+        }
+
+    examples = encoded(True)
     for name in ("train", "dev"):
         if not examples[name]:
             raise DataError(
                 f"no row is left in {name}", where=tables[name].name, hint="run `foreword check` on the data"
             )
     refuse_uncut(options.first_k, examples["train"])
-    return Prepared(request, task, method, base, kept, report, dropped, DataLock.of(kept), examples, asker, start)
+    lock, plain = DataLock.of(kept), encoded(False) if task.guidance_in_row else {}
+    return Prepared(request, task, method, base, kept, report, dropped, lock, examples, asker, start, plain)
 
 
 def rows_of(request: TrainRequest) -> tuple[Task, dict[str, Table], dict[str, Table]]:
@@ -163,7 +176,7 @@ def rows_of(request: TrainRequest) -> tuple[Task, dict[str, Table], dict[str, Ta
         DataError: the check refuses the data (and ``skip_bad`` is off).
     """
     tables = splits(request)
-    task = _task(tables["train"], request.task_options)
+    task = _task(tables["train"], request.task_options, request.settings.guidance_share != "1")
     report = check_tables(tables, task)
     _refuse(report, request.skip_bad)
     return task, clean(tables, report)[0], tables
@@ -249,7 +262,7 @@ def _size(asked: float) -> float | int:
     return int(asked) if asked >= 1 else asked
 
 
-def _task(table: Table, options: TaskOptions) -> Task:
+def _task(table: Table, options: TaskOptions, guidance_in_row: bool = False) -> Task:
     return make_task(
         table,
         template=options.template,
@@ -263,6 +276,7 @@ def _task(table: Table, options: TaskOptions) -> Task:
         guidance_column=options.guidance_column,
         guidance_form=options.guidance_form,
         guidance_replaces=options.guidance_replaces,
+        guidance_in_row=guidance_in_row,
     )
 
 

@@ -20,8 +20,8 @@ from foreword.data.task import Task
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference, Interval
-from foreword.evaluation.summary import compare, evaluate, figure_text, manifest_metrics, render, sentence
-from foreword.run.dev import metric_names
+from foreword.evaluation.summary import compare, evaluate, figure_text, heading, manifest_metrics, render, sentence
+from foreword.run.dev import metric_names, with_and_without
 from foreword.run.prepare import Prepared, plain_settings, say_nothing, shown
 from foreword.training.loop import Score
 from foreword.training.sweep import Sweep
@@ -43,6 +43,7 @@ class TrainResult:
         alarms: what the user should know.
         course: what sampling and augmentation did to the training rows, and with ``ablate`` what they gained on dev.
         seconds: wall time of the whole run.
+        guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
     """
 
     file: str
@@ -59,6 +60,7 @@ class TrainResult:
     alarms: list[str] = field(default_factory=list)
     course: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    guidance: dict[str, Any] = field(default_factory=dict)
     text: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +108,10 @@ def finish(
     save(path, value, manifest)
     trial = found.trial
     learned = value.num_values > 0
+    guidance = {}
+    if prepared.plain:
+        wanted = {**({} if prompt is None else {"prompt": prompt}), "foreword": value}
+        guidance = with_and_without(prepared.asker, prepared.examples["dev"], prepared.plain["dev"], wanted)
     result = TrainResult(
         file=str(path),
         outcome="learned" if learned else "text",
@@ -121,7 +127,8 @@ def finish(
         alarms=alarms,
         seconds=round(time.monotonic() - began, 3),
         course=dict(course or {}),
-        text=_text(path, task, value, systems, difference, [*alarms, *_course_notes(course or {})]),
+        guidance=guidance,
+        text=_text(path, task, value, systems, difference, [*alarms, *_course_notes(course or {})], guidance),
     )
     write_report(folder, _report(prepared, result, found, answers))
     return result
@@ -196,10 +203,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _text(path: Path, task: Task, value: Foreword, systems: dict[str, Any], difference: Any, alarms: list[str]) -> str:
+def _text(
+    path: Path,
+    task: Task,
+    value: Foreword,
+    systems: dict[str, Any],
+    difference: Any,
+    alarms: list[str],
+    guidance: dict[str, dict[str, float]],
+) -> str:
     lines = [*shown(task), *(f"note: {alarm}" for alarm in alarms)]
     if systems:
         lines.append(render(systems, difference).rstrip())
+    for kind, figures in guidance.items():
+        shares = ", ".join(f"{name} {figure_text(task.metric, figure)}" for name, figure in figures.items())
+        lines.append(f"{heading(task.metric)} on dev {kind} the guidance: {shares}")
     kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
     if value.slots is not None:
         kind = f"{value.slots.shape[0]} soft slots, {kind}"
@@ -273,6 +291,7 @@ def _training(prepared: Prepared, result: TrainResult, found: Sweep) -> dict[str
         "dev": result.dev,
         "prompt_on_dev": result.floor,
         **({"rows": result.course} if result.course else {}),
+        **({"guidance_on_dev": result.guidance} if result.guidance else {}),
     }
     if trial is not None:
         training |= {

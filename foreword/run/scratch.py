@@ -25,7 +25,7 @@ def base_for(
     tables: Mapping[str, Table],
     train: bool,
     report: ProgressCall,
-    accept: Callable[[Outline | Base], None],
+    accept: Callable[[Outline | Base], None] = lambda base: None,
 ) -> Base:
     """The request's base, loaded; one that is trained from scratch is trained first, on whole rows.
 

@@ -17,7 +17,7 @@ from foreword.errors import Interrupted, NothingLearnedError, ResumeError
 from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import make_writer
 from foreword.run.claim import claim, recorded
-from foreword.run.course import ablated, course_of, facts_of
+from foreword.run.course import ablated, course_of, facts_of, mixed
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
 from foreword.run.prepare import Prepared, prepare, say_nothing
@@ -103,7 +103,9 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
 
 def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:
     report = prepared.request.progress or say_nothing
-    dev = DevScore(prepared.asker, prepared.examples["dev"], partial(report, "evaluate on dev"))
+    # Where rows come with the guidance and without it, both kinds choose.
+    rows = [*prepared.examples["dev"], *prepared.plain.get("dev", [])]
+    dev = DevScore(prepared.asker, rows, partial(report, "evaluate on dev"))
     prompt = Foreword(text=prepared.task.guidance)
     report("measure the prompt", 0, 1)
     floor = None if prepared.task.head else dev(prompt)
@@ -159,11 +161,13 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     course = course_of(prepared)
     total = total_steps(len(rows), settings)
     planned = planned_steps(total, len(rates))
+    seen = mixed(prepared)
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
-        return Trial(prepared.base.model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course)
+        model = prepared.base.model
+        return Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.

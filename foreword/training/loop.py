@@ -113,6 +113,7 @@ class Trial:
         evaluate: scores a foreword on dev.
         evaluate_at: steps after which an evaluation is due besides the regular ones (rungs of a sweep).
         course: in which order and form the rows are learned from; None: as they are, shuffled.
+        seen: another form of row ``index`` for step ``step`` (from 0), None where it is as the course has it.
     """
 
     def __init__(
@@ -126,11 +127,13 @@ class Trial:
         evaluate: Callable[[Foreword], Score],
         evaluate_at: frozenset[int] = frozenset(),
         course: Course | None = None,
+        seen: Callable[[int, int], Example | None] = lambda step, index: None,
     ) -> None:
         self.model, self.writer, self.objective, self.rows = model, writer, objective, rows
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
         self.evaluate_at = evaluate_at
         self.course = Course(rows) if course is None else course
+        self.seen = seen
         self.parameters = [p for p in writer.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(writer, settings, learning_rate)
         self.pull = Pull(self.parameters, settings.pull_to_start)
@@ -199,9 +202,12 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
-        epoch = number // self.steps_per_epoch
-        batches = [[self.course.row(epoch, index) for index in batch] for batch in self.batches(number)]
+        batches = [[self._row(number, index) for index in batch] for batch in self.batches(number)]
         return Share(self.writer, self.objective, batches)
+
+    def _row(self, step: int, index: int) -> Example:
+        """A row as a step sees it."""
+        return self.seen(step, index) or self.course.row(step // self.steps_per_epoch, index)
 
     def finish(self, total: Total) -> Step:
         """Make the step whose gradients were accumulated over ``total.units`` units.

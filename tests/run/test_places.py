@@ -15,12 +15,14 @@ from foreword import run
 from foreword.artifact.store import load
 from foreword.core.base import Base, base_of, load_base
 from foreword.core.value import Foreword
+from foreword.data.batch import Example
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
 from foreword.evaluation.predictions import read_jsonl
 from foreword.families import FAMILIES
 from foreword.run.prepare import prepare
-from foreword.settings import TrainRequest
+from foreword.settings import TrainRequest, TrainSettings
 from foreword.testing import byte_tokenizer
+from foreword.training.gradual import Gradual
 
 Requests = Callable[..., TrainRequest]
 GUIDANCE = "Say yes or no.\n"
@@ -260,3 +262,43 @@ def test_text_behind_the_answer(
     shown = run.predict(made.file, text="abc")[0].input
     assert shown.endswith("What comes before:\n<abc")
     assert "What comes after:\n> end" in shown
+
+
+# --- gradual introduction
+
+
+@pytest.mark.parametrize("task", [{}, {"template": "{{ text }} {{ guidance }}:"}], ids=["extension", "fusion"])
+@pytest.mark.parametrize("method", ["prefix", "lora", "full"])
+def test_guidance_that_comes_in_gradually(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, task: dict[str, Any], method: str
+) -> None:
+    asked = {"guidance": GUIDANCE, "template": "{{ text }}:", **task}
+    settings = {"guidance_share": "0:1", "max_steps": 4, "learning_rate": 1e-3}
+    made = run.train(
+        request_of(labelled, base("llama"), tmp_path / "run", task=asked, settings=settings, method=method)
+    )
+    assert set(made.guidance) == {"with", "without"}
+    assert set(made.guidance["with"]) == {"prompt", "foreword"}
+    assert "on dev without the guidance" in str(made)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["training"]["guidance_on_dev"] == made.guidance
+    assert run.verify(made.file).ok
+    assert "Say yes or no." in run.predict(made.file, text="abx")[0].input
+
+
+def test_how_many_rows_have_the_guidance_follows_from_the_step() -> None:
+    plain = [Example(str(i), (-1,), (), 0, "") for i in range(200)]
+    gradual = Gradual(plain, "0:1", 11, seed=3)
+    counts = [sum(gradual(step, i) is None for i in range(200)) for step in range(11)]
+    assert (counts[0], counts[-1]) == (0, 200)
+    assert 70 < counts[5] < 130
+    assert counts == [sum(gradual(step, i) is None for i in range(200)) for step in range(11)]
+    assert Gradual(plain, "0.25", 11, seed=3).at(7) == 0.25
+    for wrong in ("2", "a", "0:1:1", "0:-1", ""):
+        with pytest.raises(SettingsError, match="share of the rows"):
+            TrainSettings(guidance_share=wrong)
+
+
+def test_no_guidance_to_bring_in(tmp_path: Path, paired: str, base: Callable[[str], str], request_of: Requests) -> None:
+    with pytest.raises(SettingsError, match="no guidance"):
+        run.train(request_of(paired, base("llama"), tmp_path / "run", task={}, settings={"guidance_share": "0:1"}))
