@@ -20,9 +20,9 @@ from foreword.data.normal import cjk_share
 from foreword.errors import DataError
 from foreword.evaluation.predictions import Prediction, write_atomically
 from foreword.evaluation.report import write_report
+from foreword.run.calibrate import CONTENT_FREE
 from foreword.run.prepare import say_nothing
 from foreword.run.result import versions
-from foreword.search.calibrate import NOTHING
 from foreword.search.race import fair_order
 from foreword.settings import ProgressCall, TrainRequest
 
@@ -167,11 +167,13 @@ def _priors(subject: Subject, answers: Sequence[Prediction], seed: int) -> list[
     labels = subject.task.labels
     if not labels:
         return []
-    rows = [Row(f"nothing-{i}", dict.fromkeys(subject.fields, text), Source("", i)) for i, text in enumerate(NOTHING)]
+    rows = [
+        Row(f"nothing-{i}", dict.fromkeys(subject.fields, text), Source("", i)) for i, text in enumerate(CONTENT_FREE)
+    ]
     found = subject.answer(rows)
     free = {
         text: {label: math.exp(one.scores[label]) for label in labels}
-        for text, one in zip(NOTHING, found, strict=True)
+        for text, one in zip(CONTENT_FREE, found, strict=True)
         if one is not None
     }
     return priors(free, answers, labels, seed) if free else []

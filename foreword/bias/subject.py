@@ -8,11 +8,11 @@ from pathlib import Path
 
 from foreword.core.base import Base
 from foreword.core.value import Foreword
-from foreword.data.batch import encode
+from foreword.data.batch import Example, encode
 from foreword.data.example import Row
 from foreword.data.read import read
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction
@@ -55,24 +55,28 @@ class Subject:
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns that the model reads."""
-        return tuple(sorted(Template(self.task.template).fields - {"row"}))
+        return tuple(sorted(parsed(self.task.template).fields - {"row"}))
 
     def answer(
         self, rows: Sequence[Row], value: Foreword | None = None, report: Callable[[int, int], None] | None = None
     ) -> list[Prediction | None]:
-        """The answers to rows, behind ``value`` where one is given; None for a row that is too long."""
+        """The answers to rows, behind ``value`` where one is given; None for a row that is too
+        long, or empty."""
         value = self.value if value is None else value
         room = None if self.context is None else self.context - taken(value, self.asker)
-        kept, examples = [], []
+        kept: list[int] = []
+        examples: list[Example] = []
         for index, row in enumerate(rows):
             try:
-                examples += encode(
+                made = encode(
                     [row], self.task, self.asker.tokenizer, special_tokens=self.asker.special_tokens,
                     max_length=room, first_k=self.first_k, labelled=False,
                 )  # fmt: skip
-                kept.append(index)
             except DataError:
                 continue
+            if made[0].input_ids:
+                examples += made
+                kept.append(index)
         found = self.asker.answer(value, examples, report or (lambda done, total: None))
         out: list[Prediction | None] = [None] * len(rows)
         for index, one in zip(kept, found, strict=True):
@@ -93,7 +97,7 @@ def of_file(file: str | Path, data: object, base: str | Base | None, progress: P
         DataError: rows that cannot be read.
     """
     opened = open_foreword(file, base, progress)
-    fields = sorted(Template(opened.task.template).fields - {"row"})
+    fields = sorted(parsed(opened.task.template).fields - {"row"})
     table = read(data, inputs=fields, labelled=False)
     if table.problems:
         first = table.problems[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from foreword.run.estimate import dry_run
 from foreword.run.facts import doctor, ls, show
+from foreword.run.feedback import FeedbackResult, feedback
 from foreword.run.make_base import base
 from foreword.run.prepare import check
 from foreword.run.sweep import sweep
@@ -12,6 +13,6 @@ from foreword.run.train import TrainResult, resume, train
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
-    "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "generate", "ls", "predict",
-    "resume", "show", "sweep", "train", "verify",
+    "FeedbackResult", "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "feedback",
+    "generate", "ls", "predict", "resume", "show", "sweep", "train", "verify",
 ]  # fmt: skip

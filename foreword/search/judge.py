@@ -13,14 +13,15 @@ from foreword.core.seeds import from_ids
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, encode
-from foreword.data.encoding import label_ids, token_ids
+from foreword.data.encoding import label_ids
 from foreword.data.example import Row
 from foreword.data.task import Task
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from foreword.run.calibrate import calibrated
 from foreword.run.prepare import Prepared, say_nothing
-from foreword.search.calibrate import calibrated, content_free
+from foreword.search.calibrate import taken_off
 from foreword.search.race import BudgetSpentError, UnfitError
 from foreword.search.variant import Variant
 
@@ -50,6 +51,7 @@ class Judge:
     asked: int = 0
     _seconds: float = 0.0
     _kept: dict[str, dict[str, Prediction]] = field(default_factory=dict)
+    _priors: dict[str, dict[str, float]] = field(default_factory=dict)
     _ready: dict[str, tuple[Asker, Foreword, list[Example]]] = field(default_factory=dict)
 
     @property
@@ -75,12 +77,14 @@ class Judge:
         if not variant.calibrate:
             return found
         prior = self.prior(variant)
-        return [calibrated(one, prior) for one in found]
+        return [taken_off(one, prior) for one in found]
 
     def prior(self, variant: Variant) -> dict[str, float]:
-        """log p of each label when there is no input at all (see :mod:`foreword.search.calibrate`)."""
-        asker, value, _ = self._prepare(replace(variant, calibrate=False))
-        return content_free(asker, value)
+        """log p of each label when there is no input at all (see :mod:`foreword.run.calibrate`)."""
+        key = replace(variant, calibrate=False).key
+        if key not in self._priors:
+            self._priors[key] = calibrated(self._prepare(replace(variant, calibrate=False))[0]).calibration
+        return self._priors[key]
 
     def tokens(self, variant: Variant) -> int:
         """Tokens that stand in front of every row."""
@@ -142,10 +146,6 @@ class Judge:
     def _load(self, key: str) -> dict[str, Prediction]:
         path = self._path(key)
         return {one.id: one for one in read_jsonl(path)} if path.exists() else {}
-
-    def guidance_ids(self, variant: Variant) -> list[int]:
-        """The tokens of the instruction alone."""
-        return token_ids(self.prepared.base.tokenizer, variant.guidance)
 
 
 def standing(asker: Asker, text: str) -> Foreword:

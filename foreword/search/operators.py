@@ -37,7 +37,7 @@ def proposers(judge: Judge, pool: Pool, settings: SearchSettings) -> list[Propos
     words = task.kind == "classification"
     made: dict[str, Proposer | None] = {
         "rules": Rules(task),
-        "propose": Model(judge, pool.shown) if pool.shown else None,
+        "propose": Model(judge, pool.shown) if pool.shown and sites.kind != "encoder" else None,
         "edit": Edits(),
         "swap": Swaps(judge, pool.shown) if pool.shown and not sites.recurrent else None,
         "shots": Shots(task, pool.shown, settings.shots) if settings.shots and pool.shown else None,

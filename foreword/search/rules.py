@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from foreword.data.make import separator
 from foreword.data.normal import cjk_share
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.search.loop import State
 from foreword.search.variant import Variant
 
@@ -77,7 +77,7 @@ def language(variant: Variant) -> str:
 
 def formats(best: Variant, task: Task) -> Iterator[Variant]:
     """Other templates around the same field; templates with blocks or several fields stay as they are."""
-    fields = Template(best.template).fields
+    fields = parsed(best.template).fields
     if len(fields) != 1 or "{%" in best.template:
         return
     written = re.search(r"\{\{.*?\}\}", best.template)

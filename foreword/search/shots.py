@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from foreword.data.example import Row, references
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 from foreword.search.loop import State
 from foreword.search.variant import Variant
 
@@ -89,7 +89,7 @@ class Shots:
         return chosen
 
     def _texts(self, rows: Sequence[Row]) -> list[str]:
-        fields = sorted(Template(self.task.template).fields - {"row"})
+        fields = sorted(parsed(self.task.template).fields - {"row"})
         return ["\n".join(str(row.fields.get(name) or "") for name in fields) for row in rows]
 
 

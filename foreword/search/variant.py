@@ -12,7 +12,7 @@ from typing import Any
 from foreword.data.encoding import completion
 from foreword.data.example import Row, references
 from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.template import parsed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Variant:
     @classmethod
     def of(cls, task: Task, name: str, **more: Any) -> Variant:
         """What a task asks."""
-        return cls(task.guidance, task.template, dict(task.verbalizer), name=name, **more)
+        asked = {"calibrate": bool(task.calibration), **more}
+        return cls(task.guidance, task.template, dict(task.verbalizer), name=name, **asked)
 
     @property
     def key(self) -> str:
@@ -76,13 +77,15 @@ class Variant:
 
 
 def replace_words(task: Task, variant: Variant) -> Task:
-    """The task with the variant's template and label words, without its guidance."""
-    return replace(task, template=variant.template, verbalizer=dict(variant.labels), guidance="")
+    """The task with the variant's template and label words, without its guidance and without calibration."""
+    labels = dict(variant.labels)
+    more = task.more_words if labels == task.verbalizer else {}
+    return replace(task, template=variant.template, verbalizer=labels, more_words=more, guidance="", calibration={})
 
 
 def examples_text(task: Task, rows: Sequence[Row]) -> str:
     """Rows with their answers as they stand in front of another row, an empty line between them."""
-    template, text = Template(task.template), ""
+    template, text = parsed(task.template), ""
     for row in rows:
         found = references(row.fields.get(task.target))
         answer = task.verbalizer.get(found[0], "") if task.verbalizer else completion(task, found[0])

@@ -26,6 +26,7 @@ def write_winner(folder: Path, request: TrainRequest, chosen: Variant, judge: Ju
         template=task.template,
         labels=dict(task.verbalizer) or None,
         target=task.target,
+        calibrate=chosen.calibrate,
     )
     values = replace(request, task_options=options).to_json()
     # Where the next run goes is not known here; and data in memory has no name.

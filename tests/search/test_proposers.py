@@ -17,7 +17,7 @@ from foreword.data.batch import encode
 from foreword.data.task import Task
 from foreword.evaluation.predictions import Prediction
 from foreword.run.prepare import prepare
-from foreword.search.calibrate import calibrated
+from foreword.search.calibrate import taken_off
 from foreword.search.edit import Edits, phrases
 from foreword.search.honest import make_pool
 from foreword.search.judge import Judge, standing
@@ -178,18 +178,18 @@ def test_label_words_are_single_tokens_of_the_model(judge: Judge) -> None:
 def test_calibration_takes_off_what_is_said_without_input(judge: Judge) -> None:
     prior = {"a": math.log(0.8), "b": math.log(0.2)}
     one = Prediction("r", "", "a", "b", scores={"a": math.log(0.7), "b": math.log(0.3)})
-    found = calibrated(one, prior)
+    found = taken_off(one, prior)
     assert found.output == "b"
     assert sum(map(math.exp, found.scores.values())) == pytest.approx(1)
     # The content-free input itself is undecided then (Zhao et al. 2021).
-    even = calibrated(replace(one, scores=prior), prior)
+    even = taken_off(replace(one, scores=prior), prior)
     assert even.scores["a"] == pytest.approx(even.scores["b"]) == pytest.approx(math.log(0.5))
     start = Variant.of(judge.task, "start")
     asked = judge.asked
     plain = judge.answer(start, range(6))
     taken = judge.answer(replace(start, calibrate=True), range(6))
     assert judge.asked == asked + 6  # the rows are asked once for both
-    wanted = [calibrated(one, judge.prior(start)) for one in plain]
+    wanted = [taken_off(one, judge.prior(start)) for one in plain]
     assert [one.scores for one in taken] == [one.scores for one in wanted]
 
 
