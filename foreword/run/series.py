@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from foreword.data.table import Table
 from foreword.data.task import Task
 from foreword.errors import ResumeError, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl
+from foreword.methods.base import make
 from foreword.run.claim import differences, recorded
+from foreword.run.fits import fits
 from foreword.run.scratch import base_for, keep_base
 from foreword.run.train import train
 from foreword.settings import ProgressCall, TrainRequest
@@ -99,7 +102,8 @@ def member(request: TrainRequest, name: str, report: ProgressCall) -> Member:
 
 def shared_base(request: TrainRequest, task: Task, tables: Mapping[str, Table], report: ProgressCall) -> Base:
     """The base of all the runs, loaded once; one from scratch is kept in the folder of the series."""
-    base = base_for(request, task, tables, True, report)
+    method = make(request.method, request.method_settings)
+    base = base_for(request, task, tables, True, report, partial(fits, task, method))
     return keep_base(base, request, Path(request.output_dir))
 
 
