@@ -24,6 +24,7 @@ from foreword.cli import (
     show,
     sweep,
     train,
+    transfer,
     verify,
 )
 from foreword.cli.failure import report
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "bias": bias.command,
     "sweep": sweep.command,
     "feedback": feedback.command,
+    "transfer": transfer.command,
     "ls": ls.command,
     "show": show.command,
     "verify": verify.command,

@@ -10,9 +10,10 @@ from foreword.run.make_base import base
 from foreword.run.prepare import check
 from foreword.run.sweep import sweep
 from foreword.run.train import TrainResult, resume, train
+from foreword.run.transfer import transfer
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
     "FeedbackResult", "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "feedback",
-    "generate", "ls", "predict", "resume", "show", "sweep", "train", "verify",
+    "generate", "ls", "predict", "resume", "show", "sweep", "train", "transfer", "verify",
 ]  # fmt: skip

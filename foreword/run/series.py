@@ -12,7 +12,7 @@ from typing import Any
 from foreword.core.base import Base
 from foreword.data.table import Table
 from foreword.data.task import Task
-from foreword.errors import ResumeError, SettingsError
+from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl
 from foreword.methods.base import make
 from foreword.run.claim import differences, recorded
@@ -23,6 +23,7 @@ from foreword.settings import ProgressCall, TrainRequest
 
 # Written last of all, so that a folder with it is a whole run.
 _LAST = "report.html"
+_AGAIN = "give the same command again: it goes on"
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,35 @@ def member(request: TrainRequest, name: str, report: ProgressCall) -> Member:
         report(f"{front}: {name}", done, total, **fields)
 
     folder = Path(request.output_dir)
-    if (folder / _LAST).exists():
-        changed = list(differences(recorded(folder)["request"], request.to_json()))
-        if changed:
-            raise ResumeError(
-                "a run of other settings is there",
-                where=str(folder),
-                received="; ".join(changed),
-                hint="choose another folder, or give the settings it was begun with",
-            )
+    if is_finished(folder):
+        refuse_other(folder, request)
     else:
-        train(replace(request, progress=told, resume=(folder / "run.json").exists()))
+        try:
+            train(replace(request, progress=told, resume=(folder / "run.json").exists()))
+        except Interrupted as stopped:
+            raise Interrupted(stopped.problem, where=str(folder), hint=_AGAIN) from None
+    return finished(folder)
+
+
+def refuse_other(folder: Path, request: TrainRequest) -> None:
+    """Make sure that the finished run in ``folder`` is that of ``request``. Raises ResumeError; says in what not."""
+    changed = list(differences(recorded(folder)["request"], request.to_json()))
+    if changed:
+        raise ResumeError(
+            "a run of other settings is there",
+            where=str(folder),
+            received="; ".join(changed),
+            hint="choose another folder, or give the settings it was begun with",
+        )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a whole run is in ``folder``."""
+    return (folder / _LAST).exists()
+
+
+def finished(folder: Path) -> Member:
+    """The finished run in ``folder``."""
     prompt = folder / "predictions" / "prompt.jsonl"
     return Member(
         folder,

@@ -51,6 +51,7 @@ class FakeRun(ModuleType):
             "check": CheckReport(False),
             "train": {"file": "RUN/model.foreword", "metrics": {"accuracy": 0.9125}},
             "sweep": {"enough": 4},
+            "transfer": {"cells": []},
             "base": {"folder": "OUT", "cell": "gru"},
             "dry_run": {"memory_mb": 900},
             "resume": {"file": "RUN/model.foreword"},
@@ -94,11 +95,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     return fake
 
 
+TASKS = [str(Path(__file__).parent / "tasks" / f"{name}.yaml") for name in "ab"]
 FORMS = {
     "check": ["check", "d.csv"],
     "base": ["base", "d.csv", "--cell", "gru", "--output-dir", "OUT"],
     "train": ["train", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "sweep": ["sweep", "d.csv", "--base", "b", "--input-prefix", "4,all", "--output-dir", "OUT"],
+    "transfer": ["transfer", *TASKS, "--base", "b", "--output-dir", "OUT"],
     "evaluate": ["evaluate", "m.foreword", "d.csv"],
     "predict": ["predict", "m.foreword", "--text", "fine film"],
     "generate": ["generate", "m.foreword", "--text", "start"],
