@@ -84,6 +84,7 @@ class Injection:
         self.rows = (
             None if rows is None else torch.tensor([last if r is None else r for r in rows], device=self._device)
         )
+        self.values = tuple(values)
         self.lengths = torch.tensor([f.num_virtual_tokens for f in values], device=self._device)
         self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
         self._prompts = self._prompt_bank(values)
@@ -358,7 +359,7 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
             injection = active()
             if injection is None:
                 return None
-            kwargs = _by_name(module, args, kwargs)
+            kwargs = by_name(module, args, kwargs)
             act(injection, kwargs)
             return (), kwargs
 
@@ -386,6 +387,6 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
     return handles
 
 
-def _by_name(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def by_name(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument by its name, whichever way the model passed it."""
     return {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}

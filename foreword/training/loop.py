@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.checkpointing import checkpointing
+from foreword.core.frozen import Frozen, reusing
 from foreword.core.inject import injected
 from foreword.core.memory import out_of_memory, release
 from foreword.core.value import Foreword
@@ -140,6 +141,8 @@ class Trial:
         self.total = total_steps(len(rows), settings)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
+        # What the layers below all that trains give for the rows, where that is kept (foreword/training/reuse.py).
+        self.frozen: Frozen | None = None
         per_batch = settings.per_device_train_batch_size
         self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
 
@@ -248,7 +251,8 @@ class Trial:
             NotFinite: the score is not a number; the best state stays what it was.
         """
         state = self.progress
-        score = self.evaluate(self.current())
+        with reusing(self.frozen):
+            score = self.evaluate(self.current())
         # The last step may have spoiled the values although its own loss was finite.
         if not math.isfinite(score.loss) or not math.isfinite(score.metric):
             raise NotFinite(
@@ -344,7 +348,11 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     first = trials[0]
     shares = [trial.begin() for trial in trials]
     try:
-        with injected(first.model) as injection, checkpointing(first.model, first.settings.gradient_checkpointing):
+        with (
+            injected(first.model) as injection,
+            checkpointing(first.model, first.settings.gradient_checkpointing),
+            reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
+        ):
             return backward(first.model, injection, shares, _at_once(trials))
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):

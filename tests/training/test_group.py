@@ -123,6 +123,12 @@ def test_objectives_that_share_no_pass_train_beside_each_other_all_the_same() ->
     both(lambda: [trial(model, objective=one) for one in (WORDS, Complete(0), Classify("last", 0))])
 
 
+def test_changed_weights_have_passes_of_their_own() -> None:
+    model = tiny("llama")
+    methods = ("full", "lora", "prefix", "full")
+    both(lambda: [trial(model, method, rate=1e-3, num_train_epochs=1) for method in methods])
+
+
 def test_which_objectives_share_a_pass() -> None:
     assert joined([WORDS, replace(WORDS, lead=(1, 2))]) == WORDS
     assert joined([Complete(0, (1,)), Complete(0)]) == Complete(0)

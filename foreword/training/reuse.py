@@ -1,0 +1,80 @@
+"""Work on the frozen base that is the same in every epoch, done once before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from foreword.core.frozen import Enough, Frozen, first_trained, reusing, why_not
+from foreword.core.inject import injected
+from foreword.core.memory import in_halves
+from foreword.core.store import Store
+from foreword.core.value import Foreword
+from foreword.data.batch import Example, eval_batches
+from foreword.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """The layers that are not computed again, or why every layer is.
+
+    ``why_not`` is empty where there is nothing to say: every layer trains.
+    """
+
+    frozen: Frozen | None = None
+    why_not: str = ""
+
+
+def prepare_reuse(
+    model: PreTrainedModel,
+    value: Foreword,
+    objective: Objective,
+    rows: Sequence[Example],
+    store: Store,
+    batch_size: int = 32,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Reuse:
+    """Compute the layers below everything that trains once for all ``rows``.
+
+    The rows go through in batches that depend on them alone, so a resumed run finds the same states, bit for bit.
+
+    Args:
+        value: as the writer wrote it, with its graph: what requires a gradient trains.
+        objective: of the training rows; its passes are what is taken up.
+        store: where the states are kept.
+        report: told how many rows are done.
+    """
+    layer = first_trained(model, value)
+    if layer == 0:
+        return Reuse()
+    problem = why_not(model)
+    if problem:
+        return Reuse(why_not=problem)
+    frozen = Frozen(model, layer, store)
+    tokens = sum(len(objective.lead) + len(row.input_ids) + len(row.target_ids) for row in rows)
+    if not store.fits(frozen.size(tokens)):
+        return Reuse(why_not=f"their states take {frozen.size(tokens) / 2**20:,.0f} MiB")
+    done = 0
+
+    def fill(part: Sequence[Example]) -> list[object]:
+        try:
+            # In this order, as in a step of training: the injection has moved the positions when the key is made.
+            with torch.no_grad(), injected(model, [value.detach()]), reusing(frozen):
+                objective.outputs(model, part)
+        except Enough:
+            return [True] * len(part)
+        return [False]
+
+    frozen.filling = True
+    for batch in eval_batches(rows, batch_size):
+        if not all(in_halves(fill, [rows[i] for i in batch], model.device)):
+            return Reuse(why_not="its passes cannot be cut in two")
+        done += len(batch)
+        report(done, len(rows))
+    frozen.filling = False
+    if frozen.refused:
+        return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
+    return Reuse(frozen)
