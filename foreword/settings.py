@@ -66,6 +66,8 @@ class TrainSettings:
         augment_synonyms: file of words that may stand for each other, a group a line with commas between.
         augment_templates: variants of the template.
         ablate: train once more without sampling and augmentation, and report both on dev.
+        cache_memory_mib: memory for what the frozen base gives in every epoch again; 0 means none.
+        cache_disk_mib: the same in files of the run's folder, for what memory does not hold.
         side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
@@ -102,6 +104,8 @@ class TrainSettings:
     augment_synonyms: str | None = None
     augment_templates: tuple[str, ...] = ()
     ablate: bool = False
+    cache_memory_mib: Whole = 1024
+    cache_disk_mib: Whole = 4096
     side_by_side: Literal["auto", "on", "off"] = "auto"
     guidance_share: str = "1"
 

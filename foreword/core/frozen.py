@@ -48,6 +48,7 @@ class Frozen:
     Args:
         layer: the first layer that is computed in every pass.
         store: where the states are kept, one tensor ``[T, E]`` a row.
+        name: what tells the model from others that use the same store.
 
     Use :func:`why_not` first: the model's layers have to be a plain stack.
 
@@ -56,8 +57,8 @@ class Frozen:
         refused: the store had no room for some states.
     """
 
-    def __init__(self, model: PreTrainedModel, layer: int, store: Store) -> None:
-        self.model, self.layer, self.store = model, layer, store
+    def __init__(self, model: PreTrainedModel, layer: int, store: Store, name: str = "") -> None:
+        self.model, self.layer, self.store, self.name = model, layer, store, name
         self.sites = find_sites(model)
         self.filling = self.refused = False
         self._probe = next(iter(self.sites.modules))
@@ -80,7 +81,8 @@ class Frozen:
         how = packing.current()
         owners = source.index(ids.shape[0] if how is None else how.rows).tolist()
         places = list(_places(arguments))
-        keys = [_key(arguments, row, place, str(fronts[owners[row]])) for row, place in enumerate(places)]
+        below = [f"{self.name}/{self.layer}/{front}" for front in fronts]
+        keys = [_key(arguments, row, place, below[owners[row]]) for row, place in enumerate(places)]
         if self.filling and all(key in self.store for key in keys):
             raise Enough
         found = [] if self.filling else [self.store.get(key) for key in keys]

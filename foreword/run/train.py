@@ -20,6 +20,7 @@ from foreword.run.claim import claim, recorded
 from foreword.run.course import ablated, course_of, facts_of, mixed
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
+from foreword.run.kept import keep_work
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.run.scratch import keep_base
@@ -162,12 +163,15 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     total = total_steps(len(rows), settings)
     planned = planned_steps(total, len(rates))
     seen = mixed(prepared)
+    kept, store = keep_work(prepared, folder)
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
         model = prepared.base.model
-        return Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
+        trial = Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
+        trial.frozen = kept.frozen
+        return trial
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
@@ -194,6 +198,8 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     result = search(rates, made, folder / "trials", on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)
+    store.clear()
+    result.notes += [f"every layer was computed in every step: {kept.why_not}"] if kept.why_not else []
     return result
 
 
@@ -240,7 +246,7 @@ class _Log:
 
 def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     """What points to a run that taught the model nothing, one sentence each."""
-    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure]
+    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
     trial = found.trial
     if trial is None:
         return alarms

@@ -34,6 +34,7 @@ def prepare_reuse(
     objective: Objective,
     rows: Sequence[Example],
     store: Store,
+    name: str = "",
     batch_size: int = 32,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reuse:
@@ -45,6 +46,7 @@ def prepare_reuse(
         value: as the writer wrote it, with its graph: what requires a gradient trains.
         objective: of the training rows; its passes are what is taken up.
         store: where the states are kept.
+        name: what tells this base from others that use the same store.
         report: told how many rows are done.
     """
     layer = first_trained(model, value)
@@ -53,7 +55,7 @@ def prepare_reuse(
     problem = why_not(model)
     if problem:
         return Reuse(why_not=problem)
-    frozen = Frozen(model, layer, store)
+    frozen = Frozen(model, layer, store, name)
     tokens = sum(len(objective.lead) + len(row.input_ids) + len(row.target_ids) for row in rows)
     if not store.fits(frozen.size(tokens)):
         return Reuse(why_not=f"their states take {frozen.size(tokens) / 2**20:,.0f} MiB")

@@ -34,10 +34,12 @@ class Outcome:
 
 @dataclass
 class Sweep:
-    """The whole search: ``trial`` is the winner, None where every rate failed."""
+    """The whole search: ``trial`` is the winner, None where every rate failed; ``notes`` is what the user should know
+    of how it went."""
 
     trial: Trial | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def rungs(total: int, rates: int) -> list[tuple[int, int]]:

@@ -344,3 +344,27 @@ def test_killed_processes(
     assert json.loads(capsys.readouterr().out)["file"] == str(folder / "model.foreword")
     assert ends[0] == -signal.SIGKILL
     assert facts(folder) == facts(tmp_path / "whole"), ends
+
+
+def test_what_is_kept_of_the_base_changes_nothing_and_goes_at_the_end(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests
+) -> None:
+    """Training begins at layer 1; also when the run was stopped and the kept states were computed, or found, again."""
+
+    def asked(name: str, **settings: Any) -> TrainRequest:
+        method = {"layers": "1:"}
+        return request_of(labelled, base("llama"), tmp_path / name, method_settings=method, settings=settings)
+
+    whole = run.train(asked("whole"))
+    told = facts(tmp_path / "whole")
+    plain = run.train(asked("plain", cache_memory_mib=0, cache_disk_mib=0))
+    assert whole.dev == plain.dev
+    for name, memory in (("memory", 1024), ("files", 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after(patch, 4, kill)
+            with pytest.raises(Killed):
+                run.train(asked(name, cache_memory_mib=memory))
+        assert (tmp_path / name / "cache").exists() == (memory == 0)
+        run.resume(tmp_path / name)
+        assert facts(tmp_path / name)["digest"] == told["digest"]
+        assert not list((tmp_path / name).glob("cache/*"))
