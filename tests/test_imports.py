@@ -30,6 +30,7 @@ LEVEL = {
     "export": 7,
     "serve": 7,
     "search": 7,
+    "compare": 8,
     "bias": 8,
     "cli": 9,
     "families": 7,

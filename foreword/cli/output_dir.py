@@ -9,7 +9,15 @@ from pathlib import Path
 
 from foreword.errors import SettingsError
 
-RUN_FILES = ("run.json", "settings.yaml", "trainer_log.jsonl", "report.json", "model.foreword", "search.json")
+RUN_FILES = (
+    "run.json",
+    "settings.yaml",
+    "trainer_log.jsonl",
+    "report.json",
+    "model.foreword",
+    "search.json",
+    "compare.json",
+)
 
 
 @contextmanager

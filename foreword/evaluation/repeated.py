@@ -22,7 +22,7 @@ import numpy as np
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics import Metric
-from foreword.evaluation.statistics import Difference, Interval, resamples
+from foreword.evaluation.statistics import Difference, Interval, resamples, score_interval
 from foreword.evaluation.sums import Array
 
 TEST = "rows-and-seeds-t"
@@ -128,13 +128,15 @@ def spread_of_scores(table: Array, split: int, score: Callable[[Array], Array], 
 
     Args:
         table: statistics ``[Ka + Kb, N, S]``, a's runs first.
-        split: Ka.
+        split: Ka; all runs: the score itself, of no difference.
         score: sums ``[..., S]`` -> scores ``[...]``.
     """
-    draws = []
-    for counts in resamples(table.shape[1], n, seed):
-        scores = np.stack([score(counts @ rows) for rows in table])
-        draws.append(scores[:split].mean(axis=0) - scores[split:].mean(axis=0))
+
+    def gap(scores: Array) -> Array:
+        other = scores[split:].mean(axis=0) if split < len(scores) else 0.0
+        return np.asarray(scores[:split].mean(axis=0) - other)
+
+    draws = [gap(np.stack([score(counts @ rows) for rows in table])) for counts in resamples(table.shape[1], n, seed)]
     totals = table.sum(axis=1)
     scores, rows = score(totals), table.shape[1]
     without = np.stack([score(total - run) for total, run in zip(totals, table, strict=True)])
@@ -142,8 +144,7 @@ def spread_of_scores(table: Array, split: int, score: Callable[[Array], Array], 
     variance = np.asarray(np.concatenate(draws).var(ddof=1))
     parts = [(scores[:split], influence[:split]), (scores[split:], influence[split:])]
     return Spread(
-        np.asarray(scores[:split].mean() - scores[split:].mean()), variance, rows - 1,
-        tuple(s for of, by in parts for s in _seeds(of, by)),
+        gap(scores), variance, rows - 1, tuple(s for of, by in parts if len(of) for s in _seeds(of, by)),
     )  # fmt: skip
 
 
@@ -202,3 +203,19 @@ def difference_of(
     # The figure itself is always inside, also where a little more on each side has moved the middle.
     interval = Interval(min(centre - reach, a - b), max(centre + reach, a - b), level, TEST)
     return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1]), spread
+
+
+def score_of_runs(
+    metric: Metric, runs: Sequence[Sequence[Any]], references: Sequence[Any], n: int = 2000, level: float = 0.95
+) -> tuple[float, Interval]:
+    """The mean score of one system's runs with its interval over rows and seeds; a single run has that of reports."""
+    if len(runs) == 1:
+        value = metric.corpus(runs[0], references)
+        return value, score_interval(runs[0], references, metric, n, 13, level)
+    table = runs_table(metric, runs[:1], runs[1:], references)
+    spread = spread_of_scores(table, len(table), metric.score, n, 13)
+    value, reach = float(metric.score(table.sum(axis=1)).mean()), float(spread.reach(level))
+    low, high = value - reach, value + reach
+    if metric.top == 1 and metric.name != "perplexity":
+        low, high = max(0.0, low), min(1.0, high)
+    return value, Interval(low, high, level, TEST)

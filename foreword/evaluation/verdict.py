@@ -75,10 +75,13 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
+        figures = self.difference.to_json()
+        values = {"a_value": figures.pop("a"), "b_value": figures.pop("b")}
         return {
             "a": self.a,
             "b": self.b,
-            **self.difference.to_json(),
+            **values,
+            **figures,
             "p_corrected": self.corrected,
             "comparisons": self.comparisons,
             "seeds": list(self.seeds),

@@ -41,6 +41,16 @@ class CheckReport:
         return "2 problems"
 
 
+@dataclass(frozen=True)
+class Compared:
+    gate: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    agrees: bool
+
+
 class FakeRun(ModuleType):
     """Records calls; a function answers with what ``answers`` says, or raises it."""
 
@@ -66,6 +76,8 @@ class FakeRun(ModuleType):
             "feedback": {"version": 2, "added": 3},
             "bias": {"verdict": "Nothing was flagged.", "rows": 40},
             "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
+            "compare": Compared(),
+            "reproduce": Reproduced(True),
             "show": {"method": "prefix", "base": {"id": "some/model"}},
             "ls": [{"file": "a.foreword", "method": "prefix"}],
             "doctor": {"python": "3.11"},
@@ -88,7 +100,8 @@ class FakeRun(ModuleType):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
-    for room in ("foreword.run", "foreword.search.run", "foreword.bias.run"):
+    searching = ("foreword.search.run", "foreword.bias.run", "foreword.compare.run", "foreword.compare.reproduce")
+    for room in ("foreword.run", *searching):
         monkeypatch.setitem(sys.modules, room, fake)
     package = sys.modules["foreword"]
     monkeypatch.setattr(package, "run", fake, raising=False)
@@ -111,6 +124,8 @@ FORMS = {
     "feedback": ["feedback", ".", "rows.jsonl"],
     "bias": ["bias", "m.foreword", "d.csv"],
     "search": ["search", "d.csv", "--base", "b", "--output-dir", "OUT"],
+    "compare": ["compare", "d.csv", "--base", "b", "--output-dir", "OUT"],
+    "reproduce": ["reproduce", "report.json"],
     "doctor": ["doctor"],
 }
 
@@ -349,3 +364,31 @@ def test_unknown_setting_names_line_and_nearest(
     err = capsys.readouterr().err
     assert f"{config}:3" in err
     assert "did you mean learning_rate?" in err
+
+
+def test_a_gate_that_is_not_met_ends_with_100(run: FakeRun, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["compare", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "out"), "--json"]
+    run.answers["compare"] = Compared({"met": False, "text": "prefix > prompt + 2", "said": "the figure is +1.0"})
+    assert main(asked) == 100
+    out, err = capsys.readouterr()
+    assert json.loads(out)["gate"]["met"] is False
+    assert "the requirement was not met" in err
+    run.answers["compare"] = Compared({"met": True, "text": "", "said": ""})
+    assert main(asked) == 0
+    run.answers["reproduce"] = Reproduced(False)
+    assert main(["reproduce", "report.json"]) == 1
+
+
+def test_a_comparison_takes_its_options_and_settings(run: FakeRun, tmp_path: Path) -> None:
+    asked = ["compare", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "out"), "--budget", "20min"]
+    asked += ["--methods", "prefix, prompt", "--seeds", "2", "--curve", "--seed", "7", "--set", "num_train_epochs=1"]
+    assert main(asked) == 0
+    request, options = run.calls[0][1]
+    assert (options.seconds, options.methods, options.seeds, options.curve) == (1200.0, ("prefix", "prompt"), 2, True)
+    assert (request.settings.seed, request.settings.num_train_epochs) == (7, 1.0)
+    run.answers["resume"] = Compared()
+    assert main(["compare", "--resume", str(tmp_path)]) == 0
+    assert run.calls[1][0] == "resume"
+    assert main(["compare", "--resume", str(tmp_path), "--seeds", "2"]) == 2
+    assert main(["compare", "--resume", str(tmp_path / "none")]) == 2
+    assert main([*asked[:7], "--budget", "soon"]) == 2

@@ -1,0 +1,231 @@
+"""Comparisons on tiny models, from a file to the verdict: figures that trace to rows, interruptions, gates, doing it
+again."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from foreword.compare.decide import columns
+from foreword.compare.options import CompareOptions
+from foreword.compare.reproduce import reproduce
+from foreword.compare.result import CompareResult
+from foreword.compare.run import answers_digest, compare, resume
+from foreword.errors import FileFormatError, ResumeError, SettingsError
+from foreword.evaluation.metrics import get_metric
+from foreword.evaluation.predictions import read_jsonl
+from foreword.settings import TaskOptions, TrainRequest, TrainSettings
+from foreword.training.loop import Trial
+from tests.run.conftest import save_tiny
+
+OPTIONS = CompareOptions(budget="10min", methods=("prefix", "prompt"), seeds=2)
+
+
+class Killed(BaseException):
+    """A kill: nothing is tidied up."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("compare") / "llama", "llama"))
+
+
+def labelled(path: Path, count: int, seed: int = 0) -> str:
+    dice = random.Random(seed)
+    rows = []
+    for i in range(count):
+        letters = [dice.choice("abcdefghijklmnop") for _ in range(8)]
+        letters[dice.randrange(8)] = "zx"[i % 2]
+        rows.append({"text": "".join(letters), "label": ["no", "yes"][i % 2]})
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
+
+
+def request(data: str, base: str, folder: Path, **more: Any) -> TrainRequest:
+    settings = {"per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1}
+    task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
+    return TrainRequest(
+        data=data, base=base, output_dir=folder, settings=TrainSettings(**settings), task_options=TaskOptions(**task),
+        **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, base: str) -> tuple[CompareResult, Path, str]:
+    """A comparison with everything that can be asked for."""
+    folder = tmp_path_factory.mktemp("made")
+    data = labelled(folder / "rows.csv", 80)
+    pool = folder / "pool.csv"
+    pd.DataFrame({"text": [f"{one}bcdefgh" for one in "abcdefghijkl"]}).to_csv(pool, index=False)
+    options = replace(
+        OPTIONS, curve=True, pool=str(pool), label_next=5, other=labelled(folder / "other.csv", 10, 3),
+        require="prefix > prompt + 2", price_input=1.0,
+    )  # fmt: skip
+    return compare(request(data, base, folder / "out"), options), folder / "out", data
+
+
+def test_every_system_is_there_and_traces_to_rows(made: tuple[CompareResult, Path, str]) -> None:
+    result, folder, _ = made
+    assert list(result.systems) == [
+        "majority", "tfidf", "prompt", "best_prompt", "few_shot", "prefix", "prompt_tuning",
+    ]  # fmt: skip
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    metric, ids = get_metric("accuracy"), None
+    for name, runs in report["records"].items():
+        scores = []
+        for run in runs:
+            rows = read_jsonl(folder / run["predictions"])
+            assert ids is None or {p.id for p in rows} == ids  # the same rows for all
+            ids = {p.id for p in rows}
+            assert answers_digest(rows) == run["answers"]
+            scores.append(metric.corpus(*columns(metric, rows)))
+        assert report["systems"][name]["metrics"]["accuracy"]["value"] == pytest.approx(sum(scores) / len(scores))
+    assert len(report["records"]["prefix"]) == len({run["seed"] for run in report["records"]["prefix"]}) == 2
+    assert result.systems["tfidf"]["metrics"]["accuracy"]["value"] > 0.7
+
+
+def test_the_verdict_names_what_dev_chose(made: tuple[CompareResult, Path, str]) -> None:
+    result, folder, _ = made
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    chosen = report["chosen_on_dev"]
+    assert chosen["prompt"] in ("prompt", "best_prompt", "few_shot")
+    assert chosen["trained"] in ("prefix", "prompt_tuning")
+    assert {c["b"] for c in result.comparisons["worth"]} == {chosen["prompt"]}
+    assert {c["a"] for c in result.comparisons["worth"]} == {"prefix", "prompt_tuning"}
+    assert {c["b"] for c in result.comparisons["which"]} == {chosen["trained"]}
+    assert result.verdict[0] == report["verdict"]
+    assert result.verdict[0].startswith("Do not train: TF-IDF with logistic regression is better")
+    assert result.render().startswith(result.verdict[0])
+
+
+def test_costs_retention_and_the_rest(made: tuple[CompareResult, Path, str]) -> None:
+    result, folder, _ = made
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    prefix, few = result.costs["prefix"], result.costs["few_shot"]
+    assert prefix["trained_values"] > 0 < prefix["bytes"]
+    assert prefix["read_tokens"] < few["read_tokens"]
+    assert prefix["saved_tokens"] == pytest.approx(few["read_tokens"] - prefix["read_tokens"])
+    assert prefix["training_gflop"] > 0
+    assert all(cost["ms"] >= 0 for cost in result.costs.values())
+    assert few["price"] == pytest.approx(
+        few["read_tokens"] / 1e6 / result.systems["few_shot"]["metrics"]["accuracy"]["value"]
+    )
+    assert any(cost["pareto"] for cost in result.costs.values())
+    assert report["retention"]["unchanged"] is True
+    assert set(report["retention"]["neutral"]) == {"en", "zh"}
+    assert set(report["retention"]["other"]["systems"]) == {"prefix", "prompt_tuning"}
+    assert [point["rows"] for point in report["curve"]["points"]] == [7, 14, 28, 56]
+    assert "more labels" in report["curve"]["sentence"].lower()
+    named = [json.loads(line) for line in (folder / "label_next.jsonl").read_text().splitlines()]
+    assert len(named) == 5
+    assert named[0]["uncertainty"] >= named[-1]["uncertainty"] - 0.7
+    assert result.gate is not None
+    assert result.gate["met"] is False
+    for form in ("md", "html"):
+        page = (folder / f"report.{form}").read_text(encoding="utf-8")
+        assert "Comparisons" in page
+        assert "Learning curve" in page
+    assert not list(folder.rglob("trials"))
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What must not depend on interruptions."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    keys = ("verdict_lines", "records", "comparisons", "plan", "chosen_on_dev", "systems")
+    kept = {key: report[key] for key in keys}
+    for found in kept["systems"].values():
+        del found["ms"]
+    kept["plan"].pop("seconds")
+    return kept
+
+
+def test_killed_anywhere_it_goes_on_and_done_again_it_agrees(tmp_path: Path, base: str) -> None:
+    data = labelled(tmp_path / "rows.csv", 60, 5)
+    options = replace(OPTIONS, methods=("prefix",), shots=0)
+    compare(request(data, base, tmp_path / "whole"), options)
+    whole, real = facts(tmp_path / "whole"), Trial.begin
+    for stop in (1, 8):
+        folder, count = tmp_path / f"stopped{stop}", [0]
+
+        def begin(self: Trial, count: list[int] = count, stop: int = stop) -> Any:
+            # The timings before the plan make three steps.
+            if count[0] == stop + 3:
+                raise Killed
+            count[0] += 1
+            return real(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trial, "begin", begin)
+            with pytest.raises(Killed):
+                compare(request(data, base, folder), options)
+        assert not (folder / "report.json").exists()
+        resume(folder)
+        assert facts(folder) == whole, stop
+    again = reproduce(tmp_path / "whole" / "report.json", tmp_path / "again")
+    assert again.agrees
+    assert again.equal
+    assert {run["system"] for run in again.runs} == set(whole["systems"])
+    assert "every row is answered as before" in again.render()
+    with pytest.raises(FileFormatError, match="not a report"):
+        reproduce(tmp_path / "whole" / "plan.json")
+
+
+def test_another_comparison_in_the_folder_is_refused(made: tuple[CompareResult, Path, str], base: str) -> None:
+    _, folder, data = made
+    with pytest.raises(SettingsError, match="holds a run already"):
+        compare(request(data, base, folder), OPTIONS)
+    with pytest.raises(ResumeError, match="compare"):
+        compare(request(data, base, folder, resume=True), OPTIONS)
+    with pytest.raises(ResumeError):
+        resume(folder / "systems")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"methods": ("prefx",)}, "did you mean prefix"),
+        ({"methods": ("text",)}, "is not trained"),
+        ({"require": "prefix > lora + 2"}, "has no system 'lora'"),
+        ({"require": "prefix better than prompt"}, "not a requirement"),
+        ({"budget": "1s"}, "does not fit the budget"),
+        ({"pool": "nowhere.csv"}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(
+    options: dict[str, Any], told: str, tmp_path: Path, base: str
+) -> None:
+    data = labelled(tmp_path / "rows.csv", 60)
+    with pytest.raises(Exception, match=told) as caught:
+        compare(request(data, base, tmp_path / "out"), replace(OPTIONS, **options))
+    assert caught.value.exit_code in (2, 3)  # type: ignore[attr-defined]
+    assert not list((tmp_path / "out").rglob("model.foreword"))
+
+
+def test_generation_is_compared_by_bleu(tmp_path: Path, base: str) -> None:
+    dice = random.Random(1)
+    words = ["".join(dice.choice("abcdefghijklmnop") for _ in range(7)) for _ in range(40)]
+    data = tmp_path / "pairs.csv"
+    pd.DataFrame({"prompt": words, "completion": [word[:3] for word in words]}).to_csv(data, index=False)
+    task = TaskOptions(guidance="Begin.\n", template="{{ prompt }}:", max_new_tokens=4)
+    asked = replace(request(str(data), base, tmp_path / "out"), task_options=task)
+    result = compare(asked, replace(OPTIONS, methods=("prefix",), shots=2))
+    assert list(result.systems) == ["nearest", "prompt", "best_prompt", "few_shot", "prefix"]
+    assert result.metric == "bleu"
+    assert result.power["detectable"] is None
+    assert result.costs["prefix"]["price"] is None
+
+
+def test_an_encoder_with_a_head_is_compared_with_the_baselines(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "bert", "bert")
+    data = labelled(tmp_path / "rows.csv", 60)
+    asked = request(data, str(folder), tmp_path / "out")
+    asked = replace(asked, task_options=TaskOptions(head=True, template="{{ text }}"))
+    result = compare(asked, replace(OPTIONS, methods=("prefix",), seeds=1))
+    assert list(result.systems) == ["majority", "tfidf", "prefix"]
+    assert result.comparisons["worth"][0]["b"] == "tfidf"
