@@ -88,7 +88,7 @@ def encode(
     """
     targets = [_target(row, task, labelled) for row in rows]
     if task.kind == "tagging":
-        examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k)))
+        examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k, guided)))
     else:
         examples = list(_texts(rows, targets, RowEncoder(task, tokenizer, special_tokens, guided), first_k))
     if max_length is not None:

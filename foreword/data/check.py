@@ -59,6 +59,7 @@ def check(
         problems += _labels(tables, entries, task)
     problems += repeated(entries, classes)
     problems += near_repeats(entries, classes)
+    problems += _kept_whole(tables, task)
     tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
     balance = {name: _balance(entries, name) for name in tables} if classes else {}
     return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables)))
@@ -169,6 +170,18 @@ def _tokens(
         if context is not None and length > context:
             problems.append(entry.problem("too_long", f"{length:,} tokens; the model reads {context:,}"))
     return {name: _figures(values) for name, values in lengths.items() if values}
+
+
+def _kept_whole(tables: Mapping[str, Table], task: Task | None) -> Iterator[Problem]:
+    """One warning a split for rows in which nothing gives way to the guidance."""
+    if task is None or not task.guidance_replaces:
+        return
+    for name, table in tables.items():
+        rows = [row for row in table.rows if of_row(task, row.fields)]
+        same = sum(not replaced(task, row.fields, of_row(task, row.fields))[1] for row in rows)
+        if same:
+            message = f"{name}: in {same} of {len(rows)} rows nothing gives way to the guidance"
+            yield Problem("not_replaced", table.name, message, "warning", "", name)
 
 
 def _text(task: Task, fields: Mapping[str, object]) -> str:

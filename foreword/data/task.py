@@ -211,6 +211,12 @@ def _check_places(task: Task) -> None:
             where="template",
             expected="a classification by words, without head and chat",
         )
+    if task.guidance_replaces and task.kind == "tagging":
+        raise SettingsError(
+            "no word of a row that is tagged can give way to the guidance",
+            where="guidance_replaces",
+            hint="write {{ guidance }} into the template, or let it stand in front",
+        )
     if template.soft and task.kind == "tagging":
         raise SettingsError(
             "soft slots are not for tagging, where each word is a place of its own",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foreword.data.encoding import Tokenizer, token_ids
+from foreword.data.guidance import front_of, of_row
 from foreword.data.tagging import in_text, words_of
 from foreword.data.task import Task
 from foreword.data.template import Template
@@ -41,10 +42,13 @@ class WordEncoder:
     Args:
         special_tokens: the tokenizer's own go around each text (encoders).
         first_k: keep only the words within the first so many tokens; None: all.
+        guided: False leaves the guidance out of rows that have it in them.
     """
 
-    def __init__(self, task: Task, tokenizer: Tokenizer, special_tokens: bool, first_k: int | None) -> None:
-        self.task, self.tokenizer, self.first_k = task, tokenizer, first_k
+    def __init__(
+        self, task: Task, tokenizer: Tokenizer, special_tokens: bool, first_k: int | None, guided: bool = True
+    ) -> None:
+        self.task, self.tokenizer, self.first_k, self.guided = task, tokenizer, first_k, guided
         self.template, self.causal = Template(task.template), not special_tokens
         self.front, self.back = _around(tokenizer) if special_tokens else ([], [])
         self._known: dict[str, list[int]] = {}
@@ -56,7 +60,9 @@ class WordEncoder:
             TemplateError: a field is missing, or the template changes the words.
         """
         words = words_of(fields.get(self.task.words))
-        texts = self.template.render({**fields, self.task.words: _MARK}).split(_MARK)
+        guidance = of_row(self.task, fields) if self.guided else ""
+        shown = self.template.render({**fields, self.task.words: _MARK}, guidance)
+        texts = (front_of(self.task, guidance) + shown).split(_MARK)
         if len(texts) < 2:
             hint = "write them as they are: {{ " + self.task.words + " }}"
             raise TemplateError("the template does not show the words to tag", where="template", hint=hint)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, StoppingCriteria
+from transformers import LogitsProcessor, PreTrainedModel, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
 from foreword.core.forward import pad, refuse_empty
 from foreword.core.inject import injected
@@ -47,6 +47,16 @@ class _StopTexts(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
 
+class _WordsRepeated(RepetitionPenaltyLogitsProcessor):
+    """The penalty on tokens that were there, for rows with soft slots, which are no words."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        # A word that is there already counts once, however often it is named.
+        words = input_ids.where(input_ids >= 0, input_ids.max(1, keepdim=True).values.clamp(min=0))
+        penalised: torch.FloatTensor = super().__call__(words, scores)
+        return penalised
+
+
 def decode(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -70,8 +80,14 @@ def decode(
     encoder_decoder = bool(model.config.is_encoder_decoder)
     batch = pad(inputs, fill, model.device, "right" if encoder_decoder else "left")
     start = 1 if encoder_decoder else batch.ids.shape[1]
+    soft = not encoder_decoder and bool((batch.ids < 0).any())
+    shapers: list[LogitsProcessor] = []
+    if soft and decoding.repetition_penalty != 1:
+        shapers.append(_WordsRepeated(decoding.repetition_penalty))
+    if decoding.do_sample:
+        shapers.append(RowSampler(decoding, inputs))
     asked = {
-        "repetition_penalty": decoding.repetition_penalty,
+        "repetition_penalty": 1.0 if soft else decoding.repetition_penalty,
         "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         "length_penalty": decoding.length_penalty,
         "min_new_tokens": decoding.min_new_tokens or None,
@@ -83,7 +99,7 @@ def decode(
             max_new_tokens=decoding.max_new_tokens,
             num_beams=decoding.num_beams,
             do_sample=False,
-            logits_processor=[RowSampler(decoding, inputs)] if decoding.do_sample else None,
+            logits_processor=shapers,
             pad_token_id=fill,
             eos_token_id=end,
             stopping_criteria=[_StopTexts(tokenizer, decoding.stop, start)] if decoding.stop else None,

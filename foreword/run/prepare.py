@@ -18,6 +18,7 @@ from foreword.core.base import Base, fingerprint_differences, load_base
 from foreword.data.batch import Example, encode
 from foreword.data.check import check as check_tables
 from foreword.data.encoding import lead_ids, pieces, token_ids
+from foreword.data.guidance import in_front
 from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.data.report import CheckReport, clean
@@ -103,11 +104,15 @@ def shown(task: Task) -> list[str]:
     """What is asked, for people: what was not said about the task was made from the data, and has to be seen."""
     lines = [f"template {task.template!r}"]
     if task.guidance:
-        lines.append(f"prompt {task.guidance!r}")
+        place = "" if in_front(task) else f" ({task.guidance_mode})"
+        lines.append(f"prompt {task.guidance!r}{place}")
+    if task.guidance_column:
+        lines.append(f"guidance of each row from the column {task.guidance_column!r} ({task.guidance_mode})")
     if task.kind == "tagging":
         lines.append(f"tags {', '.join(task.labels)}")
     elif task.verbalizer:
-        lines.append("label words " + ", ".join(f"{label} -> {words!r}" for label, words in task.verbalizer.items()))
+        words = ((label, " or ".join(map(repr, some))) for label, some in task.label_words.items())
+        lines.append("label words " + ", ".join(f"{label} -> {said}" for label, said in words))
     return lines
 
 

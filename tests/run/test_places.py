@@ -13,16 +13,20 @@ import transformers
 
 from foreword import run
 from foreword.artifact.store import load
+from foreword.core import seeds
 from foreword.core.base import Base, base_of, load_base
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
+from foreword.data.decoding import Decoding
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
+from foreword.evaluation.decode import decode
 from foreword.evaluation.predictions import read_jsonl
 from foreword.families import FAMILIES
 from foreword.run.prepare import prepare
 from foreword.settings import TrainRequest, TrainSettings
 from foreword.testing import byte_tokenizer
 from foreword.training.gradual import Gradual
+from foreword.training.loop import Trial
 
 Requests = Callable[..., TrainRequest]
 GUIDANCE = "Say yes or no.\n"
@@ -302,3 +306,36 @@ def test_how_many_rows_have_the_guidance_follows_from_the_step() -> None:
 def test_no_guidance_to_bring_in(tmp_path: Path, paired: str, base: Callable[[str], str], request_of: Requests) -> None:
     with pytest.raises(SettingsError, match="no guidance"):
         run.train(request_of(paired, base("llama"), tmp_path / "run", task={}, settings={"guidance_share": "0:1"}))
+
+
+def test_a_run_with_slots_and_a_share_goes_on_bit_equal(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "task": {"guidance": GUIDANCE, "template": "{{ soft(3) }}{{ text }}{{ soft('so') }}:"},
+        "settings": {"guidance_share": "0:1", "save_steps": 1, "eval_steps": 2, "max_steps": 6},
+        "method": "slots",
+    }
+    whole = run.train(request_of(labelled, base("llama"), tmp_path / "whole", **asked))
+    real, count = Trial.begin, [0]
+
+    def begin(self: Trial) -> Any:
+        count[0] += 1
+        if count[0] == 4:
+            raise RuntimeError("stopped")
+        return real(self)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Trial, "begin", begin)
+        run.train(request_of(labelled, base("llama"), tmp_path / "part", **asked))
+    resumed = run.resume(tmp_path / "part")
+    assert load(resumed.file)[0].digest() == load(whole.file)[0].digest()
+    assert (resumed.guidance, resumed.dev) == (whole.guidance, whole.dev)
+
+
+def test_a_penalty_on_repeated_words_leaves_slots_alone(loaded: Callable[[str], Base]) -> None:
+    base = loaded("llama")
+    words = seeds.embeddings_of(base.model, [70, 71])
+    value, how = Foreword(slots=words), Decoding(max_new_tokens=6, repetition_penalty=5.0)
+    got = decode(base.model, base.tokenizer, [[70, 71, -1, -2]], value, how, None)
+    assert got == decode(base.model, base.tokenizer, [[70, 71, 70, 71]], Foreword(), how, None)
