@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from foreword.core import packing
+from foreword.core import narrow, packing
 
 NAME, EAGER_NAME = "foreword", "foreword_eager"
 
@@ -168,8 +168,8 @@ def attend(
         return _attend(module, query, key, value, attention_mask, is_causal, position_bias, **kwargs)
     if position_bias is not None:
         raise NotImplementedError("a position bias between packed rows")
-    query, key, value = packed.apart(query), packed.apart(key), packed.apart(value)
-    output, _ = _attend(module, query, key, value, attention_mask, is_causal, **kwargs)
+    narrow.stop(key, value)
+    output, _ = _attend(module, *packed.side_by_side(query, key, value, attention_mask), is_causal, **kwargs)
     return packed.joined(output), None
 
 

@@ -19,14 +19,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core import attention, packing
+from foreword.core import attention, narrow, packing
 
 _OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        if _OFF.get() or not torch.is_grad_enabled():
+        if _OFF.get() or narrow.stopping() or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         chosen, how = attention.sources(), packing.current()
 

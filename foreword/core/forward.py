@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import log_softmax
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from foreword.core import attention, packing
-from foreword.core.packable import packable
+from foreword.core.head import log_probs, word_logits
+from foreword.core.narrow import narrowed
+from foreword.core.packable import last_layer, packable
 from foreword.core.packing import Packed
 from foreword.core.sites import backbone, find_sites
 from foreword.errors import SettingsError
@@ -60,9 +60,6 @@ def refuse_empty(rows: Sequence[Ids]) -> None:
         )
 
 
-_SELECTED: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("foreword_selected", default=None)
-
-
 @dataclass(frozen=True)
 class _Laid:
     """A decoder's rows as one pass takes them: side by side with padding, or end to end."""
@@ -82,50 +79,36 @@ class _Laid:
 
 
 @contextmanager
-def _running(model: PreTrainedModel, packed: Packed | None) -> Iterator[None]:
-    """Passes of packed rows belong in here; attention must be ours, also where no foreword is in force."""
+def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places: Tensor) -> Iterator[None]:
+    """Passes of packed rows belong in here; attention must be ours, also where no foreword is in force.
+
+    Args:
+        rows: the rows of the wanted tokens, in order.
+        places: their places there, in order.
+    """
     if packed is None:
         yield
         return
-    with attention.routed(model), packing.packed(packed):
+    wanted = list(zip(rows.tolist(), places.tolist(), strict=True))
+    # A row of which nothing is wanted would have no query in the last layer.
+    if len({row for row, _ in wanted}) == packed.rows:
+        packed.wanted = wanted
+    with attention.routed(model), narrowed(last_layer(model)), packing.packed(packed):
         yield
 
 
 def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
-    """End to end where that saves padding and the model allows it."""
-    if len({len(r) for r in rows}) > 1 and packable(model):
+    """End to end where the model allows it."""
+    if packable(model):
         ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
         return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
     batch = pad(rows, fill, model.device)
     return _Laid(batch.ids, batch.mask, None)
 
 
-@contextmanager
-def _only_at(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterator[None]:
-    """Let the output layer see only ``hidden[rows, positions]`` as ``[1, N, E]``; what follows it works on any
-    shape."""
-    chosen = (rows, positions)
-
-    def select(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        return (args[0][rows, positions][None],) if _SELECTED.get() is chosen else None
-
-    token = _SELECTED.set(chosen)
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-        _SELECTED.reset(token)
-
-
-def logits_at(model: PreTrainedModel, rows: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
-    """The logits ``[N, V]`` in float32 at N places, given by row and position, of one forward pass."""
-    with _only_at(model, rows, positions):
-        logits: Tensor = model(**inputs, use_cache=False).logits[0].float()
-    return logits
-
-
-def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+def choice_scores(
+    model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int, relative: bool = False
+) -> Tensor:
     """log p(choice | input) ``[B, C]``, choices of one or more tokens, in one pass.
 
     A decoder reads each input once: what a longer choice needs stands behind the input as branches that see the input
@@ -136,6 +119,8 @@ def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequen
         inputs: B rows of token ids.
         choices: C token sequences, none empty.
         fill: the padding id.
+        relative: whether a constant of the row may be left out. Choices of one token each then need their own rows of
+            the output layer and no other.
     """
     refuse_empty(inputs)
     sites = find_sites(model)
@@ -145,10 +130,12 @@ def choice_scores(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequen
     branches = any(len(c) > 1 for c in choices)
     if branches and (sites.recurrent or sites.stateful or (sites.windowed is not None and sites.windowed <= widest)):
         return _pairs(model, inputs, choices, fill)
-    return _branched(model, inputs, choices, fill)
+    return _branched(model, inputs, choices, fill, relative and not branches)
 
 
-def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+def _branched(
+    model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int, relative: bool
+) -> Tensor:
     tails = [list(c[:-1]) for c in choices]
     extra = [t for tail in tails for t in tail]
     device = model.device
@@ -162,21 +149,21 @@ def _branched(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[I
             "attention_mask": mask,
             "position_ids": positions if laid.packed is None else laid.packed.end_to_end(positions),
         }
-    rows, places = [], []
-    for b, end in enumerate(len(r) for r in inputs):
-        rows += [b] * (1 + len(extra))
-        places += [end - 1, *range(end, end + len(extra))]
-    at = laid.at(torch.tensor(rows, device=device), torch.tensor(places, device=device))
-    with _running(model, laid.packed):
-        logits = logits_at(model, *at, **arguments)
-    logp = log_softmax(logits, -1).view(len(inputs), 1 + len(extra), -1)
-    scores = []
-    for choice, start in zip(choices, starts, strict=True):
-        score = logp[:, 0, choice[0]]
-        for i, token in enumerate(choice[1:]):
-            score = score + logp[:, 1 + start + i, token]
-        scores.append(score)
-    return torch.stack(scores, 1)
+    per = 1 + len(extra)
+    rows = torch.arange(len(inputs), device=device).repeat_interleave(per)
+    places = (ends[:, None] - 1 + torch.arange(per, device=device)).flatten()
+    at = laid.at(rows, places)
+    with _running(model, laid.packed, rows, places):
+        if relative:
+            return word_logits(model, at, torch.tensor([c[0] for c in choices], device=device), **arguments)
+        # A choice's first token is read off the input's last place, each later one off its branch.
+        read = [[0, *range(1 + start, start + len(c))] for c, start in zip(choices, starts, strict=True)]
+        steps = torch.tensor([step for r in read for step in r], device=device)
+        which = (torch.arange(len(inputs), device=device)[:, None] * per + steps).flatten()
+        words = torch.tensor([token for c in choices for token in c], device=device).repeat(len(inputs))
+        logp = log_probs(model, at, which, words, **arguments).view(len(inputs), -1)
+    owner = torch.tensor([i for i, c in enumerate(choices) for _ in c], device=device)
+    return logp.new_zeros(len(inputs), len(choices)).index_add(1, owner, logp)
 
 
 def _branch_mask(ends: Tensor, tails: Sequence[Ids]) -> tuple[Tensor, Tensor]:
@@ -231,21 +218,24 @@ def completion_losses(
             [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))], device=device
         )
         at, packed, arguments = laid.at(rows, places), laid.packed, laid.arguments()
-    with _running(model, packed):
-        logits = logits_at(model, *at, **arguments)
-    return nn.functional.cross_entropy(logits, labels, reduction="none"), rows
+    with _running(model, packed, rows, places):
+        logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)
+    return -logp, rows
 
 
 def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
     """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
     ``"last"``."""
     laid = _lay(model, inputs, fill)
-    with _running(model, laid.packed):
+    lengths = torch.tensor([len(r) for r in inputs], device=model.device)
+    rows = torch.arange(len(inputs), device=model.device)
+    places = torch.zeros_like(lengths) if pooling == "cls" else lengths - 1
+    nothing = rows[:0]
+    with _running(model, laid.packed, *((nothing, nothing) if pooling == "mean" else (rows, places))):
         hidden: Tensor = backbone(model)(**laid.arguments()).last_hidden_state
-    rows = torch.arange(len(inputs), device=hidden.device)
-    lengths = torch.tensor([len(r) for r in inputs], device=hidden.device)
+        narrow = laid.packed is not None and packing.current() is not laid.packed
     if pooling != "mean":
-        return hidden[laid.at(rows, torch.zeros_like(lengths) if pooling == "cls" else lengths - 1)].float()
+        return (hidden[0] if narrow else hidden[laid.at(rows, places)]).float()
     if laid.packed is not None:
         total = hidden.new_zeros(len(inputs), hidden.shape[-1]).index_add(0, laid.packed.owner, hidden[0])
     else:

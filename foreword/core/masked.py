@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.forward import Ids, logits_at, pad
+from foreword.core.forward import Ids, pad
+from foreword.core.head import log_probs
 from foreword.errors import SettingsError
 
 
@@ -36,12 +37,19 @@ def masked_scores(
         batch = pad(wide, fill, model.device)
         rows = torch.arange(len(inputs), device=model.device).repeat_interleave(length)
         positions = torch.tensor([at + j for at in places for j in range(length)], device=model.device)
-        logits = logits_at(model, rows, positions, input_ids=batch.ids, attention_mask=batch.mask)
-        logp = logits.log_softmax(-1).view(len(inputs), length, -1)
-        for number, choice in enumerate(choices):
-            if len(choice) == length:
-                tokens = torch.tensor(list(choice), device=model.device)
-                columns[number] = logp[:, torch.arange(length, device=model.device), tokens].mean(1)
+        found = [number for number, choice in enumerate(choices) if len(choice) == length]
+        # Every place is asked for one word of each choice.
+        words = torch.tensor([[choices[n][j] for n in found] for j in range(length)], device=model.device)
+        which = torch.arange(len(rows), device=model.device).repeat_interleave(len(found))
+        logp = log_probs(
+            model,
+            (rows, positions),
+            which,
+            words.repeat(len(inputs), 1).flatten(),
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+        ).view(len(inputs), length, len(found))
+        columns |= dict(zip(found, logp.mean(1).unbind(1), strict=True))
     return torch.stack([columns[number] for number in range(len(choices))], 1)
 
 

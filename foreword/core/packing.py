@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,9 +29,13 @@ class Packed:
         owner: the row of each token ``[N]``.
         start: where each row begins ``[B]``.
         positions: each token's place in its own row ``[1, N]``.
+        wanted: the tokens that somebody reads behind the last layer, as (row, place); None for all.
+        cut: how these tokens alone pass a layer, once they do (:mod:`foreword.core.narrow`).
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.wanted: Sequence[tuple[int, int]] | None = None
+        self.cut: Cut | None = None
         self.rows, self.width, self.tokens = len(lengths), max(lengths), sum(lengths)
         count = torch.tensor(list(lengths))
         begin = count.cumsum(0) - count
@@ -41,6 +46,15 @@ class Packed:
         self._to = (owner * self.width + place).to(device)
         self._from = (begin[:, None] + torch.arange(self.width).minimum(count[:, None] - 1)).flatten().to(device)
         self.owner, self.start, self.positions = owner.to(device), begin.to(device), place[None].to(device)
+
+    def side_by_side(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What reached the attention function, row by row."""
+        if self.cut is None:
+            return self.apart(query), self.apart(key), self.apart(value), mask
+        whole = self.cut.whole
+        return self.apart(query), whole.apart(self.cut.key), whole.apart(self.cut.value), self.cut.seen(mask)
 
     def apart(self, states: Tensor) -> Tensor:
         """Heads of all tokens ``[1, H, N, D]`` row by row ``[B, H, T, D]``; what stands at padding counts nowhere."""
@@ -64,9 +78,38 @@ class Packed:
         """Where the tokens at ``positions`` of ``rows`` lie in ``[1, N]``."""
         return torch.zeros_like(rows), self.start[rows] + positions
 
+    def beside(self, values: Tensor) -> Tensor:
+        """One value a token ``[N]`` side by side ``[B, T]``; padding repeats the row's last."""
+        return values[self._from].view(self.rows, self.width)
+
     def end_to_end(self, values: Tensor) -> Tensor:
         """One value a token side by side ``[B, T]`` as ``[1, N]``."""
         return values.flatten()[self._to][None]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Some tokens of packed rows, in a layer in which they see the keys and values of all.
+
+    Args:
+        whole: how all tokens lie.
+        places: the tokens' places in their rows, side by side ``[B, T]``.
+        key: the layer's keys of all tokens ``[1, H, N, Dk]``.
+        value: its values ``[1, H, N, Dv]``.
+    """
+
+    whole: Packed
+    places: Tensor
+    key: Tensor
+    value: Tensor
+
+    def seen(self, mask: Tensor | None) -> Tensor:
+        """The rows of the layer's mask that belong to these tokens."""
+        rows, width = len(self.places), self.whole.width
+        if mask is None:
+            return torch.arange(width, device=self.places.device) <= self.places[:, None, :, None]
+        mask = mask.expand(rows, -1, -1, -1)
+        return mask.gather(2, self.places[:, None, :, None].expand(-1, mask.shape[1], -1, width))
 
 
 class _Moved(torch.autograd.Function):
@@ -100,6 +143,11 @@ _CURRENT: ContextVar[Packed | None] = ContextVar("foreword_packed", default=None
 def current() -> Packed | None:
     """How the rows of this thread's pass are packed; None where they stand side by side as usual."""
     return _CURRENT.get()
+
+
+def follow(how: Packed) -> None:
+    """From here to the end of the innermost :func:`packed` the tokens lie as ``how`` says."""
+    _CURRENT.set(how)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from foreword.core.forward import logits_at, pad
+from foreword.core.forward import pad
+from foreword.core.head import logits_at
 from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.batch import encode

@@ -87,16 +87,16 @@ class Choose:
     mask: int | None = None
 
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
-        """log p(choice | input) ``[B, W]``, not normalised."""
+        """log p(choice | input) ``[B, W]``, but for a constant of the row."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
         if self.mask is not None:
             return _one_a_row(masked_scores(model, inputs, self.choices, self.mask, self.fill), self.choices)
-        return _one_a_row(choice_scores(model, inputs, self.choices, self.fill), self.choices)
+        return _one_a_row(choice_scores(model, inputs, self.choices, self.fill, relative=True), self.choices)
 
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
-        """log p(class | input) ``[B, C]``, not normalised; out of a pass that may have scored other choices too.
+        """log p(class | input) ``[B, C]``, but for a constant of the row.
 
-        A class is as probable as all of its words together.
+        The pass may have scored other choices too. A class is as probable as all of its words together.
         """
         values = found.values
         if found.choices != self.choices:

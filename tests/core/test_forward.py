@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core import forward
-from foreword.core.forward import choice_scores, completion_losses, logits_at, pad, pooled_states
+from foreword.core import head
+from foreword.core.forward import choice_scores, completion_losses, pad, pooled_states
+from foreword.core.head import logits_at
 from foreword.core.inject import injected
-from foreword.core.packable import packable
 from foreword.core.sites import backbone, find_sites
 from foreword.core.value import Foreword
 from foreword.errors import SettingsError
@@ -68,7 +68,7 @@ def test_choices_are_scored_in_one_pass(family: str, read: int) -> None:
     extra = sum(len(c) - 1 for c in CHOICES)
     tokens = {3: sum(LENGTHS) + 3 * extra, 12: 4 * sum(LENGTHS) + 3 * extra}[read]
     model, seen = tiny(family), []
-    packable(model)  # asks the model once
+    choice_scores(model, rows(), CHOICES, 0)  # asks the model once what it allows
     site = next(iter(find_sites(model).modules))
     handle = site.register_forward_pre_hook(
         lambda m, args, kwargs: seen.append(kwargs.get("hidden_states", *args[:1]).shape[:2]), with_kwargs=True
@@ -129,7 +129,7 @@ def test_logits_at_leaves_nothing_behind_after_an_error() -> None:
     with pytest.raises(IndexError):
         logits_at(model, torch.tensor([0]), torch.tensor([99]), input_ids=sample_ids())
     assert not model.get_output_embeddings()._forward_pre_hooks
-    assert forward._SELECTED.get() is None
+    assert head._PASS.get() is None
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "foreword"])

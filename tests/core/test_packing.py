@@ -13,13 +13,15 @@ from foreword.core import packing
 from foreword.core.checkpointing import checkpointing
 from foreword.core.forward import choice_scores, completion_losses, pooled_states
 from foreword.core.inject import injected
-from foreword.core.packable import packable
+from foreword.core.packable import last_layer, packable
 from foreword.core.packing import Packed
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
 
 PACKABLE = [family for family in FAMILIES if packable(tiny(family))]
+# GPT-2 gives its last hidden state the shape of its input.
+WHOLE = {"gpt2"}
 # Longer than a window of 6, shorter, and two alike.
 LENGTHS = (9, 2, 11, 5, 5)
 INPUTS = [row[:n] for row, n in zip(sample_ids(5, 11).tolist(), LENGTHS, strict=True)]
@@ -106,8 +108,9 @@ def test_the_gradient_is_that_of_the_rows_alone(family: str, checkpoint: bool) -
     alone = [torch.zeros_like(p) for p in parameters]
     for row, target in zip(INPUTS, TARGETS, strict=True):
         with injected(model, [writer.write()]):
-            nll, _ = completion_losses(model, [row], [target], 0)
-            alone = [a + g for a, g in zip(alone, torch.autograd.grad(nll.sum(), parameters), strict=True)]
+            logits = model(input_ids=torch.tensor([[*row, *target[:-1]]]), use_cache=False).logits[0, len(row) - 1 :]
+            nll = torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum")
+            alone = [a + g for a, g in zip(alone, torch.autograd.grad(nll, parameters), strict=True)]
     for got, expected in zip(together, alone, strict=True):
         assert torch.allclose(got, expected, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
@@ -129,6 +132,34 @@ def test_nothing_is_packed_outside_a_pass() -> None:
         completion_losses(model, INPUTS, [[999], *TARGETS[1:]], 0)
     assert packing.current() is None
     assert model.config._attn_implementation == tiny("llama").config._attn_implementation
+
+
+@pytest.mark.parametrize("family", [family for family in PACKABLE if family not in WHOLE])
+def test_the_last_layer_runs_for_the_wanted_tokens_alone(family: str) -> None:
+    model, seen = tiny(family), list[int]()
+    layer = last_layer(model)
+    assert layer is not None
+    ends = ("o_proj", "attention.dense", "out_proj")
+    projection = next(module for name, module in layer.named_modules() if name.endswith(ends))
+    completion_losses(model, INPUTS, TARGETS, 0)
+    handle = projection.register_forward_hook(lambda m, args, out: seen.append(args[0].numel() // args[0].shape[-1]))
+    completion_losses(model, INPUTS, TARGETS, 0)
+    handle.remove()
+    assert seen == [sum(map(len, TARGETS))]
+    assert not layer._forward_pre_hooks
+
+
+def test_a_model_that_wants_its_inputs_shape_back_keeps_its_last_layer_whole() -> None:
+    assert {family for family in PACKABLE if last_layer(tiny(family)) is None} == WHOLE
+
+
+def test_a_row_of_which_nothing_is_wanted_leaves_the_last_layer_whole() -> None:
+    model = tiny("llama")
+    with torch.no_grad():
+        nll, owner = completion_losses(model, INPUTS, [[], *TARGETS[1:]], 0)
+        whole, rows = completion_losses(model, INPUTS, TARGETS, 0)
+    assert torch.allclose(nll, whole[rows > 0], atol=1e-6)
+    assert owner.min() == 1
 
 
 def test_apart_and_joined_are_each_others_inverse_and_so_are_their_gradients() -> None:
