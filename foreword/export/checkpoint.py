@@ -45,6 +45,16 @@ def whole_number(fields: Mapping[str, object], key: str, where: Path) -> int:
     return value
 
 
+def finite_number(fields: Mapping[str, object], key: str, where: Path) -> float:
+    """A number over 0 out of a JSON object; raises FileFormatError when it is missing or something else."""
+    value = fields.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise FileFormatError(
+            f"{key} is missing or wrong", where=str(where), expected="a number over 0", received=repr(value)[:40]
+        )
+    return float(value)
+
+
 def tensors_of(path: Path) -> tuple[dict[str, Tensor], str]:
     """Every tensor of a safetensors file by name, and the SHA-256 of the file in hex.
 

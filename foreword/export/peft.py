@@ -1,10 +1,10 @@
-"""PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors`` with one tensor, ``prompt_embeddings``.
+"""PEFT's format: ``adapter_config.json``, and ``adapter_model.safetensors`` with one tensor, ``prompt_embeddings``.
 
 Prefix tuning: ``[P, 2 * L * H * D]``, seen as ``[P, L, 2, H, D]``: layer l's keys at ``[:, l, 0]``, its values at
 ``[:, l, 1]`` (peft/peft_model.py, ``get_prompt``). PEFT puts them in the cache, so its content starts at position P, as
 ours does in a decoder, and keys need no rotation. It has one shape for all layers. Its prefixes of encoders and of
 encoder-decoders move the content or reach other layers than ours, so those would give other answers and are refused.
-Prompt tuning and P-tuning: ``[P, E]``, in front of the embeddings.
+Prompt tuning and P-tuning: ``[P, E]``, in front of the embeddings. LoRA has two tensors a layer: see ``peft_lora``.
 
 ``foreword.json`` beside them, which PEFT does not read, keeps what its format has no place for: the guidance text and
 the manifest with the template.
@@ -29,8 +29,9 @@ from foreword.core.kinds import kind_of
 from foreword.core.value import Foreword, KeyValue
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.checkpoint import object_of, tensors_of, whole_number
+from foreword.export.peft_lora import CONFIG, KIND, from_peft, to_peft
 
-CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 SIDECAR = "foreword.json"
 TENSOR = "prompt_embeddings"
 _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder-decoder": "SEQ_2_SEQ_LM"}
@@ -41,7 +42,7 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
     """Write a foreword as a PEFT checkpoint that ``PeftModel.from_pretrained(base, folder)`` loads.
 
     Args:
-        foreword: keys and values ``[P, H, D]`` for every layer of a decoder, or a soft prompt ``[P, E]``.
+        foreword: keys and values ``[P, H, D]`` for every layer of a decoder, a soft prompt ``[P, E]``, or LoRA.
         manifest: kept in ``foreword.json``; names the base.
         folder: made if it is not there; the three files in it are replaced.
         base_config: the transformers config of the base.
@@ -54,18 +55,17 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
         ForewordError: the folder cannot be written.
     """
     kind = kind_of(base_config)
-    tensor, fields = _checkpoint(foreword, kind, "cache" if manifest is None else manifest.positions, base_config)
+    tensors, fields = _checkpoint(foreword, kind, "cache" if manifest is None else manifest.positions, base_config)
     name = manifest.base.id if manifest is not None else getattr(base_config, "_name_or_path", "")
     config = {
         **fields,
         "task_type": _TASK_TYPES[kind],
-        "num_virtual_tokens": foreword.num_virtual_tokens,
-        "num_transformer_submodules": 1,
         "base_model_name_or_path": name or None,
         "revision": None if manifest is None else manifest.base.revision,
         "inference_mode": True,
     }
-    weights = safetensors.torch.save({TENSOR: tensor.detach().cpu().contiguous()}, {"format": "pt"})
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    weights = safetensors.torch.save(held, {"format": "pt"})
     sidecar = {
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "text": foreword.text,
@@ -79,12 +79,15 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
     return target
 
 
-def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
-    """Read a PEFT checkpoint of prefix tuning, cartridges, prompt tuning or P-tuning; no code in it is run.
+def import_peft(
+    folder: str | Path, sites: Sequence[str], layers: Mapping[str, tuple[int, int]] | None = None
+) -> Foreword:
+    """Read a PEFT checkpoint of prefix tuning, cartridges, prompt tuning, P-tuning or LoRA; no code in it is run.
 
     Args:
         folder: what PEFT's ``save_pretrained`` wrote, or :func:`export_peft`.
         sites: the names of the base's self-attention sites in the order of its layers; not used for a soft prompt.
+        layers: the base's linear layers, name -> (in, out), which LoRA needs.
 
     Returns:
         The foreword on the CPU, in the precision of the checkpoint.
@@ -97,8 +100,11 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
     where = root / CONFIG
     config = object_of(where)
     kind = config.get("peft_type")
+    if kind == KIND:
+        tensors, digest = _tensors(root)
+        return Foreword(_text(root, digest), adapters=from_peft(config, tensors, layers or {}, root))
     if kind not in (*_PREFIX, *_PROMPT):
-        names, problem = ", ".join((*_PREFIX, *_PROMPT)), "this kind of PEFT checkpoint is not a foreword"
+        names, problem = ", ".join((*_PREFIX, *_PROMPT, KIND)), "this kind of PEFT checkpoint is not a foreword"
         raise FileFormatError(problem, where=str(where), expected=names, received=repr(kind)[:40])
     tensor, digest = _tensor(root)
     P = whole_number(config, "num_virtual_tokens", where)
@@ -120,8 +126,23 @@ def import_peft(folder: str | Path, sites: Sequence[str]) -> Foreword:
     return Foreword(text, None, _unflat(tensor, config, P, sites, root))
 
 
-def _checkpoint(foreword: Foreword, kind: str, positions: str, base_config: Any) -> tuple[Tensor, dict[str, object]]:
-    """PEFT's tensor and the fields of its config that depend on the method."""
+def _checkpoint(
+    foreword: Foreword, kind: str, positions: str, base_config: Any
+) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """PEFT's tensors and the fields of its config that depend on the method."""
+    if foreword.weights:
+        raise _unsuitable("it has the base's own weights, changed", "PEFT has no place for them; it stays a .foreword")
+    if not foreword.adapters:
+        tensor, fields = _front(foreword, kind, positions, base_config)
+        front = {"num_virtual_tokens": foreword.num_virtual_tokens, "num_transformer_submodules": 1}
+        return {TENSOR: tensor}, {**fields, **front}
+    if foreword.head or foreword.slots is not None or foreword.sites:
+        raise _unsuitable("it has more than low-rank changes", "PEFT keeps one kind in a checkpoint")
+    return to_peft(foreword.adapters, base_config.model_type)
+
+
+def _front(foreword: Foreword, kind: str, positions: str, base_config: Any) -> tuple[Tensor, dict[str, object]]:
+    """PEFT's one tensor for what stands in front, and its fields."""
     if foreword.head:
         raise _unsuitable("it has a classification head", "PEFT keeps the base's own head; use a verbalizer instead")
     if foreword.slots is not None:
@@ -193,8 +214,8 @@ def _unflat(
     return {site: KeyValue(whole[:, i, 0].clone(), whole[:, i, 1].clone()) for i, site in enumerate(sites)}
 
 
-def _tensor(root: Path) -> tuple[Tensor, str]:
-    """The one tensor of a checkpoint, and the digest of its file."""
+def _tensors(root: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a checkpoint, and the digest of its file."""
     if not (root / WEIGHTS).exists() and (root / PICKLE).exists():
         raise FileFormatError(
             "the checkpoint is a pickle, which can run code when it is opened",
@@ -202,7 +223,12 @@ def _tensor(root: Path) -> tuple[Tensor, str]:
             expected=WEIGHTS,
             hint="if you trust it, load it in PEFT and save it again with save_pretrained, which writes safetensors",
         )
-    tensors, digest = tensors_of(root / WEIGHTS)
+    return tensors_of(root / WEIGHTS)
+
+
+def _tensor(root: Path) -> tuple[Tensor, str]:
+    """The one tensor of what stands in front, and the digest of its file."""
+    tensors, digest = _tensors(root)
     if list(tensors) != [TENSOR] or tensors[TENSOR].ndim != 2:
         raise FileFormatError(
             "not a prefix or a prompt",

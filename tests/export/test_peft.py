@@ -265,7 +265,7 @@ def copied(checkpoint: Path, tmp_path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"peft_type": "LORA"}, "not a foreword"),
+        ({"peft_type": "LOHA"}, "not a foreword"),
         ({"peft_type": None}, "not a foreword"),
         ({"peft_type": ["PREFIX_TUNING"]}, "not a foreword"),
         ({"num_virtual_tokens": 4}, "another shape than"),
