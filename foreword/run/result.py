@@ -14,6 +14,7 @@ from typing import Any
 
 from foreword.artifact.manifest import MAX_GOLDEN, BaseRecord, Golden, Manifest, MetricRecord
 from foreword.artifact.store import save
+from foreword.core.base import Base
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
 from foreword.data.task import Task
@@ -167,13 +168,7 @@ def _manifest(
     ]
     trial = found.trial
     return Manifest(
-        base=BaseRecord(
-            id=base.id,
-            revision=base.revision,
-            architecture=base.architecture,
-            kind=base.kind,
-            fingerprint=base.fingerprint,
-        ),
+        base=record_of(base),
         method=prepared.method.name if value.num_values else "text",
         settings={
             "method": plain_settings(prepared.method.settings()),
@@ -189,6 +184,17 @@ def _manifest(
         text=value.text,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         libraries=versions(),
+    )
+
+
+def record_of(base: Base) -> BaseRecord:
+    """What a file says of its base."""
+    return BaseRecord(
+        id=base.id,
+        revision=base.revision,
+        architecture=base.architecture,
+        kind=base.kind,
+        fingerprint=base.fingerprint,
     )
 
 

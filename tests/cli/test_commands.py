@@ -75,6 +75,8 @@ class FakeRun(ModuleType):
             "verify": VerifyReport(True, []),
             "feedback": {"version": 2, "added": 3},
             "bias": {"verdict": "Nothing was flagged.", "rows": 40},
+            "export": {"folder": "DIR", "files": ["a"]},
+            "import": {"file": "m.foreword"},
             "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
             "compare": Compared(),
             "reproduce": Reproduced(True),
@@ -83,7 +85,7 @@ class FakeRun(ModuleType):
             "doctor": {"python": "3.11"},
         }
         for name in self.answers:
-            setattr(self, name, self._function(name))
+            setattr(self, "import_" if name == "import" else name, self._function(name))
 
     def _function(self, name: str) -> Any:
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -100,7 +102,13 @@ class FakeRun(ModuleType):
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
-    searching = ("foreword.search.run", "foreword.bias.run", "foreword.compare.run", "foreword.compare.reproduce")
+    searching = (
+        "foreword.search.run",
+        "foreword.bias.run",
+        "foreword.export.exchange",
+        "foreword.compare.run",
+        "foreword.compare.reproduce",
+    )
     for room in ("foreword.run", *searching):
         monkeypatch.setitem(sys.modules, room, fake)
     package = sys.modules["foreword"]
@@ -118,6 +126,8 @@ FORMS = {
     "evaluate": ["evaluate", "m.foreword", "d.csv"],
     "predict": ["predict", "m.foreword", "--text", "fine film"],
     "generate": ["generate", "m.foreword", "--text", "start"],
+    "export": ["export", "m.foreword", "--output-dir", "DIR"],
+    "import": ["import", "DIR", "--output", "m.foreword", "--base", "b"],
     "ls": ["ls", "."],
     "show": ["show", "m.foreword"],
     "verify": ["verify", "m.foreword"],
