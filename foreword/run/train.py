@@ -170,8 +170,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         value = writer.write().detach()
         model = prepared.base.model
         trial = Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
-        trial.frozen = kept.frozen
-        return trial
+        return kept.give(trial)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.

@@ -21,6 +21,7 @@ from foreword.core.checkpointing import checkpointing
 from foreword.core.frozen import Frozen, reusing
 from foreword.core.inject import injected
 from foreword.core.memory import out_of_memory, release
+from foreword.core.past import Past
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
 from foreword.data.sampling import Course
@@ -141,8 +142,9 @@ class Trial:
         self.total = total_steps(len(rows), settings)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
-        # What the layers below all that trains give for the rows, where that is kept (foreword/training/reuse.py).
+        # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
         self.frozen: Frozen | None = None
+        self.past: Past | None = None
         per_batch = settings.per_device_train_batch_size
         self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
 
@@ -206,7 +208,7 @@ class Trial:
             group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         batches = [[self._row(number, index) for index in batch] for batch in self.batches(number)]
-        return Share(self.writer, self.objective, batches)
+        return Share(self.writer, self.objective, batches, self.past)
 
     def _row(self, step: int, index: int) -> Example:
         """A row as a step sees it."""

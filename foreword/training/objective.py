@@ -194,6 +194,14 @@ def _cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
     return nn.functional.cross_entropy(scores, gold, reduction="none")
 
 
+def reads_the_end(objective: Objective) -> bool:
+    """Whether the objective asks only what follows a row: it can be asked of the row's last part, behind the keys and
+    values of the rest."""
+    if isinstance(objective, Choose):
+        return objective.mask is None
+    return isinstance(objective, Complete) or (isinstance(objective, Classify) and objective.pooling == "last")
+
+
 def joined(objectives: Sequence[Objective]) -> Objective | None:
     """The objective, without a lead, whose one pass serves rows of all ``objectives``; None where there is none.
 

@@ -6,13 +6,15 @@ for each writer, that of its own rows alone: trials that train side by side shar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from foreword.core.inject import Injection
+from foreword.core.past import Past, begins
+from foreword.core.value import Foreword, KeyValue
 from foreword.data.batch import Example
 from foreword.methods.base import Writer
 from foreword.training.objective import Objective, joined
@@ -21,11 +23,13 @@ from foreword.training.parts import parts_of
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial brings to a step: its writer, its objective, and its batches (several where it accumulates)."""
+    """What one trial brings to a step: its writer, its objective, its batches (several where it accumulates), and what
+    is kept of the beginnings of its rows."""
 
     writer: Writer
     objective: Objective
     batches: Sequence[Sequence[Example]]
+    past: Past | None = None
 
 
 @dataclass
@@ -38,10 +42,11 @@ class Total:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A row and the place of its share among the shares."""
+    """A row, the place of its share among the shares, and the row's beginning where that is not computed again."""
 
     share: int
     row: Example
+    past: Mapping[str, KeyValue] = field(default_factory=dict)
 
     @property
     def input_ids(self) -> tuple[int, ...]:
@@ -65,7 +70,7 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
     for together, objective in _bundles(shares):
         for number in range(max(len(shares[i].batches) for i in together)):
             placed = [
-                _Placed(i, row if len(together) == 1 else _led(row, shares[i].objective))
+                _placed(i, shares[i], row, len(together) == 1)
                 for i in together
                 for row in (shares[i].batches[number] if number < len(shares[i].batches) else ())
             ]
@@ -85,13 +90,20 @@ def _bundles(shares: Sequence[Share]) -> list[tuple[list[int], Objective]]:
                 bundles[at] = ([*together, place], objective)
                 break
         else:
-            bundles.append(([place], share.objective))
+            bundles.append(([place], share.objective if share.past is None else share.objective.with_lead(())))
     return bundles
 
 
-def _led(row: Example, objective: Objective) -> Example:
-    """The row with what its own objective puts in front of it."""
-    return row.behind(objective.lead) if objective.lead else row
+def _placed(place: int, share: Share, row: Example, alone: bool) -> _Placed:
+    """The row as its pass reads it: behind its lead, unless its objective puts that there itself, and without the
+    beginning that is kept."""
+    if alone and share.past is None:
+        return _Placed(place, row)
+    led = row.behind(share.objective.lead) if share.objective.lead else row
+    past = share.past.front(led.input_ids) if share.past else None
+    if past is None:
+        return _Placed(place, led)
+    return _Placed(place, replace(led, input_ids=led.input_ids[begins(led.input_ids) :]), past)
 
 
 def _parts(model: PreTrainedModel, placed: list[_Placed], rows: int) -> list[list[_Placed]]:
@@ -101,6 +113,18 @@ def _parts(model: PreTrainedModel, placed: list[_Placed], rows: int) -> list[lis
         size = rows or len(part)
         parts += [sorted(part[i : i + size], key=lambda one: one.share) for i in range(0, len(part), size)]
     return parts
+
+
+def _in_front(
+    values: Sequence[Foreword], owners: Sequence[int], part: Sequence[_Placed]
+) -> tuple[list[Foreword], list[int]]:
+    """The forewords of a pass, and which one each row has: its share's, or that behind the row's own beginning."""
+    fronts, index = list(values), list(owners)
+    for row, (owner, one) in enumerate(zip(owners, part, strict=True)):
+        if one.past:
+            index[row] = len(fronts)
+            fronts.append(replace(values[owner], sites=one.past))
+    return fronts, index
 
 
 def _pass(
@@ -113,7 +137,8 @@ def _pass(
 ) -> None:
     present = list(dict.fromkeys(one.share for one in part))
     values = [shares[i].writer.write() for i in present]
-    injection.put(values, None if len(present) == 1 else [present.index(one.share) for one in part])
+    fronts, index = _in_front(values, [present.index(one.share) for one in part], part)
+    injection.put(fronts, None if len(fronts) == 1 else index)
     found = objective.outputs(model, [one.row for one in part])
     summed: Tensor | None = None
     start = 0

@@ -11,21 +11,30 @@ from transformers import PreTrainedModel
 from foreword.core.frozen import Enough, Frozen, first_trained, reusing, why_not
 from foreword.core.inject import injected
 from foreword.core.memory import in_halves
+from foreword.core.past import Past, begins, has_past
 from foreword.core.store import Store
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, eval_batches
-from foreword.training.objective import Objective
+from foreword.training.loop import Trial
+from foreword.training.objective import Objective, reads_the_end
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """The layers that are not computed again, or why every layer is.
+    """What is not computed again: the layers below all that trains, or what stands before the soft slots; or why every
+    layer is.
 
     ``why_not`` is empty where there is nothing to say: every layer trains.
     """
 
     frozen: Frozen | None = None
+    past: Past | None = None
     why_not: str = ""
+
+    def give(self, trial: Trial) -> Trial:
+        """Let ``trial`` use it; returns the trial."""
+        trial.frozen, trial.past = self.frozen, self.past
+        return trial
 
 
 def prepare_reuse(
@@ -38,7 +47,7 @@ def prepare_reuse(
     batch_size: int = 32,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reuse:
-    """Compute the layers below everything that trains once for all ``rows``.
+    """Compute once for all ``rows`` what no step changes.
 
     The rows go through in batches that depend on them alone, so a resumed run finds the same states, bit for bit.
 
@@ -49,6 +58,8 @@ def prepare_reuse(
         name: what tells this base from others that use the same store.
         report: told how many rows are done.
     """
+    if has_past(model, value):
+        return _beginnings(model, objective, rows, store, name, report)
     layer = first_trained(model, value)
     if layer == 0:
         return Reuse()
@@ -80,3 +91,22 @@ def prepare_reuse(
     if frozen.refused:
         return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
     return Reuse(frozen)
+
+
+def _beginnings(
+    model: PreTrainedModel,
+    objective: Objective,
+    rows: Sequence[Example],
+    store: Store,
+    name: str,
+    report: Callable[[int, int], None],
+) -> Reuse:
+    """Rows that find no room are simply read as a whole."""
+    led = [(*objective.lead, *row.input_ids) for row in rows]
+    if not reads_the_end(objective) or not any(map(begins, led)):
+        return Reuse()
+    past = Past(model, store, name)
+    for done, ids in enumerate(led, 1):
+        past.keep(ids)
+        report(done, len(rows))
+    return Reuse(past=past)
