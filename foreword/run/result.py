@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from foreword.artifact.store import save
 from foreword.core.base import Base
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
+from foreword.data.batch import Example
 from foreword.data.task import Task
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
@@ -92,6 +93,7 @@ def finish(
 ) -> TrainResult:
     """Evaluate on test, save ``folder/model.foreword`` and the reports."""
     task = prepared.task
+    alarms = [*alarms, *cut_words(prepared.examples)]
     answers = _answers(prepared, value, prompt)
     for name, rows in answers.items():
         write_jsonl(folder / "predictions" / f"{name}.jsonl", rows)
@@ -231,6 +233,19 @@ def _text(
         kind = f"{value.num_virtual_tokens} virtual tokens, {kind}"
     lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")
     return "\n".join(lines)
+
+
+def cut_words(examples: Mapping[str, Sequence[Example]]) -> list[str]:
+    """How many words to tag lie behind the first k tokens, a sentence a split; nothing where none does."""
+    notes = []
+    for name, rows in examples.items():
+        lost = [row.places.count(-1) for row in rows]
+        if any(lost):
+            words, short = sum(lost), sum(map(bool, lost))
+            notes.append(
+                f"{words:,} words of {short:,} rows of {name} were cut off; they count as outside of every span"
+            )
+    return notes
 
 
 def _course_notes(course: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from foreword import run
 from foreword.artifact.store import load
 from foreword.cli.main import main
+from foreword.data.read import read
 from foreword.errors import DataError, ForewordError
 from foreword.evaluation.predictions import read_jsonl
 from foreword.settings import TrainRequest
@@ -232,3 +234,20 @@ def test_commands_on_a_file(
     plan = told("train", labelled, "--base", base("llama"), "--output-dir", str(tmp_path / "new"), "--dry-run")
     assert plan["optimizer_steps"] > 0
     assert not (tmp_path / "new").exists()
+
+
+def test_decoding_travels_in_the_file(
+    request_of: Requests, paired: str, base: Callable[[str], str], tmp_path: Path
+) -> None:
+    task = {"guidance": "Begin.\n", "template": "{{ prompt }}:", "max_new_tokens": 5, "min_new_tokens": 2}
+    drawn = {"do_sample": True, "top_k": 5, "top_p": 0.9, "temperature": 2.0, "sampling_seed": 3, "stop": ("zz",)}
+    wanted = request_of(paired, base("llama"), tmp_path / "run", task={**task, **drawn, "repetition_penalty": 1.2})
+    result = run.train(replace(wanted, method="text"))
+    decoding = load(result.file)[1].task["decoding"]
+    assert {name: decoding[name] for name in drawn} == {**drawn, "stop": ["zz"]}
+    assert decoding["repetition_penalty"] == 1.2
+    assert run.verify(result.file).ok  # what was drawn is drawn again
+    text = str(read(paired).rows[0].fields["prompt"])
+    first = run.generate(result.file, text)
+    assert run.generate(result.file, text) == first
+    assert len({run.generate(result.file, text, sampling_seed=seed) for seed in range(6)}) > 1

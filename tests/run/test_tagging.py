@@ -50,6 +50,15 @@ def test_spans_are_learned_and_the_file_gives_the_same_answers(
     assert predict(result.file, [{"tokens": ["x", "y"]}])[0].output == "B-thing I-thing"
 
 
+def test_words_that_were_cut_off_are_counted(base: Callable[[str], str], tmp_path: Path) -> None:
+    settings = {"learning_rate": 5e-2, "max_steps": 1, "num_virtual_tokens": 2, "first_k": 12}
+    result = train(rows(30, 1), base=base("bert"), output_dir=tmp_path, skip_bad=True, **settings)
+    assert any("of test were cut off" in alarm for alarm in result.alarms)
+    saved = [json.loads(line) for line in (tmp_path / "predictions" / "foreword.jsonl").read_text().splitlines()]
+    assert all(len(one["output"].split()) == len(one["gold"].split()) for one in saved)
+    assert run.verify(result.file).ok
+
+
 def test_bases_and_methods_that_cannot_tag_are_refused(base: Callable[[str], str], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="encoder or a decoder"):
         train(rows(30, 1), base=base("t5"), output_dir=tmp_path, skip_bad=True)

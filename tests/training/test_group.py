@@ -21,7 +21,7 @@ from foreword.testing import TEXT, tiny
 from foreword.training import checkpoint
 from foreword.training.group import abreast, train_all
 from foreword.training.loop import Evaluated, Score, Step, Trial
-from foreword.training.objective import Choose, Classify, Complete, Objective, joined
+from foreword.training.objective import Choose, Classify, Complete, Objective, Tag, joined
 from foreword.training.sweep import search
 
 WORDS = Choose(((40, 41), (50,)), 0)
@@ -39,6 +39,16 @@ def rows(count: int = 8, seed: int = 0) -> list[Example]:
     return [Example(str(i), ids(2, 9), ids(1, 4), i % 2, "ab"[i % 2]) for i in range(count)]
 
 
+def tagged(count: int = 8) -> list[Example]:
+    """Rows with a tag at every second token; the last word of each was cut off, and one tag is none of the task's."""
+
+    def one(row: Example) -> Example:
+        places = (*range(0, len(row.input_ids), 2), -1)
+        return replace(row, target_ids=(), places=places, tags=tuple(-1 if p == 4 else p // 2 % 2 for p in places))
+
+    return [one(row) for row in rows(count)]
+
+
 class Counted:
     """A dev score that depends on the values only; no model is asked."""
 
@@ -47,7 +57,7 @@ class Counted:
 
 
 def trial(model: Any, method: str = "prefix", objective: Objective = WORDS, rate: float = 2e-2, **given: Any) -> Trial:
-    head = isinstance(objective, Classify)
+    head = isinstance(objective, Classify | Tag)
     start = Start(model, "g", given.pop("text", TEXT), seed=given.pop("seed", 1), classes=2 if head else 0)
     data = given.pop("rows", None) or rows()
     return Trial(model, make_writer(make(method), start), objective, data, replace(SETTINGS, **given), rate, Counted())
@@ -83,6 +93,13 @@ def test_rates_side_by_side_end_as_alone(family: str, method: str) -> None:
     model = tiny(family)
     objective = objective_for(model, method)
     both(lambda: [trial(model, method, objective, rate, num_train_epochs=1) for rate in (1e-2, 5e-2, 2e-2)])
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "lstm"])
+def test_taggers_side_by_side_end_as_alone(family: str) -> None:
+    model = tiny(family)
+    made = both(lambda: [trial(model, "prefix", Tag(0), rate, rows=tagged(), seed=3) for rate in (1e-2, 5e-2)])
+    assert not torch.equal(*(one.current().head["weight"] for one in made))
 
 
 def test_seeds_rows_lengths_batches_and_schedules_may_differ() -> None:
