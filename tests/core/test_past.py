@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from foreword.core.packable import packable
 from foreword.core.past import begins, has_past
 from foreword.core.store import Store
 from foreword.data.batch import Example
@@ -64,9 +65,10 @@ def test_training_behind_what_is_kept_is_training(family: str) -> None:
         same(behind, alone)
 
 
-def test_only_what_follows_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_follows_is_computed() -> None:
     model = tiny("llama")
     one = reused(trial(model, WORDS))
+    assert packable(model)  # which runs a few rows of its own, once
     read: list[int] = []
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: read.append(args[0].numel()))
     list(one.run(2))
