@@ -88,12 +88,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     for name, family in BASES.items():
         spec = FAMILIES[family]
+        # An encoder has the language head that it was pretrained with.
+        architecture = re.sub("Model$", "ForMaskedLM", spec.model)
         config = getattr(transformers, spec.config)(**{**spec.settings, "max_position_embeddings": 512})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = getattr(transformers, spec.model)(config)
+            model = getattr(transformers, architecture)(config)
         model.save_pretrained(folder / name)
-        byte_tokenizer(chat=True).save_pretrained(folder / name)
+        byte_tokenizer(chat=True, mask=True).save_pretrained(folder / name)
     for name, rows, seed in (("reviews.csv", 160, 1), ("test.csv", 20, 2)):
         (folder / name).write_text("text,label\n" + "".join(_reviews(rows, seed)), encoding="utf-8")
     with _inside(folder), contextlib.redirect_stdout(io.StringIO()):
