@@ -21,6 +21,8 @@ from foreword.data.template import parsed
 from foreword.errors import DataError, VerbalizerError
 
 _MAX_LABELS = 200
+# Tags that the instruction of a tagging names; a list of forty is no instruction.
+_NAMED = 12
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop", *WORDS))
 
@@ -112,7 +114,10 @@ def _tagging(
         )
     spans = is_bio(tags)
     kinds = list(dict.fromkeys(tag[2:] if spans else tag for tag in tags if tag != OUTSIDE))
-    asked = f"标注每个词。标签有：{'、'.join(kinds)}。\n\n" if chinese else f"Tag each word: {', '.join(kinds)}.\n\n"
+    asked = "标注每个词" if chinese else "Tag each word"
+    if len(kinds) <= _NAMED:
+        asked += f"。标签有：{'、'.join(kinds)}" if chinese else f": {', '.join(kinds)}"
+    asked += "。\n\n" if chinese else ".\n\n"
     return Task(
         "tagging",
         template,

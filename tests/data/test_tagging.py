@@ -99,6 +99,10 @@ def test_the_task_of_a_table() -> None:
     assert (task.kind, task.head, task.words, task.metric) == ("tagging", True, "tokens", "span_f1")
     assert task.template == "{{ tokens }}"
     assert Task.from_json(task.to_json()) == task
+    assert task.guidance == "Tag each word: org, place.\n\n"
+    many = [{"tokens": "a b", "tags": f"B-{kind} O"} for kind in "abcdefghijklmn"]
+    assert make_task(read(many)).guidance == "Tag each word.\n\n"
+    assert make_task(read([{"tokens": "北 京", "tags": "B-地 I-地"}])).guidance == "标注每个词。标签有：地。\n\n"
     plain = make_task(read([{"tokens": ["it", "is"], "pos_tags": ["PRON", "VERB"]}]))
     assert (plain.labels, plain.metric) == (("PRON", "VERB"), "token_accuracy")
     with pytest.raises(DataError, match="two tags"):
