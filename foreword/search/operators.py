@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foreword.core.sites import find_sites
+from foreword.errors import SettingsError
 from foreword.search.edit import Edits
 from foreword.search.honest import Pool
 from foreword.search.judge import Judge
 from foreword.search.loop import Proposer, State
 from foreword.search.propose import Model
+from foreword.search.reflective import Reflect, Reflective
 from foreword.search.rules import Rules
 from foreword.search.settings import OPERATORS, SearchSettings
 from foreword.search.shots import Shots
@@ -31,8 +33,16 @@ class Calibrate:
         ]
 
 
-def proposers(judge: Judge, pool: Pool, settings: SearchSettings) -> list[Proposer]:
-    """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt."""
+def proposers(judge: Judge, pool: Pool, settings: SearchSettings, reflect: Reflect | None = None) -> list[Proposer]:
+    """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt.
+
+    Raises:
+        SettingsError: GEPA was asked for without anybody who reflects.
+    """
+    if "gepa" in settings.operators and reflect is None:
+        raise SettingsError(
+            "gepa needs a callable that reflects", where="operators", hint="in Python: search(..., reflect=callable)"
+        )
     task, sites = judge.task, find_sites(judge.prepared.base.model)
     words = task.kind == "classification"
     made: dict[str, Proposer | None] = {
@@ -43,5 +53,6 @@ def proposers(judge: Judge, pool: Pool, settings: SearchSettings) -> list[Propos
         "shots": Shots(task, pool.shown, settings.shots) if settings.shots and pool.shown else None,
         "words": Words(judge, pool.shown) if words and sites.kind == "decoder" and pool.shown else None,
         "calibrate": Calibrate() if words else None,
+        "gepa": None if reflect is None else Reflective(judge, pool.search, reflect),
     }
     return [one for name in settings.operators or OPERATORS if (one := made[name]) is not None]

@@ -26,6 +26,7 @@ from foreword.search.loop import Played, Proposer, Round, play
 from foreword.search.operators import proposers
 from foreword.search.page import START, contents, text_of
 from foreword.search.read import read_variants
+from foreword.search.reflective import Reflect
 from foreword.search.result import SearchResult
 from foreword.search.settings import SearchSettings
 from foreword.search.variant import Variant, named
@@ -38,7 +39,9 @@ NAME = "search.json"
 _KEPT_BACK = 0.15
 
 
-def search(request: TrainRequest, settings: SearchSettings | None = None) -> SearchResult:
+def search(
+    request: TrainRequest, settings: SearchSettings | None = None, *, reflect: Reflect | None = None
+) -> SearchResult:
     """Compare prompts, search for a better one, and say honestly what it gains.
 
     Writes into ``request.output_dir``: ``report.json|md|html``, ``rounds.jsonl``, ``predictions/``, ``guidance.txt``
@@ -48,6 +51,7 @@ def search(request: TrainRequest, settings: SearchSettings | None = None) -> Sea
         request: data, base and task as for training; its method and training settings are those that ``settings.yaml``
             passes on.
         settings: of the search.
+        reflect: text -> text; what it writes from right and wrong answers joins the proposals (GEPA, an extra).
 
     Raises:
         SettingsError: a task without words, a metric without intervals, a file of variants that cannot be.
@@ -67,7 +71,7 @@ def search(request: TrainRequest, settings: SearchSettings | None = None) -> Sea
     make(request.method, request.method_settings)  # a slip in what settings.yaml passes on shows now
     claim(folder, replace(prepared, request=request), name=NAME, more={"search": settings.to_json()})
     try:
-        return _search(request, prepared, settings, others, folder)
+        return _search(request, prepared, settings, others, folder, reflect)
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted; every answer so far is kept",
@@ -96,8 +100,9 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> SearchRe
 
 
 def _search(
-    request: TrainRequest, prepared: Prepared, settings: SearchSettings, others: list[Variant], folder: Path
-) -> SearchResult:
+    request: TrainRequest, prepared: Prepared, settings: SearchSettings, others: list[Variant], folder: Path,
+    reflect: Reflect | None,
+) -> SearchResult:  # fmt: skip
     task, tables = prepared.task, prepared.tables
     pool = make_pool(
         tables["train"].rows, tables["dev"].rows, task.target, rows=settings.rows, held=settings.held,
@@ -115,7 +120,7 @@ def _search(
         work.record(made, clock.spent)
         report("search", made.number, settings.planned_rounds, **{f"best {task.metric}": made.metric_after})
 
-    ways: list[Proposer] = proposers(judge, pool, settings) if settings.planned_rounds else []
+    ways: list[Proposer] = proposers(judge, pool, settings, reflect) if settings.planned_rounds else []
     played = play(
         start, named(others, [start.name], "variant-"), ways, judge.answer, partial(score_of, task.metric), pool.search,
         rounds=settings.planned_rounds, width=settings.width, seed=settings.seed, keep=work.keep, record=record,

@@ -10,7 +10,7 @@ from foreword.errors import SettingsError
 from foreword.settings import Count, Whole
 from foreword.settings_values import Range, settle
 
-OPERATORS = ("rules", "propose", "edit", "swap", "shots", "words", "calibrate")
+OPERATORS = ("rules", "propose", "edit", "swap", "shots", "words", "calibrate", "gepa")
 
 
 @dataclass(frozen=True)

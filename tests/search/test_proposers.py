@@ -15,6 +15,7 @@ from foreword.core.seeds import embeddings_of
 from foreword.core.value import Foreword
 from foreword.data.batch import encode
 from foreword.data.task import Task
+from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
 from foreword.run.prepare import prepare
 from foreword.search.calibrate import taken_off
@@ -22,9 +23,12 @@ from foreword.search.edit import Edits, phrases
 from foreword.search.honest import make_pool
 from foreword.search.judge import Judge, standing
 from foreword.search.loop import State
+from foreword.search.operators import proposers
 from foreword.search.propose import Model, instruction
 from foreword.search.race import UnfitError
+from foreword.search.reflective import Reflective, row_scores
 from foreword.search.rules import Rules, cases, formats, orders, with_label_order, wordings
+from foreword.search.settings import SearchSettings
 from foreword.search.shots import Shots, typical_first
 from foreword.search.swap import Swaps, instruction_span
 from foreword.search.variant import Variant, distinct, named
@@ -216,3 +220,32 @@ def test_names_and_keys() -> None:
     assert [one.name for one in named(copies, ["start", "v1"], "v")] == ["v2", "mine", "v3"]
     assert [one.guidance for one in distinct(copies, set())] == [START.guidance, "x"]
     assert Variant.from_json(copies[0].to_json()) == copies[0]
+
+
+def test_reflection_sees_search_rows_and_what_it_writes_is_raced(judge: Judge) -> None:
+    pytest.importorskip("gepa")
+    asked: list[str] = []
+
+    def reflect(prompt: str) -> str:
+        asked.append(prompt)
+        return f"```\nNo or yes? Look for the letter z or x, {len(asked)}.\n```"
+
+    start = Variant.of(judge.task, "start")
+    made = Reflective(judge, tuple(range(6)), reflect, calls=30)(state(start), 3)
+    assert asked
+    assert "The right answer is" in asked[0]
+    assert judge.asked <= 30 + 6
+    assert all(one.origin == "gepa" and one.guidance.startswith("No or yes?") for one in made)
+    judge.clock.seconds = 0.0
+    assert Reflective(judge, tuple(range(6, 10)), reflect)(state(start), 3) == []
+
+
+def test_reflection_needs_somebody_who_reflects(judge: Judge) -> None:
+    pool = make_pool(list(judge.shown.values()), judge.rows, "label", rows=10, held=0.5, seed=1)
+    with pytest.raises(SettingsError, match="needs a callable"):
+        proposers(judge, pool, SearchSettings(operators=("gepa",)))
+    names = [one.name for one in proposers(judge, pool, SearchSettings(), reflect=str)]
+    assert names == ["rules", "propose", "edit", "swap", "shots", "words", "calibrate", "gepa"]
+    found = [Prediction("r", "", "a b", "a b"), Prediction("r", "", "c", "a b")]
+    assert row_scores("bleu", found) == [1.0, 0.0]
+    assert row_scores("macro_f1", found) == [1.0, 0.0]
