@@ -23,7 +23,8 @@ def baselines(prepared: Prepared) -> dict[str, Callable[[], dict[str, Any]]]:
     kind, metric = prepared.task.kind, prepared.task.metric
     if kind == "classification":
         return {"majority": lambda: majority(prepared), "tfidf": lambda: tfidf(prepared)}
-    if metric == "perplexity":  # a copied answer has no likelihood
+    # A copied answer has no likelihood, and copied tags belong to other words.
+    if metric == "perplexity" or kind == "tagging":
         return {}
     return {"nearest": lambda: nearest(prepared)}
 
