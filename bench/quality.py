@@ -1,4 +1,4 @@
-"""Is a learned prefix as good as LoRA, and are both better than the prompt? Same rows, epochs and seeds for both.
+"""Is a learned prefix as good as LoRA or full fine-tuning, and better than the prompt? Same rows, epochs and seeds.
 
     python bench/quality.py --task sst2 --data FOLDER --base MODEL [--seeds 3] [--json]
 
@@ -10,7 +10,6 @@ trial keeps its checkpoint below ``--output``: an interrupted run goes on where 
 from __future__ import annotations
 
 import argparse
-import copy
 import gzip
 import json
 import random
@@ -22,15 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from torch import nn
 
 from foreword.core.value import Foreword
-from foreword.evaluation.answers import Asker
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from foreword.evaluation.repeated import paired_difference_of_runs
-from foreword.methods.base import Start, Writer, make, make_writer
+from foreword.methods.base import Start, make, make_writer
 from foreword.progress import Progress
 from foreword.run.dev import DevScore
 from foreword.run.prepare import Prepared, prepare
@@ -54,22 +50,6 @@ TASKS: dict[str, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
-RATES = {"prefix": (2e-2, 5e-2, 5e-3, 1e-1), "lora": (1e-3, 3e-4, 3e-3, 1e-4)}
-
-
-class LoraWriter(Writer):
-    """LoRA r=8 on all linear layers of ``model``, as something the loop can train; the text prompt stays in front."""
-
-    def __init__(self, model: nn.Module, text: str, seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"), model)
-        self.text = text
-        self.weights = nn.ParameterList([p for p in model.parameters() if p.requires_grad])
-
-    def write(self) -> Foreword:
-        return Foreword(text=self.text)
 
 
 def rows_of(folder: Path, name: str, limit: int) -> list[dict[str, Any]]:
@@ -96,22 +76,18 @@ def prepared_for(task: str, data: Path, base: str, output: Path, epochs: float) 
     return prepare(request)
 
 
-def trials(prepared: Prepared, method: str, seed: int) -> Callable[[float, frozenset[int]], tuple[Trial, Asker]]:
-    """How to make a trial of ``method``; LoRA gets a copy of the base, because it changes it."""
-    text = prepared.task.guidance
+def trials(prepared: Prepared, method: str, seed: int) -> Callable[[float, frozenset[int]], Trial]:
+    """How to make a trial of ``method``, given a learning rate and the steps at which to evaluate besides."""
+    asker, text = prepared.asker, prepared.task.guidance
     settings = replace(prepared.request.settings, seed=seed)
+    start = Start(asker.model, text, asker.lead(Foreword(text=text)), None, seed)
 
-    def build(rate: float, marks: frozenset[int]) -> tuple[Trial, Asker]:
-        asker = prepared.asker
-        if method == "lora":
-            asker = replace(asker, model=copy.deepcopy(asker.model))
-            writer: Writer = LoraWriter(asker.model, text, seed)
-        else:
-            lead = asker.lead(Foreword(text=text))
-            writer = make_writer(make(method), Start(asker.model, text, lead, None, seed))
-        objective = asker.objective(writer.write().detach())
+    def build(rate: float, marks: frozenset[int]) -> Trial:
+        writer = make_writer(make(method), start)
+        with torch.no_grad():
+            objective = asker.objective(writer.write())
         dev = DevScore(asker, prepared.examples["dev"])
-        return Trial(asker.model, writer, objective, prepared.examples["train"], settings, rate, dev, marks), asker
+        return Trial(asker.model, writer, objective, prepared.examples["train"], settings, rate, dev, marks)
 
     return build
 
@@ -126,26 +102,18 @@ def run_method(
     facts: dict[str, Any] = {"method": method, "seeds": [], "seconds": 0.0}
     for seed in seeds:
         began = time.monotonic()
-        askers: dict[float, Asker] = {}
-        build = trials(prepared, method, seed)
-
-        def made(rate: float, marks: frozenset[int], build: Any = build, askers: Any = askers) -> Trial:
-            trial, askers[rate] = build(rate, marks)
-            return trial
 
         def told(trial: Trial, event: Step | Evaluated, seed: int = seed) -> None:
             if isinstance(event, Evaluated):
                 score = f"{event.score.metric:.3f} loss {event.score.loss:.4f}"
                 progress(f"{method} seed {seed}", event.step, trial.total, learning_rate=trial.learning_rate, dev=score)
 
-        found = search(rates, made, output / method / str(seed), told)
+        found = search(rates, trials(prepared, method, seed), output / method / str(seed), told)
         assert found.trial is not None
         trial = found.trial
-        asker, best = askers[trial.learning_rate], trial.best()
-        if method == "lora":  # the best state is the adapter's own
-            trial.writer.load_state_dict(trial.best_state)
+        best = trial.best()
         seconds = time.monotonic() - began
-        answers = asker.answer(best, prepared.examples["test"])
+        answers = prepared.asker.answer(best, prepared.examples["test"])
         write_jsonl(output / f"{method}-{seed}.jsonl", answers)
         tried = [(o.learning_rate, o.steps, o.score.loss if o.score else None) for o in found.outcomes]
         facts["seeds"].append(
@@ -172,7 +140,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--methods", default="prefix,lora")
+    parser.add_argument(
+        "--methods", default="prefix,lora", help="by their names: prefix,lora,full; the sweep is the method's own"
+    )
     parser.add_argument("--sweep", type=int, default=4, help="how many learning rates each method tries")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -185,7 +155,7 @@ def main() -> None:
         if not prompt.exists():
             write_jsonl(prompt, prepared.asker.answer(Foreword(text=prepared.task.guidance), prepared.examples["test"]))
         facts = {
-            m: run_method(prepared, m, seeds, RATES[m][: arguments.sweep], output, progress)
+            m: run_method(prepared, m, seeds, make(m).learning_rates[: arguments.sweep], output, progress)
             for m in arguments.methods.split(",")
         }
     result = table(arguments.task, output, facts, seeds)

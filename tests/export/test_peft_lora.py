@@ -19,6 +19,7 @@ from foreword.core.inject import injected
 from foreword.core.value import Foreword, equal
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.peft import export_peft, import_peft
+from foreword.methods.base import Start, make
 from foreword.testing import output, sample_ids, tiny, trained_for
 
 FAMILIES = ("llama", "gpt2", "gpt_neox", "gemma3", "bert", "t5")
@@ -80,6 +81,36 @@ def test_a_checkpoint_of_peft_gives_the_same_outputs(family: str, settings: dict
     value = import_peft(tmp_path, [], layers(base))
     assert len({pair.a.shape[0] for pair in value.adapters.values()}) == (3 if "rank_pattern" in settings else 1)
     close(ours(base, value), theirs(model, family))
+
+
+def test_training_here_is_training_in_peft(tmp_path: Path) -> None:
+    """The same start, data and optimizer: the same losses, step by step."""
+    ids, base = sample_ids(4, 8), tiny("llama")
+    torch.manual_seed(1)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear"}
+    model: Any = peft.get_peft_model(tiny("llama"), peft.LoraConfig(**settings)).eval()
+    model.save_pretrained(str(tmp_path))
+    start = Start(base, foreword=import_peft(tmp_path, [], layers(base)))
+    writer = make("lora", {"r": 4, "lora_alpha": 12, "init": "foreword"}).writer(start)
+
+    def steps(parameters: list[Any], logits: Callable[[], Tensor]) -> list[float]:
+        optimizer, losses = torch.optim.AdamW(parameters, lr=1e-2), []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(logits()[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+            torch.autograd.backward(loss)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        return losses
+
+    def asked() -> Tensor:
+        with injected(base, [writer.write()]):
+            return output(base, ids)
+
+    here = steps(list(writer.parameters()), asked)
+    there = steps([p for p in model.parameters() if p.requires_grad], lambda: model(input_ids=ids).logits)
+    assert here == pytest.approx(there, abs=1e-4)
+    assert here[-1] < here[0] - 0.1
 
 
 def test_layers_of_other_ranks_go_out(tmp_path: Path) -> None:

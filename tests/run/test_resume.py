@@ -122,7 +122,9 @@ def test_stopped_while_the_result_is_written(
         assert facts(folder) == whole
 
 
-@pytest.mark.parametrize(("family", "method"), [("t5", "prefix"), ("gpt2", "ptuning")])
+@pytest.mark.parametrize(
+    ("family", "method"), [("t5", "prefix"), ("gpt2", "ptuning"), ("llama", "lora"), ("gpt2", "full")]
+)
 def test_generation_is_resumed_bit_equal(
     tmp_path: Path, paired: str, base: Callable[[str], str], request_of: Requests, family: str, method: str
 ) -> None:
