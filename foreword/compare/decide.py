@@ -7,6 +7,7 @@ prompt (is training worth it?), and every other system against the best trained 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,12 @@ from foreword.evaluation.verdict import Comparison, amount, beside, compare_fami
 
 @dataclass(frozen=True)
 class Runs:
-    """One system: its score on dev (mean over seeds, higher is better) and its answers on test, a list for each
-    seed."""
+    """One system: its score on dev (mean over seeds, higher is better), its answers on test, a list for each seed, and
+    its loss on dev, which decides where scores are equal."""
 
     dev: float
     test: tuple[tuple[Prediction, ...], ...]
+    loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> 
     untrained = [name for name in PROMPTS if name in systems] or [name for name in BASELINES if name in systems]
     trained = [name for name in systems if name not in PROMPTS and name not in BASELINES]
     prompt = max(untrained, key=lambda name: systems[name].dev, default=None)
-    best = max(trained, key=lambda name: systems[name].dev, default=None)
+    best = max(trained, key=lambda name: (systems[name].dev, -systems[name].loss), default=None)
     if prompt is None or best is None:
         return Decision(prompt, best, (), (), (_alone(prompt, trained),))
     outputs, references = outputs_of(metric, systems)
@@ -95,6 +97,8 @@ def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> 
     main = next(one for one in worth if one.a == best)
     names = {name: title(name) for name in systems}
     lines = sentences(main, names, margin)
+    if main.seeds[0] == 1:
+        lines.append("One seed each: this is about these trainings; another seed may come out otherwise.")
     # Whatever training does to the prompt: what needs no language model at all comes first where it is better.
     simpler = [one for one in which if one.a in BASELINES and one.better]
     for one in simpler:

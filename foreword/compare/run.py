@@ -34,6 +34,7 @@ from foreword.evaluation.report import write_report
 from foreword.evaluation.summary import figure_text
 from foreword.evaluation.verdict import planned_detectable
 from foreword.methods.base import Method, make, registry
+from foreword.progress import duration
 from foreword.run.claim import claim, recorded
 from foreword.run.dev import metric_names
 from foreword.run.interrupt import interruptible
@@ -156,7 +157,7 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
 
 def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     power = power_of(done.prepared, plan, done.options)
-    done.report(f"plan: {power['sentence']}", 1, 1)
+    done.report(f"plan: about {duration(plan.seconds)}; {power['sentence']}", 1, 1)
     before = done.before()
     done.untrained()
     done.trained(plan)

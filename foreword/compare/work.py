@@ -198,7 +198,8 @@ class Work:
         if good:
             runs = tuple(tuple(self.answers(system, one["seed"])) for one in good)
             self.records[system] = good
-            self.systems[system] = Runs(sum(one["dev"] for one in good) / len(good), runs)
+            dev, loss = (sum(one[key] for one in good) / len(good) for key in ("dev", "dev_loss"))
+            self.systems[system] = Runs(dev, runs, loss)
 
     def answers(self, system: str, seed: int) -> list[Prediction]:
         """What a trained system said on test."""

@@ -45,6 +45,7 @@ class Full(Method):
     init: Literal["base", "foreword"] = "base"
 
     name: ClassVar[str] = "full"
+    title: ClassVar[str] = "full fine-tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (2e-5, 5e-5, 1e-4, 1e-5)
     per_row: ClassVar[bool] = False
 

@@ -52,6 +52,7 @@ class Lora(Method):
     init: Literal["zero", "foreword"] = "zero"
 
     name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 3e-3, 1e-4)
     silent_start: ClassVar[bool] = True
 
