@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.packable import packable
 from foreword.core.past import begins, has_past
 from foreword.core.store import Store
 from foreword.data.batch import Example
@@ -68,18 +67,18 @@ def test_training_behind_what_is_kept_is_training(family: str) -> None:
 def test_only_what_follows_is_computed() -> None:
     model = tiny("llama")
     one = reused(trial(model, WORDS))
-    assert packable(model)  # which runs a few rows of its own, once
+    list(one.run(1))  # the first step asks the model what it can do with rows of its own
     read: list[int] = []
     model.get_input_embeddings().register_forward_hook(lambda module, args, out: read.append(args[0].numel()))
     list(one.run(2))
     extra = 1  # of a choice of two tokens
-    whole = [(*WORDS.lead, *row.input_ids) for row in one.rows]
+    whole = [(*WORDS.lead, *one.rows[i].input_ids) for batch in one.batches(1) for i in batch]
     assert sum(read) == sum(len(ids) - begins(ids) + extra for ids in whole)
 
 
 def test_side_by_side_and_with_little_room() -> None:
     model = tiny("llama")
-    rates = (1e-2, 5e-2)
+    rates = (1e-2, 2e-2)  # AdamW turns the rounding of a gradient near 0 into a share of the rate
     alone = [trial(model, WORDS, rate) for rate in rates]
     together = [reused(trial(model, WORDS, rate), 3000) for rate in rates]
     assert together[0].past is not None
