@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -54,8 +55,15 @@ def print_json(value: object) -> None:
     print(json.dumps(as_json(value), ensure_ascii=False), flush=True)
 
 
+def speaks() -> bool:
+    """Whether this process talks to the user and owns the folders: of those that ``torchrun`` starts, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def show(result: object, machine: bool) -> None:
     """Print a result: as JSON, as the text it renders itself, as a table of rows, or as its fields."""
+    if not speaks():
+        return
     if machine:
         print_json(result)
     elif isinstance(result, HasText):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from foreword.cli.output import speaks
 from foreword.errors import SettingsError
 
 RUN_FILES = (
@@ -31,7 +32,7 @@ def claimed(output_dir: str | Path, overwrite: bool) -> Iterator[Path]:
         SettingsError: something is there already, or ``overwrite`` would remove what is not a run.
     """
     folder = Path(output_dir).resolve()
-    if not _occupied(folder):
+    if not speaks() or not _occupied(folder):
         yield folder
         return
     if not overwrite:

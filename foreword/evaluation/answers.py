@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from foreword.core import crew
 from foreword.core.inject import injected
 from foreword.core.memory import in_halves
 from foreword.core.value import Foreword
@@ -64,7 +65,13 @@ class Asker:
     def answer(
         self, value: Foreword, rows: Sequence[Example], report: Report = lambda done, total: None
     ) -> list[Prediction]:
-        """The predictions of ``rows``, in their order; ``report`` is told how many are done."""
+        """The predictions of ``rows``, in their order; ``report`` is told how many are done.
+
+        Where several processes work at a run, each answers its share of the rows and all have the whole.
+        """
+        return crew.collected(self._answered(value, crew.share(rows), report))
+
+    def _answered(self, value: Foreword, rows: Sequence[Example], report: Report) -> list[Prediction]:
         objective, rows = self.objective(value), self.worded(value, rows)
         found: dict[int, Prediction] = {}
         for batch in eval_batches(rows, self.batch_size):
@@ -138,7 +145,7 @@ class Asker:
 
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
         """Mean -log p of the right answers, for generation without decoding."""
-        objective, rows = self.objective(value), self.worded(value, rows)
+        objective, rows = self.objective(value), self.worded(value, crew.share(rows))
 
         def losses(chosen: Sequence[Example]) -> list[float]:
             with torch.no_grad(), injected(self.model, [value]):
@@ -147,4 +154,5 @@ class Asker:
         found: list[float] = []
         for batch in eval_batches(rows, self.batch_size):
             found += in_halves(losses, [rows[i] for i in batch], self.model.device)
-        return sum(found) / max(1, len(found))
+        total, count = crew.add_up([sum(found), len(found)])
+        return total / max(1, count)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from foreword.core import crew
 from foreword.core.base import Base
 from foreword.core.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
@@ -18,6 +19,7 @@ from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import make_writer
 from foreword.run.claim import claim, recorded
 from foreword.run.course import ablated, course_of, facts_of, mixed
+from foreword.run.crew import crewed
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
 from foreword.run.kept import keep_work
@@ -54,6 +56,11 @@ def train(
     """
     began = time.monotonic()
     request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
+    with crewed(request) as own:
+        return _train(own, began)
+
+
+def _train(request: TrainRequest, began: float) -> TrainResult:
     folder = Path(request.output_dir)
     prepared = prepare(request)
     claim(folder, prepared)
@@ -142,7 +149,7 @@ def learn(
         NothingLearnedError: every learning rate failed.
     """
     with interrupts.noted():
-        found = _search(prepared, folder, dev, interrupts.asked)
+        found = _search(prepared, folder, dev, lambda: crew.any_of(interrupts.asked()))
     alarms = _alarms(prepared, found, floor)
     if found.trial is None:
         raise NothingLearnedError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from foreword.core import crew
 from foreword.core.checkpointing import checkpointing
 from foreword.core.frozen import Frozen, reusing
 from foreword.core.inject import injected
@@ -349,19 +350,33 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     """The gradients of one step of each trial; None where memory ran out."""
     first = trials[0]
     shares = [trial.begin() for trial in trials]
+    mine = [replace(one, batches=[crew.share(batch) for batch in one.batches]) for one in shares]
+    totals: list[Total] | None = None
     try:
         with (
             injected(first.model) as injection,
             checkpointing(first.model, first.settings.gradient_checkpointing),
             reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
         ):
-            return backward(first.model, injection, shares, _at_once(trials))
+            totals = backward(first.model, injection, mine, _at_once(trials))
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise
-    # Only here are the activations that filled the memory let go of: the error's traceback held them.
-    release(first.model.device)
-    return None
+    if crew.any_of(totals is None):
+        # Only here are the activations that filled the memory let go of: the error's traceback held them.
+        release(first.model.device)
+        return None
+    assert totals is not None
+    return _together(trials, totals)
+
+
+def _together(trials: Sequence[Trial], totals: Sequence[Total]) -> list[Total]:
+    """Gradients and totals of all processes that share the rows."""
+    if crew.size() == 1:
+        return list(totals)
+    crew.add_up_gradients([p for trial in trials for p in trial.parameters])
+    summed = crew.add_up([number for total in totals for number in (total.loss, total.units)])
+    return [Total(loss, int(units)) for loss, units in zip(summed[::2], summed[1::2], strict=True)]
 
 
 def _at_once(trials: Sequence[Trial]) -> int:

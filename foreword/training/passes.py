@@ -74,7 +74,8 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
                 for i in together
                 for row in (shares[i].batches[number] if number < len(shares[i].batches) else ())
             ]
-            for part in _parts(model, placed, rows):
+            # With several processes one of them may have no row of a small batch.
+            for part in _parts(model, placed, rows) if placed else ():
                 _pass(model, injection, shares, objective, part, totals)
     return totals
 
