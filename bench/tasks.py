@@ -162,6 +162,14 @@ def splits(name: str, spec: Spec, data: Path) -> dict[str, list[dict[str, Any]]]
     return {split: found[split][:limit] for split, limit in zip(("train", "dev", "test"), spec.limits, strict=True)}
 
 
+def scaled(spec: Spec, share: float) -> Spec:
+    """The same with a share of the rows."""
+    if share >= 1:
+        return spec
+    train, dev, test = (None if limit is None else max(8, round(share * limit)) for limit in spec.limits)
+    return replace(spec, limits=(train, dev, test))
+
+
 def request_for(name: str, spec: Spec, base: Base, data: Path, output: Path, seed: int) -> TrainRequest:
     """The task as any user would ask for it."""
     rows = splits(name, spec, data)
@@ -182,12 +190,13 @@ def untrained(request: TrainRequest) -> dict[str, Any]:
     return evaluate(answers, task.kind, metric_names(task, request.task_options.metrics), task.labels)
 
 
-def run(name: str, data: Path, bases: dict[str, Base], output: Path, seed: int, progress: Progress) -> dict[str, Any]:
+def run(name: str, asked: argparse.Namespace, bases: dict[str, Base], progress: Progress) -> dict[str, Any]:
     """One line of the table."""
-    spec, began = SPECS[name], time.monotonic()
+    began, seed = time.monotonic(), asked.seed
+    spec = scaled(SPECS[name], asked.share)
     if spec.base not in bases:
         bases[spec.base] = load_base(getattr(samples, spec.base)(progress), progress=progress)
-    request = request_for(name, spec, bases[spec.base], data, output / f"{name}-{seed}", seed)
+    request = request_for(name, spec, bases[spec.base], asked.data, asked.output / f"{name}-{seed}", seed)
     result = train(replace(request, progress=progress))
     systems = result.systems
     if "prompt" not in systems:
@@ -227,13 +236,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("bench/results/tasks"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows of each split, for a slow machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results, missing, bases = [], [], {}
     with Progress() as progress:
         for name in arguments.task or SPECS:
             try:
-                results.append(run(name, arguments.data, bases, arguments.output, arguments.seed, progress))
+                results.append(run(name, arguments, bases, progress))
             except (Missing, DataError) as problem:
                 missing.append(f"{name}: {problem}")
     shown = {"results": results, "missing": missing}
