@@ -30,9 +30,8 @@ def command(
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="Time for the search, such as 10min.")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Answers of the model at most.")] = None,
     width: Annotated[int | None, typer.Option(help="New prompts a round. [default: 12]")] = None,
-    rows: Annotated[
-        int | None, typer.Option(help="Rows to score on, half kept from the search. [default: 200]")
-    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows to score on, the held ones included. [default: 200]")] = None,
+    held: Annotated[float | None, typer.Option(help="Share of the rows kept from the search. [default: 0.5]")] = None,
     shots: Annotated[int | None, typer.Option(help="Examples in front of a row at most. [default: 8]")] = None,
     operators: Annotated[
         list[str] | None, typer.Option("--operator", metavar="NAME", help="One way to make prompts. May be repeated.")

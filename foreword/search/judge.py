@@ -125,8 +125,8 @@ class Judge:
             label_ids(task, asker.tokenizer)
             lead = asker.lead(Foreword(text=task.guidance))
             limit = self.prepared.base.context
-            room = None if limit is None else limit - (0 if asker.special_tokens else len(lead))
-            if room is not None and (room < 1 or len(lead) > (limit or 0)):
+            room = None if limit is None else limit - len(lead)
+            if room is not None and room < 1:
                 raise UnfitError(f"the prompt has {len(lead)} tokens, and the model reads {limit}")
             examples = encode(
                 self.rows,
