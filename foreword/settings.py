@@ -59,6 +59,7 @@ class TrainSettings:
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
         processes: processes that share the rows of each batch; with several, data and base are files.
+        shard: spread the base's layers over the processes, for a base that does not fit in one; all see every row then.
         sampling: the order of the training rows: shuffle, balanced (each label equally often), difficulty (easy to hard
             by the untrained model's loss), length (short to long).
         augment: forms in which rows are varied: case, punctuation, dropout, synonyms, template.
@@ -99,6 +100,7 @@ class TrainSettings:
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0
     processes: Count = 1
+    shard: bool = False
     sampling: Literal["shuffle", "balanced", "difficulty", "length"] = "shuffle"
     augment: tuple[str, ...] = ()
     augment_share: Share = 0.5

@@ -26,7 +26,7 @@ from foreword.data.rows import slot_starts
 from foreword.data.split import DataLock, split
 from foreword.data.table import Table
 from foreword.data.task import Decoding, Task
-from foreword.errors import BaseMismatchError, DataError
+from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.answers import Asker
 from foreword.methods.base import Method, Start, make
 from foreword.run.calibrate import calibrated
@@ -129,6 +129,12 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     """
     options, progress = request.task_options, request.progress or say_nothing
     method = _method(request)
+    if request.settings.shard and not method.per_row:
+        raise SettingsError(
+            f"method {method.name} changes the base itself, which cannot be spread over processes",
+            where="shard",
+            hint="use `--method lora` or `--method prefix`",
+        )
     task, whole, tables = rows_of(request)
     refuse_long_k(options.first_k, task, tables["train"])
     refuse_course(request.settings, task)

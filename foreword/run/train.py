@@ -65,7 +65,7 @@ def _train(request: TrainRequest, began: float) -> TrainResult:
     prepared = prepare(request)
     claim(folder, prepared)
     prepared = replace(prepared, base=keep_base(prepared.base, request, folder))
-    with interruptible() as interrupts:
+    with crew.spread(prepared.base.model, request.settings.shard), interruptible() as interrupts:
         try:
             return _run(prepared, folder, began, interrupts)
         except KeyboardInterrupt:

@@ -372,7 +372,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
 
 def _together(trials: Sequence[Trial], totals: Sequence[Total]) -> list[Total]:
     """Gradients and totals of all processes that share the rows."""
-    if crew.size() == 1:
+    if not crew.shares_rows():
         return list(totals)
     crew.add_up_gradients([p for trial in trials for p in trial.parameters])
     summed = crew.add_up([number for total in totals for number in (total.loss, total.units)])

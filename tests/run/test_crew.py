@@ -57,6 +57,27 @@ def test_two_processes_make_the_run_of_one(
     assert [json.loads(line)["id"] for line in predictions[0]] == [json.loads(line)["id"] for line in predictions[1]]
 
 
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_a_base_spread_over_processes_makes_the_run_of_one(
+    base: Callable[[str], str], request_of: Requests, tmp_path: Path, labelled: str, family: str
+) -> None:
+    task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:", "head": family == "bert"}
+    for name, settings in (("whole", {"processes": 1}), ("spread", {"processes": 2, "shard": True})):
+        asked = request_of(labelled, base(family), tmp_path / name, task=task, settings={**TWO, **settings})
+        run.train(asked)
+    assert_same_run(tmp_path / "whole", tmp_path / "spread", 1e-5)
+
+
+def test_a_base_that_cannot_be_spread_is_refused(
+    base: Callable[[str], str], request_of: Requests, tmp_path: Path, labelled: str
+) -> None:
+    alone = request_of(labelled, base("llama"), tmp_path / "alone", settings={**TWO, "processes": 1, "shard": True})
+    with pytest.raises(SettingsError, match="cannot be spread"):
+        run.train(alone)
+    with pytest.raises(SettingsError, match="changes the base itself"):
+        run.train(replace(alone, method="full"))
+
+
 def test_a_killed_crew_goes_on_to_the_same_end(
     base: Callable[[str], str], request_of: Requests, tmp_path: Path, labelled: str
 ) -> None:
