@@ -91,12 +91,15 @@ class RowEncoder:
         own: list[Part] = list(template.parts(fields, guidance))
         if template.gap:
             own = arranged(own, self.tokenizer, self.special_tokens)
-        return [*([front] if front else []), *own, *self._tail], changed
+        if self._tail and own and isinstance(own[-1], str):
+            own[-1] += self._tail
+        elif self._tail:
+            own.append(self._tail)
+        return [*([front] if front else []), *own], changed
 
     @cached_property
-    def _tail(self) -> list[str]:
-        tail = pieces(self.task, self.tokenizer).tail
-        return [tail] if tail else []
+    def _tail(self) -> str:
+        return pieces(self.task, self.tokenizer).tail
 
     @cached_property
     def _groups(self) -> list[list[int]]:

@@ -104,6 +104,7 @@ def test_slots_in_a_generation_and_in_an_encoder(
         ("text", "{{ soft(2) }}{{ text }}", "does not train"),
         ("slots", "{{ text }}:", "has none"),
         ("prefix", "{{ text }} {{ mask }}", "no masked language model"),
+        ("prefix", "{{ soft('x') ~ text }}", "stands alone"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_weights_are_read(
@@ -111,8 +112,24 @@ def test_what_does_not_fit_is_refused_before_the_weights_are_read(
     problem: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
-    with pytest.raises(SettingsError, match=problem):
+    with pytest.raises((SettingsError, TemplateError), match=problem):
         run.train(request_of(labelled, base("llama"), tmp_path / "run", task={"template": template}, method=method))
+
+
+def test_an_encoder_that_should_write_is_refused_before_its_weights_are_read(
+    tmp_path: Path, paired: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", None)
+    with pytest.raises(SettingsError, match="cannot generate"):
+        run.train(request_of(paired, base("bert"), tmp_path / "run", task={}))
+
+
+def test_soft_slots_in_a_chat(tmp_path: Path, labelled: str, request_of: Requests, chat_base: str) -> None:
+    task = {"guidance": GUIDANCE, "template": "{{ soft(2) }}{{ text }}", "chat": True}
+    prepared = prepare(request_of(labelled, chat_base, tmp_path / "run", task=task, method="slots"))
+    shown = prepared.asker.answer(prepared.method.writer(prepared.start).write(), prepared.examples["dev"][:1])[0].input
+    assert shown.startswith("{soft 2}")
+    assert shown.endswith("<s>assistant\n")
 
 
 # --- the mask
