@@ -6,7 +6,7 @@ the seeds' scores. It is measured by the residuals of rows by seeds and taken of
 
 A few seeds tell little about their own variance, so the reach of an interval is no plain Student's t. Satterthwaite's
 degrees of freedom, which are usual here, are estimated from the same few seeds: where seeds matter most, three of them
-gave intervals at 95% that held the truth in 83% to 92% of simulated families. Instead, each part brings its own
+gave intervals at 95% that held the truth in 87% to 92% of simulated families. Instead, each part brings its own
 quantile, weighted by its standard error (Cochran 1951 weights by the variance), see ``bench/verdict.py``.
 
 Letters: K runs (seeds) of a system, N rows, S statistics a row; a leading ``...`` may be any number of families.
