@@ -45,15 +45,17 @@ class Bank:
         packed = packing.current()
         if packed is not None:
             return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
+        return self._of_rows(x, index)
+
+    def _of_rows(self, x: Tensor, index: Tensor) -> Tensor:
+        """``[..., out]`` of ``[..., in]``, whose first dimension is that of the rows, or a multiple."""
         if x.shape[0] % len(index):
             expected = f"{len(index)}, or a multiple"
             raise SettingsError("the batch has another number of rows", expected=expected, received=x.shape[0])
-        return self._of_rows(x.reshape(len(index), -1, x.shape[-1]), index).view(*x.shape[:-1], -1)
-
-    def _of_rows(self, rows: Tensor, index: Tensor) -> Tensor:
-        """``[B, T, out]`` of ``[B, T, in]``."""
+        # What belongs to one row of the injection stands together: its tokens, its beams, its pairs with choices.
+        rows = x.reshape(len(index), -1, x.shape[-1])
         low = torch.bmm(rows, self.a[index].transpose(1, 2))
-        return torch.bmm(low, self.b[index].transpose(1, 2))
+        return torch.bmm(low, self.b[index].transpose(1, 2)).view(*x.shape[:-1], -1)
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from foreword.core.adapt import linear_layers, sizes
+from foreword.core.checkpointing import checkpointing
+from foreword.core.forward import choice_scores
 from foreword.core.inject import injected
 from foreword.core.value import Foreword, LowRank
 from foreword.errors import SettingsError
@@ -183,3 +185,45 @@ def test_changes_stand_beside_keys_and_values(method: str) -> None:
                 answers.append(output(model, ids))
     assert not torch.allclose(answers[2], answers[0], atol=1e-3)
     assert not torch.allclose(answers[2], answers[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "t5"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_scores_and_gradients_of_rows_with_their_own_changes(family: str, checkpoint: bool) -> None:
+    """Packed rows, a last layer for the labels alone, and pairs of rows and choices: each is its own foreword's."""
+    model = tiny(family)
+    values = [trained_for("lora", model, seed=seed) for seed in (1, 2)]
+    rows, own, choices = [[5, 6, 7, 8], [9, 10], [20] * 6], [1, 0, 1], [[40, 41], [50], [60, 61, 62]]
+
+    def ask(some: list[list[int]], index: list[int]) -> tuple[Tensor, Tensor]:
+        factors = [pair.b.detach().requires_grad_() for value in values for pair in value.adapters.values()]
+        each = iter(factors)
+        grown = [
+            replace(v, adapters={n: LowRank(pair.a, next(each)) for n, pair in v.adapters.items()}) for v in values
+        ]
+        with checkpointing(model, checkpoint), injected(model, grown, index):
+            scores = choice_scores(model, some, choices, 0)
+            torch.autograd.backward(scores.sum())
+        found = [torch.zeros_like(f) if f.grad is None else f.grad for f in factors]
+        return scores.detach(), torch.cat([g.flatten() for g in found])
+
+    scores, gradient = ask(rows, own)
+    alone = [ask([row], [place]) for row, place in zip(rows, own, strict=True)]
+    torch.testing.assert_close(scores, torch.cat([s for s, _ in alone]), atol=1e-4, rtol=1e-4)
+    expected = torch.stack([g for _, g in alone]).sum(0)
+    assert (gradient - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bart"])
+def test_scores_under_other_weights(family: str) -> None:
+    model, changed, value = tiny(family), tiny(family), full(family)
+    rows, choices = [[5, 6, 7, 8], [9, 10]], [[40, 41], [50]]
+    with torch.no_grad():
+        for name, tensor in value.weights.items():
+            changed.get_parameter(name).copy_(tensor)
+        plain, expected = choice_scores(model, rows, choices, 0), choice_scores(changed, rows, choices, 0)
+        with injected(model, [value]):
+            got = choice_scores(model, rows, choices, 0)
+        again = choice_scores(model, rows, choices, 0)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(again, plain)
