@@ -53,3 +53,9 @@ SkipBad: TypeAlias = Annotated[
 Encoding: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Encoding of the data; default: found out.")
 ]
+WorkerCount: TypeAlias = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="So many at a time, each in a process of its own.")
+]
+Ray: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it ('local' starts one here).")
+]

@@ -18,12 +18,16 @@ def command(
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="One input, instead of DATA.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="JSONL", help="Write one prediction a line.")] = None,
     base: options.Base = None,
+    workers: options.WorkerCount = None,
+    ray: options.Ray = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Predict for a data file or for one text."""
     if (data is None) == (text is None):
         raise SettingsError("give DATA or --text, one of the two", hint="foreword predict FILE --text 'some text'")
+    if workers or ray:
+        return _shared_out(file, data, output, base, (workers or 2, ray), json)
     with work() as progress:
         from foreword import run
 
@@ -38,4 +42,18 @@ def command(
         print_json(rows)
     else:
         print_rows(rows, ("id", "input", "output", "score"))
+    return 0
+
+
+def _shared_out(
+    file: Path, data: str | None, output: Path | None, base: str | None, workers: tuple[int, str | None], machine: bool
+) -> int:
+    """Rows shared out over workers; what they say is in the output file."""
+    if data is None or output is None:
+        raise SettingsError("--workers takes a data file and --output", hint="foreword predict FILE DATA --output OUT")
+    with work() as progress:
+        from foreword import run
+
+        rows = run.predict_all(file, data, output, run.Workers(*workers), base=base, progress=progress)
+    print_json({"file": str(output), "rows": rows}) if machine else print(f"{rows} predictions in {output}")
     return 0

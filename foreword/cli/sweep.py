@@ -43,12 +43,14 @@ def command(
     set: options.Assign = None,
     encoding: options.Encoding = None,
     skip_bad: options.SkipBad = None,
+    workers: options.WorkerCount = None,
+    ray: options.Ray = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Train on the first K tokens for several K; says from which K on they do. Given again, it goes on."""
     flags = options.settings(context)
-    own = {key: flags.pop(key, None) for key in ("input_prefix", "margin")}
+    own = {key: flags.pop(key, None) for key in ("input_prefix", "margin", "workers", "ray")}
     if own["input_prefix"] is None:
         raise SettingsError("--input-prefix is missing", hint="for instance --input-prefix 4,8,16,all")
     if margin is not None and margin <= 0:
@@ -57,6 +59,7 @@ def command(
     with work() as progress:
         from foreword import run
 
-        result = run.sweep(replace(request, progress=progress), str(own["input_prefix"]), margin)
+        many = run.Workers(workers or 2, ray) if workers or ray else None
+        result = run.sweep(replace(request, progress=progress), str(own["input_prefix"]), margin, many)
     show(result, json)
     return 0

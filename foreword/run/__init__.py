@@ -7,6 +7,7 @@ from foreword.run.estimate import dry_run
 from foreword.run.facts import doctor, ls, show
 from foreword.run.feedback import FeedbackResult, feedback
 from foreword.run.make_base import base
+from foreword.run.many import Workers, predict_all, run_all
 from foreword.run.prepare import check
 from foreword.run.sweep import sweep
 from foreword.run.train import TrainResult, resume, train
@@ -14,6 +15,7 @@ from foreword.run.transfer import transfer
 from foreword.run.use import VerifyReport, evaluate, generate, predict, verify
 
 __all__ = [
-    "FeedbackResult", "TrainResult", "VerifyReport", "base", "check", "doctor", "dry_run", "evaluate", "feedback",
-    "generate", "ls", "predict", "resume", "show", "sweep", "train", "transfer", "verify",
+    "FeedbackResult", "TrainResult", "VerifyReport", "Workers", "base", "check", "doctor", "dry_run", "evaluate",
+    "feedback", "generate", "ls", "predict", "predict_all", "resume", "run_all", "show", "sweep", "train", "transfer",
+    "verify",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from foreword.evaluation.statistics import Difference
 from foreword.evaluation.summary import compare, figure_text, heading
 from foreword.evaluation.verdict import default_margin
 from foreword.run.first_k import refuse_long_k, refuse_uncut
+from foreword.run.many import Workers, run_all
 from foreword.run.prepare import rows_of, say_nothing
 from foreword.run.series import Member, member, needs_test, shared_base
 from foreword.settings import TrainRequest
@@ -155,13 +156,16 @@ def _unreadable(text: str) -> SettingsError:
     )
 
 
-def sweep(request: TrainRequest, ks: str | Sequence[int | None], margin: float | None = None) -> SweepResult:
+def sweep(
+    request: TrainRequest, ks: str | Sequence[int | None], margin: float | None = None, workers: Workers | None = None
+) -> SweepResult:
     """Train and measure on the first k tokens for every k, on one base; given again, it goes on where it was.
 
     Args:
         request: of the run on whole inputs; ``output_dir`` becomes the folder of all.
         ks: numbers of tokens, also as text (``"4,8,all"``); None: whole inputs, added if it is not there.
         margin: the loss that does not matter, in the metric's unit; None: two points.
+        workers: who carries out the runs; None: this process, one after another.
 
     Raises:
         SettingsError: a k that is longer than every input, or no test rows.
@@ -186,10 +190,19 @@ def sweep(request: TrainRequest, ks: str | Sequence[int | None], margin: float |
             cut[k] = sum(one.cut for one in examples) / len(examples)
     folder = Path(request.output_dir)
     members: dict[int | None, Member] = {}
-    for done, k in enumerate(order):
+    requests = {
+        k: replace(
+            request,
+            base=base,
+            output_dir=folder / f"k-{_name(k)}",
+            task_options=replace(request.task_options, first_k=k),
+        )
+        for k in order
+    }
+    if workers is not None:
+        run_all(list(requests.values()), workers, progress)
+    for done, (k, one) in enumerate(requests.items()):
         progress("first k", done, len(order), k=_name(k))
-        options = replace(request.task_options, first_k=k)
-        one = replace(request, base=base, output_dir=folder / f"k-{_name(k)}", task_options=options)
         members[k] = member(one, f"k={_name(k)}", progress)
     progress("first k", len(order), len(order))
     result = judged(task, members, cut, margin, folder)

@@ -127,9 +127,13 @@ def predict(
     text: str | None = None,
     base: str | Base | None = None,
     output: str | Path | None = None,
+    part: tuple[int, int] | None = None,
     progress: ProgressCall | None = None,
 ) -> list[Prediction]:
     """The answers of a foreword to ``data``, or to one ``text``; right answers are not needed.
+
+    Args:
+        part: (i, n): every n-th row, from row i on; None means all rows.
 
     Raises:
         SettingsError: both or neither of ``data`` and ``text``, or a text for a template with several fields.
@@ -139,6 +143,8 @@ def predict(
         raise SettingsError("give data or one text, not both", expected="one of the two")
     opened = open_foreword(file, base, progress)
     table = _one_row(opened.task, text) if text is not None else _table(opened, data, False)
+    if part is not None:
+        table = table.with_rows(table.rows[part[0] :: part[1]])
     found = _predictions(opened, table, False, progress)
     if output is not None:
         write_jsonl(output, found)

@@ -1,0 +1,62 @@
+"""One run in a process of its own, here or on another machine: what :func:`foreword.run.many.run_all` hands out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foreword.errors import ForewordError
+from foreword.evaluation.predictions import write_atomically
+from foreword.run.series import is_finished, member
+from foreword.run.use import predict
+from foreword.settings_file import from_json
+
+STATE = "worker.json"
+
+
+def perform(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Carry out a task: ``{"train": request}`` or ``{"predict": arguments}``; says what failed instead of raising.
+
+    A run whose process was killed goes on from its last checkpoint; one that is finished is only read.
+    """
+    try:
+        if "train" in task:
+            request = from_json(task["train"], "a run's settings").request()
+            folder = Path(request.output_dir)
+            if not is_finished(folder):
+                member(request, folder.name, _Told(folder))
+        else:
+            predict(**task["predict"])
+    except ForewordError as problem:
+        return {"error": str(problem), "kind": type(problem).__name__}
+    return {"error": None}
+
+
+class _Told:
+    """Progress for whoever waits, in a file of the run's folder, at most once a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.last = folder / STATE, 0.0
+
+    def __call__(self, name: str, done: int, total: int, **fields: object) -> None:
+        now = time.monotonic()
+        if now - self.last > 1 and self.path.parent.is_dir():
+            self.last = now
+            state = {"pid": os.getpid(), "at": name, "done": done, "total": total}
+            write_atomically(self.path, [json.dumps(state).encode()])
+
+
+def main() -> int:
+    """Take a task from standard input; the answer is one line of standard output."""
+    answer = perform(json.load(sys.stdin))
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
