@@ -104,15 +104,17 @@ class Gain:
         if self.found:
             return f"The prompt that was found beats yours by {figures} {flattering}."
         if self.lost:
-            return f"Keep your prompt: the best that was found is worse, {figures} {flattering}."
-        return f"No gain beyond noise: the best prompt that was found makes {figures} {flattering}."
+            return f"Keep your prompt: the best that was found is worse, by {figures} {flattering}."
+        return f"No gain beyond noise: the best prompt that was found differs from yours by {figures} {flattering}."
 
     def _said(self, difference: Difference) -> str:
         low, high = difference.interval.low, difference.interval.high
         texts = [figure_text(self.metric, value, True) for value in (difference.estimate, low, high)]
-        unit = " points" if heading(self.metric).endswith("(%)") else ""
+        title = get_metric(self.metric).title
+        name = title if title[1:2].isupper() else title[:1].lower() + title[1:]
+        unit = f"points of {name}" if heading(self.metric).endswith("(%)") else name
         level = f"{100 * difference.interval.level:g}%"
-        return f"{texts[0]}{unit} {get_metric(self.metric).title} ({level} interval {texts[1]} to {texts[2]})"
+        return f"{texts[0]} {unit} ({level} interval {texts[1]} to {texts[2]})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
