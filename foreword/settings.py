@@ -38,7 +38,7 @@ class TrainSettings:
         sweep: learning rates to try; empty means the method's own.
         num_train_epochs: passes over the training rows.
         max_steps: optimizer steps at most; -1 means as many as the epochs give.
-        per_device_train_batch_size: rows in a training batch.
+        per_device_train_batch_size: rows in a training batch; auto: 16, of which as many at a time as fit in memory.
         per_device_eval_batch_size: rows in an evaluation batch.
         gradient_accumulation_steps: batches per optimizer step.
         optim: optimizer.
@@ -68,6 +68,7 @@ class TrainSettings:
         augment_synonyms: file of words that may stand for each other, a group a line with commas between.
         augment_templates: variants of the template.
         ablate: train once more without sampling and augmentation, and report both on dev.
+        memory_limit_mib: what training may take, for auto; 0 means what is free.
         cache_memory_mib: memory for what the frozen base gives in every epoch again; 0 means none.
         cache_disk_mib: the same in files of the run's folder, for what memory does not hold.
         side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
@@ -79,7 +80,7 @@ class TrainSettings:
     sweep: Annotated[tuple[float, ...], Range(above=0)] = ()
     num_train_epochs: Positive = 3.0
     max_steps: Annotated[int, Range(least=-1)] = -1
-    per_device_train_batch_size: Count = 16
+    per_device_train_batch_size: Count | Literal["auto"] = 16
     per_device_eval_batch_size: Count = 32
     gradient_accumulation_steps: Count = 1
     optim: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
@@ -108,6 +109,7 @@ class TrainSettings:
     augment_synonyms: str | None = None
     augment_templates: tuple[str, ...] = ()
     ablate: bool = False
+    memory_limit_mib: Whole = 0
     cache_memory_mib: Whole = 1024
     cache_disk_mib: Whole = 4096
     side_by_side: Literal["auto", "on", "off"] = "auto"
@@ -116,6 +118,12 @@ class TrainSettings:
     def __post_init__(self) -> None:
         settle(self)
         shares(self.guidance_share)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows in a training batch. With auto the same on every machine: memory decides how many go at a time only."""
+        asked = self.per_device_train_batch_size
+        return asked if isinstance(asked, int) else 16
 
     def to_json(self) -> dict[str, Any]:
         """Every field, as JSON has it."""

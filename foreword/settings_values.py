@@ -132,7 +132,10 @@ def convert(given: Given, kind: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if given.value is None:
             return None
-        return convert(given, next(arg for arg in args if arg is not type(None)), key)
+        if any(get_origin(arg) is Literal and given.text in get_args(arg) for arg in args):
+            return given.text
+        wanted = (arg for arg in args if arg is not type(None) and get_origin(arg) is not Literal)
+        return convert(given, next(wanted), key)
     if origin is Literal:
         if given.text not in args:
             raise given.wrong(key, " or ".join(map(str, args)))

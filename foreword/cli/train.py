@@ -39,6 +39,9 @@ def command(
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
     num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    per_device_train_batch_size: Annotated[
+        str | None, typer.Option("--batch", metavar="ROWS", help="Rows in a training batch, or auto.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
     config: options.Config = None,
     set: options.Assign = None,

@@ -38,7 +38,7 @@ def work(prepared: Prepared, record: Mapping[str, Any], read: float, written: fl
     size = weights(prepared)
     row = 2.0 * size * (read + written)
     settings = prepared.request.settings
-    batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    batch = settings.batch_rows * settings.gradient_accumulation_steps
     tokens = [len(e.input_ids) + len(e.target_ids) for e in prepared.examples["train"]]
     mean = sum(tokens) / max(1, len(tokens)) + record.get("lead_tokens", 0)
     each = 6.0 if record.get("trained_values", 0) > _WHOLE * size else 4.0

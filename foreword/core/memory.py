@@ -1,8 +1,12 @@
-"""When memory runs out: how errors say it, and the same work in smaller pieces."""
+"""How much memory there is and what work takes of it; when it runs out, how errors say it, and the same in pieces."""
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -39,3 +43,57 @@ def release(device: torch.device) -> None:
     """Give back what an accelerator's allocator keeps for later, so that smaller pieces find room."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def available(device: torch.device) -> int:
+    """Bytes that are free: on an accelerator of its memory, else of the machine's, within the process's own limit.
+
+    0 where nothing says so.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _line("/proc/meminfo", "MemAvailable:") * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return min(free, int(most) - int(used)) if most.isdecimal() else free
+    except (OSError, ValueError):
+        return free
+
+
+def peak(device: torch.device, act: Callable[[], object]) -> int:
+    """The most memory in use while ``act`` ran, in bytes: of an accelerator's allocator, else of this process.
+
+    Where the process cannot begin its peak anew (outside Linux), the peak of its whole life.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        act()
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        # proc(5): 5 resets the peak resident set size.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        act()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    act()
+    return _line("/proc/self/status", "VmHWM:") * 1024
+
+
+def in_use(device: torch.device) -> int:
+    """Bytes in use now, as :func:`peak` counts them."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _line(path: str, name: str) -> int:
+    """The number on the line of a file of the kernel that begins with ``name``; 0 where there is none."""
+    try:
+        lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

@@ -61,7 +61,7 @@ def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[
 
 
 def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
-    """What :func:`claim` recorded: ``request``, ``base`` and ``data``.
+    """What :func:`claim` recorded, ``request``, ``base`` and ``data``, and what the run found out for itself since.
 
     Raises:
         ResumeError: there is no run in ``folder``, or its record is damaged.
@@ -71,7 +71,7 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
         raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {name}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {part: found[part] for part in ("request", "base", "data")}
+        return {**found, **{part: found[part] for part in ("request", "base", "data")}}
     except (ValueError, KeyError, TypeError) as problem:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
 

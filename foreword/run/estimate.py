@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from foreword.core.value import Foreword
-from foreword.methods.base import make_writer
 from foreword.progress import duration
+from foreword.run.kept import unscored
 from foreword.run.prepare import prepare
 from foreword.settings import TrainRequest
-from foreword.training.loop import Score, Trial
+from foreword.training.group import abreast
+from foreword.training.loop import advance
 from foreword.training.schedule import total_steps
 from foreword.training.sweep import planned_steps
 
@@ -23,30 +24,24 @@ from foreword.training.sweep import planned_steps
 def dry_run(request: TrainRequest) -> dict[str, Any]:
     """What ``train`` would do and cost: settings, steps, seconds, memory; nothing is written.
 
-    The step and the evaluation are real ones, on the longest rows, so the estimate is an upper one.
+    The steps, of as many trials as train side by side, and the evaluation are real ones, on the longest rows, so the
+    estimate is an upper one.
     """
     prepared = prepare(request, trained=False)
     settings = request.settings
     rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
-    per_step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    per_step = settings.batch_rows * settings.gradient_accumulation_steps
     asked = Foreword(text=prepared.task.guidance)
     rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
     before = _peak()
     step_seconds, values = 0.0, 0
     if prepared.method.learning_rates:
-        writer = make_writer(prepared.method, prepared.start)
-        asked = value = writer.write().detach()
-        values = sum(p.numel() for p in writer.parameters() if p.requires_grad)
-        trial = Trial(
-            prepared.base.model,
-            writer,
-            prepared.asker.objective(value),
-            rows[:per_step],
-            settings,
-            1e-3,
-            lambda _: Score(0.0, 0.0),
-        )
-        step_seconds = _seconds(lambda: next(trial.run(1)))
+        together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
+        trials = [unscored(prepared, rows[:per_step]) for _ in range(together)]
+        asked, values = trials[0].current(), sum(p.numel() for p in trials[0].parameters)
+        step_seconds = _seconds(lambda: list(advance(trials, 1))) / together
+        # The optimizer's state is there from the second step on.
+        list(advance(trials, 2))
     dev = sorted(prepared.examples["dev"], key=lambda e: -len(e.input_ids))
     batch = dev[: settings.per_device_eval_batch_size]
     row_seconds = _seconds(lambda: prepared.asker.answer(asked, batch)) / len(batch)

@@ -22,7 +22,7 @@ from foreword.run.course import ablated, course_of, facts_of, mixed
 from foreword.run.crew import crewed
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
-from foreword.run.kept import keep_work
+from foreword.run.kept import fitted, keep_work
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.run.scratch import keep_base
@@ -171,12 +171,15 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     planned = planned_steps(total, len(rates))
     seen = mixed(prepared)
     kept, store = keep_work(prepared, folder)
+    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
+    fitting = fitted(prepared, folder, together)
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
         writer = make_writer(prepared.method, prepared.start)
         value = writer.write().detach()
         model = prepared.base.model
         trial = Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
+        trial.progress.rows_at_once = fitting
         return kept.give(trial)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
@@ -200,11 +203,15 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         return list(trials.values())
 
     log = _Log(folder / "trainer_log.jsonl")
-    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
     result = search(rates, made, folder / "trials", on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)
     store.clear()
+    if result.trial is not None and result.trial.progress.rows_at_once != fitting:
+        result.notes.append(
+            f"out of memory: trained with {result.trial.progress.rows_at_once} rows at a time, with the same result; "
+            "`--batch auto` begins with as many as fit"
+        )
     result.notes += [f"every layer was computed in every step: {kept.why_not}"] if kept.why_not else []
     return result
 
@@ -256,11 +263,6 @@ def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     trial = found.trial
     if trial is None:
         return alarms
-    if trial.progress.rows_at_once:
-        alarms.append(
-            f"out of memory: trained with {trial.progress.rows_at_once} rows at a time, with the same result; "
-            "a smaller per_device_train_batch_size with more gradient_accumulation_steps starts like that"
-        )
     first, last = trial.first_and_last_loss()
     if trial.progress.step >= 8 and last > first * 0.995:
         alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")

@@ -31,7 +31,7 @@ def abreast(rows: Sequence[Example], settings: TrainSettings, trials: int) -> in
     if settings.side_by_side != "auto":
         return trials if settings.side_by_side == "on" else 1
     tokens = sum(len(row.input_ids) + len(row.target_ids) for row in rows) / max(1, len(rows))
-    batch = tokens * min(settings.per_device_train_batch_size, len(rows))
+    batch = tokens * min(settings.batch_rows, len(rows))
     return min(trials, max(1, int(_FULL / max(1.0, batch))))
 
 

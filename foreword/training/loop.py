@@ -146,7 +146,7 @@ class Trial:
         # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
         self.frozen: Frozen | None = None
         self.past: Past | None = None
-        per_batch = settings.per_device_train_batch_size
+        per_batch = settings.batch_rows
         self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
 
     @property
@@ -193,7 +193,7 @@ class Trial:
     def batches(self, step: int) -> list[list[int]]:
         """The batches of one optimizer step, by its number alone."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = self.course.batches(self.settings.per_device_train_batch_size, self.settings.seed, epoch)
+        order = self.course.batches(self.settings.batch_rows, self.settings.seed, epoch)
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 

@@ -16,7 +16,7 @@ from foreword.settings import TrainSettings
 
 def total_steps(rows: int, settings: TrainSettings) -> int:
     """Optimizer steps of a whole run over ``rows`` training rows."""
-    count = math.ceil(math.ceil(rows / settings.per_device_train_batch_size) / settings.gradient_accumulation_steps)
+    count = math.ceil(math.ceil(rows / settings.batch_rows) / settings.gradient_accumulation_steps)
     planned = max(1, math.ceil(count * settings.num_train_epochs))
     return planned if settings.max_steps < 0 else min(planned, max(1, settings.max_steps))
 

@@ -370,3 +370,24 @@ def test_what_is_kept_of_the_base_changes_nothing_and_goes_at_the_end(
         run.resume(tmp_path / name)
         assert facts(tmp_path / name)["digest"] == told["digest"]
         assert not list((tmp_path / name).glob("cache/*"))
+
+
+def test_auto_batches_are_found_once_and_change_nothing(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foreword.run import kept
+
+    found: list[int] = []
+    monkeypatch.setattr(kept, "rows_that_fit", lambda make, rows, limit: found.append(3) or 3)
+    auto = {"per_device_train_batch_size": "auto"}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 3, kill)
+        with pytest.raises(Killed):
+            run.train(request_of(labelled, base("llama"), tmp_path / "stopped", settings=auto))
+    made = run.resume(tmp_path / "stopped")
+    assert found == [3]
+    assert not any("out of memory" in alarm for alarm in made.alarms)
+    whole = run.train(
+        request_of(labelled, base("llama"), tmp_path / "whole", settings={"per_device_train_batch_size": 16})
+    )
+    assert made.dev == whole.dev
