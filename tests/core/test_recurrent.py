@@ -144,3 +144,54 @@ def test_the_loss_is_that_of_the_next_token() -> None:
         found = model(ids, labels=ids)
     expected = -found.logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).mean()
     close(found.loss, expected)
+
+
+def windowed() -> PreTrainedModel:
+    """textgenrnn's way of reading: each token from the last five, behind padding at the start."""
+    torch.manual_seed(0)
+    config = RecurrentConfig(
+        264, recurrent_size=12, embedding_size=8, hidden_size=32, pooled=True, window=5, tie_word_embeddings=False,
+        pad_token_id=0,
+    )  # fmt: skip
+    model: PreTrainedModel = RecurrentForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def test_a_window_sees_its_tokens_and_no_others() -> None:
+    model, whole = windowed(), pooled()
+    whole.load_state_dict(model.state_dict())
+    ids = sample_ids(2, 9)
+    got = model(ids).logits
+    padded = torch.cat([torch.zeros(2, 4, dtype=torch.long), ids], 1)
+    for place in range(9):
+        close(got[:, place], whole(padded[:, place : place + 5]).logits[:, -1])
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    close(model(ids, attention_mask=mask).logits[1, 3:], model(ids[1:, 3:]).logits[0])
+
+
+def test_a_windowed_model_generates_and_takes_a_state() -> None:
+    model, ids = windowed(), sample_ids(2, 4)
+    value = Foreword(sites=from_ids(model, TEXT))
+    writer = make_writer(make("prefix"), Start(model, "g", TEXT))
+    for forewords in ([], [value]):
+        with torch.no_grad(), injected(model, forewords):
+            made = model.generate(  # type: ignore[operator]
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, eos_token_id=None,
+                pad_token_id=0, num_beams=2,
+            )  # fmt: skip
+            again = model.generate(  # type: ignore[operator]
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, eos_token_id=None,
+                pad_token_id=0, num_beams=2, use_cache=False,
+            )  # fmt: skip
+        assert made.tolist() == again.tolist()
+    with injected(model, [writer.write()], [0, None]):
+        logits = output(model, ids)
+    logits[0].sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in writer.parameters())
+    with torch.no_grad():
+        close(logits[1], output(model, ids)[1])
