@@ -213,6 +213,7 @@ def _other_type(value: Foreword) -> Foreword:
         (_other_type, "different shapes"),
         (lambda value: Foreword("text"), "it is a text"),
         (lambda value: Foreword(sites=value.sites, head={"weight": torch.ones(2, 2)}), "head"),
+        (lambda value: Foreword(slots=torch.ones(2, 32)), "soft slots inside"),
     ],
 )
 def test_what_peft_cannot_hold_is_refused(change: Callable[[Foreword], Foreword], problem: str, tmp_path: Path) -> None:
