@@ -50,23 +50,16 @@ def command(
         raise SettingsError("a file knows its own task", where=file, received=received, hint="leave these out")
     if data is None:
         raise SettingsError("DATA is missing", hint="foreword bias FILE DATA, or foreword bias DATA --base BASE")
+    names = ("output_dir", "lists", "rows", "tolerance", "seed")
+    asked = {name: context.params[name] for name in names}
     with work() as progress:
-        if file is not None:
-            from foreword.bias.run import bias
+        from foreword.bias.run import bias
 
-            result = bias(
-                file, data, base=base, output_dir=output_dir, lists=lists, rows=rows, tolerance=tolerance, seed=seed,
-                progress=progress,
-            )  # fmt: skip
+        if file is not None:
+            result = bias(file, data, base=base, progress=progress, **asked)
         else:
             # The folder of a request is where a run would go; nothing is written there.
             flags = {**task, "data": data, "base": base, "output_dir": output_dir or "."}
-            request = replace(resolve(config, flags, set or ()).request(), progress=progress)
-            from foreword.bias.run import bias
-
-            result = bias(
-                request, output_dir=output_dir, lists=lists, rows=rows, tolerance=tolerance, seed=seed,
-                progress=progress,
-            )  # fmt: skip
+            result = bias(replace(resolve(config, flags, set or ()).request(), progress=progress), **asked)
     show(result, json)
     return 0

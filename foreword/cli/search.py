@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,18 +60,27 @@ def command(
     flags = options.settings(context)
     if resume is not None:
         return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json)
+    return _search(flags, config, set or (), overwrite, json)
+
+
+def _search(
+    flags: dict[str, Any], config: Path | None, assignments: Sequence[str], overwrite: bool, machine: bool
+) -> int:
     own = {f.name for f in fields(SearchSettings)}
-    asked: dict[str, Any] = {name: value for name, value in flags.items() if name in own}
-    asked |= {"operators": tuple(operators)} if operators else {}
-    settings = SearchSettings(**asked)
+    settings = SearchSettings(**{name: _plain(value) for name, value in flags.items() if name in own})
     task = {name: value for name, value in flags.items() if name not in own or name == "seed"}
-    request = resolve(config, task, set or ()).request()
+    request = resolve(config, task, assignments).request()
     with claimed(request.output_dir, overwrite), work() as progress:
         from foreword.search.run import search
 
         result = search(replace(request, progress=progress), settings)
-    show(result, json)
+    show(result, machine)
     return 0
+
+
+def _plain(value: Any) -> Any:
+    """A flag that may be repeated, as settings have it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _resume(folder: Path, given: list[str], machine: bool) -> int:
