@@ -35,7 +35,7 @@ from foreword.run.fits import fits
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
 from foreword.run.variants import refuse_course
-from foreword.settings import TaskOptions, TrainRequest
+from foreword.settings import SCRATCH, TaskOptions, TrainRequest
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def check(
     Args:
         data: a file, DataFrame, Dataset or list of dicts; ``dev`` and ``test`` likewise.
         task_options: what the task is, as far as it is said.
-        base: whose tokens are counted and whose context is the limit.
+        base: whose tokens are counted and whose context is the limit; one from scratch has no limit.
         skip_bad: says nothing here; it is the caller who goes on.
 
     Raises:
@@ -92,7 +92,7 @@ def check(
     options = task_options or TaskOptions()
     tables = _read(data, dev, test, options, encoding)
     task = _task(tables["train"], options)
-    if base is None:
+    if base is None or base in SCRATCH:
         found = check_tables(tables, task)
     else:
         loaded = load_base(base)

@@ -125,6 +125,10 @@ def test_a_base_alone(labelled: str, paired: str, tmp_path: Path, capsys: pytest
     assert main(["base", labelled, paired, "--dev", labelled, "--output-dir", out + "2"]) == 2
 
 
+def test_checking_data_for_it_loads_nothing(labelled: str) -> None:
+    assert not run.check(labelled, base="lstm").refuses
+
+
 def test_generation_and_a_head_on_it(
     request_of: Callable[..., TrainRequest], scratch: Callable[..., TrainRequest], paired: str, tmp_path: Path
 ) -> None:
