@@ -35,7 +35,9 @@ from transformers import PreTrainedModel
 
 from foreword import samples
 from foreword.core.base import load_base
+from foreword.core.roofline import matrix_rate, operations
 from foreword.data.batch import Example, batches
+from foreword.data.sampling import Course
 from foreword.methods.base import Start, make, make_writer
 from foreword.settings import TrainSettings
 from foreword.training.loop import Score, Trial
@@ -63,6 +65,13 @@ def rows_of(tokenizer: Any, count: int, least: int, most: int) -> tuple[list[Exa
     return examples, Choose(choices, int(tokenizer.pad_token_id or 0))
 
 
+def drawn(examples: list[Example]) -> list[list[Example]]:
+    """Batches drawn at random, as HF Trainer draws them by default."""
+    order = list(range(len(examples)))
+    random.Random(13).shuffle(order)
+    return [[examples[i] for i in order[k : k + BATCH]] for k in range(0, len(order), BATCH)]
+
+
 def ours(model: PreTrainedModel, objective: Choose, checkpoint: bool = False) -> Step:
     """One optimizer step of the project's own loop."""
     writer = make_writer(make("prefix", {"num_virtual_tokens": P, "init": "random"}), Start(model))
@@ -80,7 +89,7 @@ def ours(model: PreTrainedModel, objective: Choose, checkpoint: bool = False) ->
     trial.total, trial.steps_per_epoch = 10_000, 1
 
     def step(rows: list[Example]) -> None:
-        trial.rows = rows
+        trial.rows, trial.course = rows, Course(rows)
         next(trial.run(trial.progress.step + 1))
 
     return step
@@ -121,17 +130,6 @@ def make_step(method: str, model: PreTrainedModel, objective: Choose) -> Step:
     return theirs(model, objective, method)
 
 
-def matrix_rate() -> float:
-    """Multiply-adds times two a second of a large single-precision product: the best of several."""
-    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
-    best = 0.0
-    for _ in range(8):
-        began = time.perf_counter()
-        a @ b
-        best = max(best, 2 * 1536**3 / (time.perf_counter() - began))
-    return best
-
-
 def peak_memory(method: str, base: str, words: int) -> int:
     """Peak bytes above the loaded weights of a process that makes two steps of ``method``."""
     command = [sys.executable, __file__, "--base", base, "--memory-of", method, "--words", str(words)]
@@ -160,11 +158,9 @@ def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
     """Times of every method on every batch, in turns, for both kinds of batches."""
     loaded = load_base(base, device="cpu")
     examples, objective = rows_of(loaded.tokenizer, count, 5, 50)
-    drawn = list(range(len(examples)))
-    random.Random(13).shuffle(drawn)
     kinds = {
-        "random": [drawn[i : i + BATCH] for i in range(0, len(drawn), BATCH)],
-        "grouped": batches(examples, BATCH, seed=13, epoch=0),
+        "random": drawn(examples),
+        "grouped": [[examples[i] for i in batch] for batch in batches(examples, BATCH, seed=13, epoch=0)],
     }
     steps = {m: make_step(m, copy.deepcopy(loaded.model), objective) for m in METHODS}
     times: dict[str, dict[str, list[float]]] = {k: {m: [] for m in METHODS} for k in kinds}
@@ -173,8 +169,7 @@ def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
     for number in range(rounds + 1):
         for kind, order in kinds.items():
             # The first round warms up: one batch is enough for that.
-            for batch in order if number else order[:1]:
-                rows = [examples[i] for i in batch]
+            for rows in order if number else order[:1]:
                 for method, step in steps.items():
                     began = time.perf_counter()
                     step(rows)
@@ -183,12 +178,11 @@ def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
                 if number:
                     tokens[kind].append(sum(len(r.input_ids) for r in rows))
         rates.append(matrix_rate())
-    weights = sum(p.numel() for n, p in loaded.model.named_parameters() if "embed" not in n and "lm_head" not in n)
-    return summary(times, tokens, weights, max(rates))
+    return summary(times, tokens, operations(loaded.model, 1), max(rates))
 
 
 def summary(
-    times: dict[str, dict[str, list[float]]], tokens: dict[str, list[int]], weights: int, rate: float
+    times: dict[str, dict[str, list[float]]], tokens: dict[str, list[int]], per_token: float, rate: float
 ) -> dict[str, Any]:
     """Ratios of the same batches, and the share of the arithmetic floor."""
     result: dict[str, Any] = {"matrix_gflops": rate / 1e9, "batches": len(tokens["random"])}
@@ -199,7 +193,7 @@ def summary(
             result[f"prefix_vs_{key}{name}"] = statistics.median(
                 t / o for t, o in zip(found[method], mine, strict=True)
             )
-        floor = [4 * weights * count / rate for count in tokens[kind]]
+        floor = [per_token * count / rate for count in tokens[kind]]
         result[f"share_of_floor{name}"] = statistics.median(f / o for f, o in zip(floor, mine, strict=True))
         result[f"examples_per_second{name}"] = {m: BATCH / statistics.median(t) for m, t in found.items()}
         result[f"tokens_per_row{name}"] = statistics.mean(tokens[kind]) / BATCH

@@ -311,6 +311,7 @@ def _training(prepared: Prepared, result: TrainResult, found: Sweep) -> dict[str
         "seconds": result.seconds,
         "dev": result.dev,
         "prompt_on_dev": result.floor,
+        **found.speed,
         **({"rows": result.course} if result.course else {}),
         **({"guidance_on_dev": result.guidance} if result.guidance else {}),
     }

@@ -30,6 +30,7 @@ from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
 from foreword.training.group import abreast
 from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.pace import Pace
 from foreword.training.schedule import total_steps
 from foreword.training.sweep import Sweep, planned_steps, search
 
@@ -186,10 +187,12 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
         done = min(planned, sum(one.progress.step for one in found()))
         if isinstance(event, Step):
-            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss)
+            speed = pace.step(trial.tokens(event.step - 1))
+            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
         else:
             log.write(found())
             report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
+            pace.begin()
 
     trials: dict[float, Trial] = {}
 
@@ -203,6 +206,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
         return list(trials.values())
 
     log = _Log(folder / "trainer_log.jsonl")
+    pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
     result = search(rates, made, folder / "trials", on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)
@@ -212,6 +216,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
             f"out of memory: trained with {result.trial.progress.rows_at_once} rows at a time, with the same result; "
             "`--batch auto` begins with as many as fit"
         )
+    result.speed.update(pace.figures())
     result.notes += [f"every layer was computed in every step: {kept.why_not}"] if kept.why_not else []
     return result
 

@@ -197,6 +197,11 @@ class Trial:
         size = self.settings.gradient_accumulation_steps
         return order[place * size : (place + 1) * size]
 
+    def tokens(self, step: int) -> int:
+        """How many tokens the rows of one optimizer step have."""
+        rows = [self.rows[index] for batch in self.batches(step) for index in batch]
+        return sum(len(row.input_ids) + len(row.target_ids) for row in rows)
+
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""

@@ -35,11 +35,12 @@ class Outcome:
 @dataclass
 class Sweep:
     """The whole search: ``trial`` is the winner, None where every rate failed; ``notes`` is what the user should know
-    of how it went."""
+    of how it went, and ``speed`` how fast (:meth:`foreword.training.pace.Pace.figures`)."""
 
     trial: Trial | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
 
 
 def rungs(total: int, rates: int) -> list[tuple[int, int]]:

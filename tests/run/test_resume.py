@@ -37,6 +37,8 @@ def facts(folder: Path) -> dict[str, Any]:
     value, manifest = load(folder / "model.foreword")
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     del report["created"], report["training"]["seconds"]
+    for speed in ("tokens_per_second", "share_of_floor"):
+        report["training"].pop(speed, None)
     report["file"].pop("path")
     for figures in report["systems"].values():
         del figures["ms"]
