@@ -40,6 +40,7 @@ class Judge:
         folder: where answers are kept, a file for each prompt.
         clock: of the time budget.
         evaluations: answers at most; 0: any number.
+        asked: answers so far, those of a search that was interrupted included.
     """
 
     prepared: Prepared
@@ -50,6 +51,8 @@ class Judge:
     evaluations: int = 0
     asked: int = 0
     _seconds: float = 0.0
+    _timed: int = 0
+    _before: dict[str, dict[str, Prediction]] = field(default_factory=dict)
     _kept: dict[str, dict[str, Prediction]] = field(default_factory=dict)
     _priors: dict[str, dict[str, float]] = field(default_factory=dict)
     _ready: dict[str, tuple[Asker, Foreword, list[Example]]] = field(default_factory=dict)
@@ -69,7 +72,8 @@ class Judge:
         key = replace(variant, calibrate=False).key
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = self._load(key)
+            kept, self._before[key] = {}, self._load(key)
+            self._kept[key] = kept
         missing = [index for index in rows if self.rows[index].id not in kept]
         for start in range(0, len(missing), CHUNK):
             self._ask(variant, key, missing[start : start + CHUNK])
@@ -98,18 +102,25 @@ class Judge:
         return own + len(asker.lead(Foreword(text=asker.task.guidance)))
 
     def _ask(self, variant: Variant, key: str, rows: Sequence[int]) -> None:
-        expected = self._seconds / self.asked * len(rows) if self.asked else 0.0
+        """Ask the rows that an interrupted search has not asked; all of them count, so a resumed one ends the same."""
+        before = self._before[key]
+        new = [index for index in rows if self.rows[index].id not in before]
+        expected = self._seconds / self._timed * len(new) if self._timed else 0.0
         too_many = self.evaluations and self.asked + len(rows) > self.evaluations
-        if too_many or not self.clock.allows(expected):
+        if too_many or (new and not self.clock.allows(expected)):
             raise BudgetSpentError
+        self.asked += len(rows)
+        kept = self._kept[key]
+        kept |= {name: before[name] for index in rows if (name := self.rows[index].id) in before}
+        if not new:
+            return
         asker, value, examples = self._prepare(replace(variant, calibrate=False))
         began = time.monotonic()
         report = partial(self.prepared.request.progress or say_nothing, f"ask {variant.name}")
-        found = asker.answer(value, [examples[index] for index in rows], report)
-        self._seconds += time.monotonic() - began
-        self.asked += len(rows)
-        self._kept[key] |= {one.id: one for one in found}
-        write_jsonl(self._path(key), self._kept[key].values())
+        found = asker.answer(value, [examples[index] for index in new], report)
+        self._seconds, self._timed = self._seconds + time.monotonic() - began, self._timed + len(new)
+        kept |= {one.id: one for one in found}
+        write_jsonl(self._path(key), (before | kept).values())
 
     def _prepare(self, variant: Variant) -> tuple[Asker, Foreword, list[Example]]:
         """The variant's task on the base, what stands in front, and the pool as token ids."""
