@@ -10,6 +10,7 @@ it, something grows faster (attention over a row's own tokens, which is quadrati
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -24,25 +25,31 @@ from foreword.training.loop import Score, Trial, advance
 from foreword.training.objective import Choose
 
 ROWS, TOKENS, VIRTUAL = 8, 64, 20
-DOUBLINGS = ("rows", "tokens", "virtual tokens", "layers", "forewords")
+DOUBLINGS = ("rows", "tokens", "virtual tokens", "forewords")
 
 
-def trials_of(base: Any, what: str) -> list[Trial]:
+def half_as_deep(model: Any) -> Any:
+    """A random model of the same shapes with half of the layers; the cost does not depend on the weights."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers //= 2
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: config.num_hidden_layers]
+    return type(model)(config).eval().requires_grad_(False)
+
+
+def trials_of(model: Any, what: str) -> list[Trial]:
     """The trials whose one round is measured, with ``what`` doubled."""
     twice = {name: 1 + (name == what) for name in DOUBLINGS}
     count, length = ROWS * twice["rows"], TOKENS * twice["tokens"]
-    depth, words = base.model.config.num_hidden_layers, base.model.config.vocab_size
+    words = model.config.vocab_size
     rows = [Example(str(i), tuple(3 + (7 * i + 13 * j) % (words - 3) for j in range(length)), (), i % 2, "ab"[i % 2])
             for i in range(count)]  # fmt: skip
     settings = TrainSettings(per_device_train_batch_size=count, warmup_ratio=0.0, lr_scheduler_type="constant",
                              num_train_epochs=1000, eval_steps=10**6, early_stopping_patience=0)  # fmt: skip
-    # Half of the layers at the starting point: gradients stop at the first layer that trains.
-    layers = ":" if what == "layers" else f"{depth - depth // 2}:"
-    method = make("prefix", {"num_virtual_tokens": VIRTUAL * twice["virtual tokens"], "layers": layers,
-                             "init": "random"})  # fmt: skip
-    start, objective = Start(base.model), Choose(((40,), (50,)), 0)
+    method = make("prefix", {"num_virtual_tokens": VIRTUAL * twice["virtual tokens"], "init": "random"})
+    start, objective = Start(model), Choose(((40,), (50,)), 0)
     return [
-        Trial(base.model, make_writer(method, start), objective, rows, settings, 5e-3, lambda _: Score(0.0, 0.0))
+        Trial(model, make_writer(method, start), objective, rows, settings, 5e-3, lambda _: Score(0.0, 0.0))
         for _ in range(twice["forewords"])
     ]
 
@@ -55,7 +62,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     base = load_base(options.base or str(samples.smollm2()))
-    groups = {what: trials_of(base, what) for what in ("start", *DOUBLINGS)}
+    groups = {what: trials_of(base.model, what) for what in ("start", *DOUBLINGS)}
+    groups["half the layers"] = trials_of(half_as_deep(base.model), "start")
     seconds: dict[str, list[float]] = {what: [] for what in groups}
     for number in range(1, options.rounds + 2):
         for what, trials in groups.items():
@@ -67,6 +75,8 @@ def main() -> None:
         f"{what} x2": round(statistics.median(seconds[what][i] / seconds["start"][i] for i in rounds), 2)
         for what in DOUBLINGS
     }
+    deeper = (seconds["start"][i] / seconds["half the layers"][i] for i in rounds)
+    ratios["layers x2"] = round(statistics.median(deeper), 2)
     found = {"seconds_at_start": round(statistics.median(seconds["start"][1:]), 3), **ratios}
     if options.json:
         print(json.dumps(found))
