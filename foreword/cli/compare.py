@@ -38,6 +38,7 @@ def command(
     shots: Annotated[int | None, typer.Option(help="Examples in the few-shot prompt at most. [default: 8]")] = None,
     curve: Annotated[bool | None, typer.Option("--curve", help="Learn with fewer rows, too.")] = None,
     pool: Annotated[str | None, typer.Option(metavar="FILE", help="Rows without labels: which to label next.")] = None,
+    label_next: Annotated[int | None, typer.Option(help="How many of them are named. [default: 20]")] = None,
     other: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows of another task: what a foreword does to them.")
     ] = None,

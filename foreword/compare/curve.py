@@ -97,10 +97,6 @@ def learning_curve(
     ends = np.quantile(
         [np.inf if one is None else one for one in every], [(1 - level) / 2, (1 + level) / 2], method="nearest"
     )
-    expected = []
-    for rows in (*counts, 2 * here, 4 * here):
-        low, high = np.quantile(at(laws, rows, top), [(1 - level) / 2, (1 + level) / 2])
-        expected.append({"rows": rows, "value": float(at(law, rows, top)[0]), "low": float(low), "high": float(high)})
     found: dict[str, Any] = {
         "metric": metric.name,
         "points": [{"rows": count, "value": float(value)} for count, value in zip(counts, scores[0], strict=True)],
@@ -110,9 +106,15 @@ def learning_curve(
         "more_low": None if np.isinf(ends[0]) else int(ends[0]),
         "more_high": None if np.isinf(ends[1]) else int(ends[1]),
         "enough": enough,
-        "expected": expected,
+        "expected": [_expected(law, laws, rows, top, level) for rows in (*counts, 2 * here, 4 * here)],
     }
     return {**found, "sentence": _sentence(metric, found, here)}
+
+
+def _expected(law: Array, laws: Array, rows: int, top: float, level: float) -> dict[str, float]:
+    """What ``law`` expects with ``rows`` rows, with the interval that the resampled ``laws`` give."""
+    low, high = np.quantile(at(laws, rows, top), [(1 - level) / 2, (1 + level) / 2])
+    return {"rows": rows, "value": float(at(law, rows, top)[0]), "low": float(low), "high": float(high)}
 
 
 def _sentence(metric: Metric, found: Mapping[str, Any], here: int) -> str:

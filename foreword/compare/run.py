@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from foreword.core.value import Foreword
 from foreword.data.read import read
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.metrics import get_metric
-from foreword.evaluation.predictions import Prediction, read_jsonl
+from foreword.evaluation.predictions import Prediction, read_jsonl, write_atomically
 from foreword.evaluation.report import write_report
 from foreword.evaluation.summary import figure_text
 from foreword.evaluation.verdict import planned_detectable
@@ -163,7 +164,6 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     done.trained(plan)
     prepared, options = done.prepared, done.options
     decision = decide(prepared.task, done.systems, options)
-    metric = get_metric(prepared.task.metric)
     curve = _curve(done, plan, decision) if options.curve and decision.trained else None
     values = {name: load(done.file(name))[0] for name in done.systems if name not in (*BASELINES, *PROMPTS)}
     pooled = None
@@ -175,18 +175,8 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     kept = _retention(done, values, before)
     judged = None if gate is None else _judge(done, gate)
     done.spend()
-    report = {
-        "title": f"comparison on {prepared.base.id.rsplit('/', 1)[-1]}",
-        "kind": "comparison",
-        "schema": page.SCHEMA,
-        "verdict": decision.lines[0],
-        "verdict_lines": list(decision.lines),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "warnings": [*plan.notes, *done.skipped, *_alarms(done)],
-        "metric": metric.name,
+    found = {
         "systems": systems,
-        "titles": {name: title(name) for name in systems},
-        "chosen_on_dev": {"prompt": decision.prompt, "trained": decision.trained},
         "comparisons": {"worth": [c.to_json() for c in decision.worth], "which": [c.to_json() for c in decision.which]},
         "power": power,
         "costs": costs,
@@ -195,6 +185,29 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         "label_next": pooled,
         "gate": judged,
         "tables": page.tables(decision, costs, power, kept, curve, pooled),
+    }
+    report = {**_told(done, plan, decision), **found}
+    write_report(done.folder, report)
+    return CompareResult(
+        str(done.folder), list(decision.lines), prepared.task.metric, systems, costs, report["comparisons"], power,
+        judged, plan.to_json(), curve, pooled, report["warnings"], report["seconds"], page.render(report),
+    )  # fmt: skip
+
+
+def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
+    """What a report says besides its figures: the verdict, what was done, and all that doing it again needs."""
+    prepared = done.prepared
+    return {
+        "title": f"comparison on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "kind": "comparison",
+        "schema": page.SCHEMA,
+        "verdict": decision.lines[0],
+        "verdict_lines": list(decision.lines),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "warnings": [*plan.notes, *done.skipped, *_alarms(done)],
+        "metric": prepared.task.metric,
+        "titles": {name: title(name) for name in done.systems},
+        "chosen_on_dev": {"prompt": decision.prompt, "trained": decision.trained},
         "rows": page.rows_to_read(done.systems, decision),
         "data": _data(done),
         "base": {"id": prepared.base.id, "revision": prepared.base.revision, **prepared.base.fingerprint},
@@ -207,11 +220,6 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         "machine": {"platform": platform.platform(), "processor": platform.machine()},
         "seconds": round(done.clock.spent, 3),
     }
-    write_report(done.folder, report)
-    return CompareResult(
-        str(done.folder), list(decision.lines), metric.name, systems, costs, report["comparisons"], power, judged,
-        plan.to_json(), curve, pooled, report["warnings"], report["seconds"], page.render(report),
-    )  # fmt: skip
 
 
 def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
@@ -245,8 +253,6 @@ def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
-    import random
-
     order = list(range(count))
     random.Random(f"curve/{seed}").shuffle(order)
     return order
@@ -277,7 +283,7 @@ def _costs(done: Work, values: Mapping[str, Foreword], systems: Mapping[str, Any
             "price": price(read_tokens, written, figure, done.options) if neural and _counts(metric) else None,
         }  # fmt: skip
         done.report("time each system", number, len(done.systems))
-    path.write_text(json.dumps(known), encoding="utf-8")
+    write_atomically(path, [json.dumps(known).encode()])
     longest = next((out[name]["read_tokens"] for name in ("few_shot", "prompt") if name in out), None)
     better = 1 if get_metric(metric).better == "higher" else -1
     front = pareto({n: (c["row_gflop"], better * systems[n]["metrics"][metric]["value"]) for n, c in out.items()})
