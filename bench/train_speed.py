@@ -1,12 +1,15 @@
 """How fast and in how much memory a prefix trains, beside PEFT's prefix tuning, LoRA and full fine-tuning.
 
-    python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--json]
+    python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--task sst2|e2e --data FOLDER] [--json]
 
 Every method trains on the same batches of 16 rows (Reuters R8, rows of at most 50 words) in one process, in turns: one
 batch each, round by round, so that whatever else the machine does hits all alike. Ratios are medians over batches of
 the time of the same batch. Two kinds of batches: drawn at random, as HF Trainer draws them by default
 (``prefix_vs_peft``), and grouped by length, as this project's own loop does (``prefix_vs_peft_grouped``). Peak memory
 is that of a process of its own for each method, above the loaded weights, on 4 rows of 300 words.
+
+With ``--task`` the batches are of SST-2 sentences (labels as words) or E2E meaning representations and references
+(completions); FOLDER is that of ``bench/quality.py``.
 
 The floor is arithmetic: a step needs one pass forward over the weights that are not embeddings and one backward through
 the activations, 4 operations a weight and token (padding not counted), at the matrix-product rate that this machine
@@ -31,6 +34,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from quality import rows_of as records
 from transformers import PreTrainedModel
 
 from foreword import samples
@@ -41,7 +45,7 @@ from foreword.data.sampling import Course
 from foreword.methods.base import Start, make, make_writer
 from foreword.settings import TrainSettings
 from foreword.training.loop import Score, Trial
-from foreword.training.objective import Choose
+from foreword.training.objective import Choose, Complete
 
 P, BATCH = 20, 16
 METHODS = ("foreword prefix", "PEFT prefix", "LoRA", "full")
@@ -65,6 +69,26 @@ def rows_of(tokenizer: Any, count: int, least: int, most: int) -> tuple[list[Exa
     return examples, Choose(choices, int(tokenizer.pad_token_id or 0))
 
 
+def task_rows(tokenizer: Any, task: str, folder: Path, count: int) -> tuple[list[Example], Choose | Complete]:
+    """The first ``count`` training rows of SST-2 or E2E, as token ids."""
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    fill = int(tokenizer.pad_token_id or 0)
+    found = records(folder / ("sst2" if task == "sst2" else "e2e_nlg"), "train", count)
+    if task == "sst2":
+        labels = sorted({str(row["label"]) for row in found})
+        texts = [ids(f"Review: {row['text']}\nSentiment:") for row in found]
+        golds = [labels.index(str(row["label"])) for row in found]
+        rows = [Example(str(i), t, (), g, labels[g]) for i, (t, g) in enumerate(zip(texts, golds, strict=True))]
+        return rows, Choose((ids(" negative"), ids(" positive")), fill)
+    end = (int(tokenizer.eos_token_id),)
+    answers = [row["ref"] if isinstance(row["ref"], str) else row["ref"][0] for row in found]
+    pairs = [(ids(f"Data: {row['mr']}\nText:"), ids(f" {a}") + end) for row, a in zip(found, answers, strict=True)]
+    return [Example(str(i), given, wanted, -1, "") for i, (given, wanted) in enumerate(pairs)], Complete(fill)
+
+
 def drawn(examples: list[Example]) -> list[list[Example]]:
     """Batches drawn at random, as HF Trainer draws them by default."""
     order = list(range(len(examples)))
@@ -72,7 +96,7 @@ def drawn(examples: list[Example]) -> list[list[Example]]:
     return [[examples[i] for i in order[k : k + BATCH]] for k in range(0, len(order), BATCH)]
 
 
-def ours(model: PreTrainedModel, objective: Choose, checkpoint: bool = False) -> Step:
+def ours(model: PreTrainedModel, objective: Choose | Complete, checkpoint: bool = False) -> Step:
     """One optimizer step of the project's own loop."""
     writer = make_writer(make("prefix", {"num_virtual_tokens": P, "init": "random"}), Start(model))
     settings = TrainSettings(
@@ -95,7 +119,7 @@ def ours(model: PreTrainedModel, objective: Choose, checkpoint: bool = False) ->
     return step
 
 
-def theirs(model: PreTrainedModel, objective: Choose, kind: str) -> Step:
+def theirs(model: PreTrainedModel, objective: Choose | Complete, kind: str) -> Step:
     """One step as a user of PEFT writes it: labels at the answer, the model's own loss, AdamW."""
     if kind == "full":
         wrapped: Any = model.requires_grad_(True)
@@ -107,7 +131,8 @@ def theirs(model: PreTrainedModel, objective: Choose, kind: str) -> Step:
     optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=5e-3)
 
     def step(rows: list[Example]) -> None:
-        full = [(*row.input_ids, *objective.choices[row.gold]) for row in rows]
+        chosen = objective.choices if isinstance(objective, Choose) else ()
+        full = [(*row.input_ids, *(row.target_ids or chosen[row.gold])) for row in rows]
         width = max(map(len, full))
         ids = torch.full((len(rows), width), objective.fill)
         mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -123,7 +148,7 @@ def theirs(model: PreTrainedModel, objective: Choose, kind: str) -> Step:
     return step
 
 
-def make_step(method: str, model: PreTrainedModel, objective: Choose) -> Step:
+def make_step(method: str, model: PreTrainedModel, objective: Choose | Complete) -> Step:
     """The training step of a method; it may change the model."""
     if method.startswith("foreword"):
         return ours(model, objective, "checkpointing" in method)
@@ -154,10 +179,15 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
-def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
+def measure(base: str, count: int, rounds: int, task: str | None = None, folder: Path | None = None) -> dict[str, Any]:
     """Times of every method on every batch, in turns, for both kinds of batches."""
     loaded = load_base(base, device="cpu")
-    examples, objective = rows_of(loaded.tokenizer, count, 5, 50)
+    examples: list[Example]
+    objective: Choose | Complete
+    if task is not None and folder is not None:
+        examples, objective = task_rows(loaded.tokenizer, task, folder, count)
+    else:
+        examples, objective = rows_of(loaded.tokenizer, count, 5, 50)
     kinds = {
         "random": drawn(examples),
         "grouped": [[examples[i] for i in batch] for batch in batches(examples, BATCH, seed=13, epoch=0)],
@@ -176,7 +206,7 @@ def measure(base: str, count: int, rounds: int) -> dict[str, Any]:
                     if number:
                         times[kind][method].append(time.perf_counter() - began)
                 if number:
-                    tokens[kind].append(sum(len(r.input_ids) for r in rows))
+                    tokens[kind].append(sum(len(r.input_ids) + len(r.target_ids) for r in rows))
         rates.append(matrix_rate())
     return summary(times, tokens, operations(loaded.model, 1), max(rates))
 
@@ -206,6 +236,8 @@ def main() -> None:
     parser.add_argument("--base", default=None)
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--task", choices=("sst2", "e2e"))
+    parser.add_argument("--data", type=Path, help="the folder with the task's files")
     parser.add_argument("--words", type=int, default=300, help="words a row where memory is measured")
     parser.add_argument("--memory-of", choices=[*METHODS, "foreword prefix, checkpointing"], help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
@@ -214,7 +246,9 @@ def main() -> None:
     if arguments.memory_of:
         measure_memory(arguments.memory_of, base, arguments.words)
         return
-    result = measure(base, arguments.rows, arguments.rounds)
+    if (arguments.task is None) != (arguments.data is None):
+        parser.error("--task and --data go together")
+    result = measure(base, arguments.rows, arguments.rounds, arguments.task, arguments.data)
     memory = {
         m: peak_memory(m, base, arguments.words)
         for m in ("foreword prefix", "foreword prefix, checkpointing", "PEFT prefix")
