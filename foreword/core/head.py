@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from foreword.core import attention, packing
 
-# Logits of one chunk, at most: 64 MiB in float32. Smaller ones cost time from about a sixteenth of it.
+# Logits of one chunk, at most: 64 MiB in float32. Not measured against other sizes.
 CHUNK = 1 << 24
 
 Places = tuple[Tensor, Tensor]

@@ -113,7 +113,7 @@ class Cut:
 
 
 class _Moved(torch.autograd.Function):
-    """Rows of a matrix in another order. Both ways are gathers: index_add, the plain backward, is slow and not
+    """Rows of a matrix in another order. Both ways are gathers: index_add, the plain backward, is not
     deterministic on GPU. ``[N, F]`` to ``[M, F]`` by ``take [M]``; ``back [N]`` says where each one went.
     """
 
