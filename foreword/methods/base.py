@@ -94,6 +94,9 @@ class Method(ABC):
     per_row: ClassVar[bool] = True
     # Whether some parameters have no gradient at the very first step (behind a factor that starts at zero).
     silent_start: ClassVar[bool] = False
+    # For its row in docs/methods.md: "choose it when ..." and "what it cannot do", without a full stop.
+    choose: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
 
     @abstractmethod
     def writer(self, start: Start) -> Writer:

@@ -47,6 +47,14 @@ class Full(Method):
     name: ClassVar[str] = "full"
     title: ClassVar[str] = "full fine-tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (2e-5, 5e-5, 1e-4, 1e-5)
+    choose: ClassVar[str] = (
+        "you want to know how far the base can go, and a copy of its weights is affordable; `top:K` and `head` "
+        "train a part"
+    )
+    limits: ClassVar[str] = (
+        "the file holds every trained weight; about five copies of them while it trains; its rows cannot share a "
+        "batch with another foreword's"
+    )
     per_row: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

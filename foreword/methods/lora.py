@@ -54,6 +54,13 @@ class Lora(Method):
     name: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-4, 3e-3, 1e-4)
+    choose: ClassVar[str] = (
+        "the task needs other weights and not only something to read, or other tools shall open the file (PEFT)"
+    )
+    limits: ClassVar[str] = (
+        "more values and a larger file; every changed layer computes more in each pass; the guidance is read as "
+        "text; needs linear layers, which an LSTM or GRU has not"
+    )
     silent_start: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

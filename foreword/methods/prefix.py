@@ -127,6 +127,13 @@ class Prefix(Method):
     name: ClassVar[str] = "prefix"
     title: ClassVar[str] = "prefix tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (2e-2, 5e-2, 5e-3, 1e-1)
+    choose: ClassVar[str] = (
+        "in doubt: it begins as your prompt, its file is small, and every layer reads what was learned"
+    )
+    limits: ClassVar[str] = (
+        "adds to what the content's tokens read and cannot change how they attend to each other; in encoders its "
+        "start is near the prompt and not equal to it; a recurrent base takes one state"
+    )
 
     def writer(self, start: Start) -> Writer:
         known = start.sites.sites

@@ -54,6 +54,11 @@ class Prompt(Method):
     name: ClassVar[str] = "prompt"
     title: ClassVar[str] = "prompt tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-2, 3e-2, 3e-3, 1e-1)
+    choose: ClassVar[str] = "the file must be as small as can be, or an engine takes embeddings only"
+    limits: ClassVar[str] = (
+        "only the first layer's input is learned; no way through the recurrent layers of hybrid models; where "
+        "the base reads both ways it takes up input length"
+    )
 
     def writer(self, start: Start) -> Writer:
         return PromptWriter(initial_prompt(start, self.init, self.num_virtual_tokens))

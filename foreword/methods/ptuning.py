@@ -60,6 +60,11 @@ class PTuning(Method):
     name: ClassVar[str] = "ptuning"
     title: ClassVar[str] = "P-tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
+    choose: ClassVar[str] = (
+        "a soft prompt is wanted and does not train well directly: a network couples its tokens and is gone from "
+        "the file"
+    )
+    limits: ClassVar[str] = "trains more values than it keeps; otherwise those of a soft prompt"
 
     def writer(self, start: Start) -> Writer:
         first = initial_prompt(start, self.init, self.num_virtual_tokens)

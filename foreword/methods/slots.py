@@ -56,6 +56,11 @@ class Slots(Method):
 
     name: ClassVar[str] = "slots"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-2, 3e-2, 3e-3, 1e-1)
+    choose: ClassVar[str] = (
+        "learned words belong inside the row: at its end, between fields, or in place of some words of a prompt "
+        "that stays"
+    )
+    limits: ClassVar[str] = "needs a template with soft slots; they and the guidance take up positions in every row"
     fills_slots: ClassVar[bool] = True
 
     def writer(self, start: Start) -> Writer:

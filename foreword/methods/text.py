@@ -26,6 +26,12 @@ class Text(Method):
 
     name: ClassVar[str] = "text"
     learning_rates: ClassVar[tuple[float, ...]] = ()
+    choose: ClassVar[str] = (
+        "there is nothing to train on yet, or the prompt is good enough: every other method is measured against it"
+    )
+    limits: ClassVar[str] = (
+        "learns nothing; its tokens are read again in every pass without a cache; cannot have a classification head"
+    )
 
     def writer(self, start: Start) -> Writer:
         return TextWriter(start.text)
