@@ -15,6 +15,7 @@ from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.repeated import score_of_runs
 from foreword.evaluation.summary import evaluate, figure_text, heading
 from foreword.evaluation.verdict import Comparison, amount
+from foreword.evaluation.worth import rows_to_read
 
 SCHEMA = 1
 
@@ -44,11 +45,12 @@ def _known(metrics: Sequence[str], runs: Runs) -> Sequence[str]:
 
 
 def tables(
-    decision: Decision, costs: Mapping[str, Mapping[str, Any]], power: Mapping[str, Any], retention: Mapping[str, Any],
-    curve: Mapping[str, Any] | None, label_next: Mapping[str, Any] | None,
+    decision: Decision, systems: Mapping[str, Mapping[str, Any]], metric: str, costs: Mapping[str, Mapping[str, Any]],
+    power: Mapping[str, Any], retention: Mapping[str, Any], curve: Mapping[str, Any] | None,
+    label_next: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The comparison's own tables, in reading order; those without lines are left out."""
-    made = [
+    made: list[dict[str, Any]] = [
         {
             "title": "Comparisons",
             "notes": [
@@ -56,9 +58,10 @@ def tables(
             ],
             "head": ["", "against", "difference", "interval", "p", "decision", "can show", "rows for this difference"],
             "lines": [_compared(one) for one in (*decision.worth, *decision.which)],
+            "own": True,
         },
         {"title": "What the test set can show", "notes": [power["sentence"]], "head": [], "lines": []},
-        _costs(costs),
+        _costs(costs, systems, metric),
         *_retention(retention),
     ]
     if curve is not None:
@@ -68,12 +71,20 @@ def tables(
              f"{_figure(curve, one['low'])} to {_figure(curve, one['high'])}"]
             for one in curve["expected"]
         ]  # fmt: skip
-        made.append({"title": "Learning curve", "notes": [curve["sentence"]],
+        chart = {"kind": "band", "title": f"{heading(curve['metric'])} by training rows", "metric": curve["metric"],
+                 "axis": "training rows", "points": curve["points"], "expected": curve["expected"]}  # fmt: skip
+        made.append({"title": "Learning curve", "notes": [curve["sentence"]], "chart": chart,
                      "head": ["training rows", "measured", "expected", "interval"], "lines": lines})  # fmt: skip
     if label_next is not None:
         note = f"{label_next['rows']} of {label_next['pool']} rows are in {label_next['file']}, the most telling first."
         made.append({"title": "Rows to label next", "notes": [note], "head": [], "lines": []})
     return [table for table in made if table["lines"] or table["notes"]]
+
+
+def _called(name: str) -> str:
+    """A system's title where it begins a line."""
+    said = title(name)
+    return said[:1].upper() + said[1:]
 
 
 def _figure(curve: Mapping[str, Any], value: float | None) -> str:
@@ -87,7 +98,16 @@ def _compared(one: Comparison) -> list[Any]:
     p_value = "< 0.001" if one.corrected < 0.001 else f"{one.corrected:.3f}"
     needed = "more seeds" if one.rows_needed is None else f"{one.rows_needed:,}"
     shown = amount(metric, one.detectable, False)
-    return [one.a, one.b, amount(metric, one.gain), f"{low} to {high}", p_value, decision, shown, needed]
+    return [
+        _called(one.a),
+        _called(one.b),
+        amount(metric, one.gain),
+        f"{low} to {high}",
+        p_value,
+        decision,
+        shown,
+        needed,
+    ]
 
 
 _COSTS = (
@@ -103,10 +123,12 @@ _COSTS = (
 )
 
 
-def _costs(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _costs(
+    costs: Mapping[str, Mapping[str, Any]], systems: Mapping[str, Mapping[str, Any]], metric: str
+) -> dict[str, Any]:
     kept = [one for one in _COSTS if any(cost.get(one[1]) is not None for cost in costs.values())]
     lines = [
-        [name, *("-" if cost.get(key) is None else form.format(cost[key]) for _, key, form in kept),
+        [_called(name), *("-" if cost.get(key) is None else form.format(cost[key]) for _, key, form in kept),
          "yes" if cost.get("pareto") else ""]
         for name, cost in costs.items()
     ]  # fmt: skip
@@ -115,47 +137,57 @@ def _costs(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "prompt read anew each time. Tokens saved are those of the few-shot prompt (or the prompt, without one). The "
         "last column: no other system is at least as good for less work a row."
     ]
-    return {"title": "Costs", "notes": notes, "head": ["", *(one[0] for one in kept), "worth its work"], "lines": lines}
+    chart = {
+        "kind": "pareto",
+        "title": f"{heading(metric)} by work",
+        "metric": metric,
+        "axis": "GFLOP a row, fewer is cheaper",
+        "points": [
+            {"name": _called(name), "x": cost["row_gflop"], "y": systems[name]["metrics"][metric]["value"],
+             "front": bool(cost.get("pareto"))}
+            for name, cost in costs.items()
+        ],
+    }  # fmt: skip
+    head = ["", *(one[0] for one in kept), "worth its work"]
+    return {"title": "Costs", "notes": notes, "chart": chart, "head": head, "lines": lines, "own": True}
 
 
 def _retention(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     notes = [found["unchanged_sentence"]]
     lines = [
-        [name, language, f"{one['base']:.2f}", f"{system['perplexity']:.2f}", f"{100 * system['drift']:+.1f}%"]
+        [_called(name), language, f"{one['base']:.2f}", f"{system['perplexity']:.2f}", f"{100 * system['drift']:+.1f}%"]
         for language, one in (found.get("neutral") or {}).items()
         for name, system in one["systems"].items()
     ]
     if found.get("neutral_reason"):
         notes.append(f"Perplexity on neutral text was not measured: {found['neutral_reason']}.")
     head = ["", "neutral text", "perplexity without", "with it in front", "drift"]
-    made = [{"title": "Elsewhere", "notes": notes, "head": head, "lines": lines}]
+    made = [{"title": "Elsewhere", "notes": notes, "head": head, "lines": lines, "own": True}]
     other = found.get("other") or {}
     if "systems" in other:
         metric = other["metric"]
         rows = [
-            [name, figure_text(metric, other["base"]), figure_text(metric, one["value"]), amount(metric, one["change"])]
+            [
+                _called(name),
+                figure_text(metric, other["base"]),
+                figure_text(metric, one["value"]),
+                amount(metric, one["change"]),
+            ]
             for name, one in other["systems"].items()
         ]
         note = f"{other['rows']} rows of {other['data']}, asked by their own prompt, {heading(metric)}."
         made.append({"title": "On another task", "notes": [note], "head": ["", "without", "with", "change"],
-                     "lines": rows})  # fmt: skip
+                     "lines": rows, "own": True})  # fmt: skip
     elif other:
         made.append({"title": "On another task", "notes": [f"Not measured: {other['reason']}."], "head": [],
                      "lines": []})  # fmt: skip
     return made
 
 
-def rows_to_read(systems: Mapping[str, Runs], decision: Decision, most: int = 30) -> list[dict[str, Any]]:
-    """Rows on which the best prompt and the best trained method differ, first those that one of them got right."""
+def read_rows(systems: Mapping[str, Runs], decision: Decision, metric: str) -> list[dict[str, Any]]:
+    """Rows worth reading, by the best prompt and the best trained method."""
     names = [name for name in (decision.prompt, decision.trained) if name is not None]
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        for one in systems[name].test[0]:
-            row = found.setdefault(one.id, {"id": one.id, "input": one.input, "gold": one.gold, "outputs": {}})
-            row["outputs"][name] = one.output
-    rows = list(found.values())
-    rows.sort(key=lambda row: (len(set(row["outputs"].values())) == 1, row["gold"] not in row["outputs"].values()))
-    return rows[:most]
+    return rows_to_read({name: systems[name].test[0] for name in names}, metric)
 
 
 def render(report: Mapping[str, Any]) -> str:

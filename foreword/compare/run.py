@@ -184,7 +184,7 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         "curve": curve,
         "label_next": pooled,
         "gate": judged,
-        "tables": page.tables(decision, costs, power, kept, curve, pooled),
+        "tables": page.tables(decision, systems, prepared.task.metric, costs, power, kept, curve, pooled),
     }
     report = {**_told(done, plan, decision), **found}
     write_report(done.folder, report)
@@ -208,7 +208,8 @@ def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
         "metric": prepared.task.metric,
         "titles": {name: title(name) for name in done.systems},
         "chosen_on_dev": {"prompt": decision.prompt, "trained": decision.trained},
-        "rows": page.rows_to_read(done.systems, decision),
+        "rows": page.read_rows(done.systems, decision, prepared.task.metric),
+        "again": f"foreword reproduce {done.folder}/report.json",
         "data": _data(done),
         "base": {"id": prepared.base.id, "revision": prepared.base.revision, **prepared.base.fingerprint},
         "task": plain_settings(prepared.task.to_json()),
@@ -339,13 +340,22 @@ def _judge(done: Work, gate: Gate) -> dict[str, Any]:
 
 
 def _alarms(done: Work) -> list[str]:
-    """What the trainings warned of, seeds that say the same together."""
-    told: dict[tuple[str, str], list[int]] = {}
+    """What the trainings warned of: a line for each warning, with the systems, and their seeds unless all of them say
+    it."""
+    told: dict[str, dict[str, list[int]]] = {}
     for name, found in done.records.items():
         for one in found:
             for alarm in one.get("alarms", []):
-                told.setdefault((name, alarm), []).append(one["seed"])
-    return [f"{name}, seed {', '.join(map(str, seeds))}: {alarm}" for (name, alarm), seeds in told.items()]
+                told.setdefault(alarm, {}).setdefault(name, []).append(one["seed"])
+    lines = []
+    for alarm, systems in told.items():
+        some = {name: len(seeds) < len(done.records[name]) for name, seeds in systems.items()}
+        said = [
+            f"{title(name)} (seed {' and '.join(map(str, seeds))})" if some[name] else title(name)
+            for name, seeds in systems.items()
+        ]
+        lines.append(f"{alarm}: {', '.join(said)}")
+    return lines
 
 
 def _data(done: Work) -> dict[str, Any]:

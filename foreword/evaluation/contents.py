@@ -3,92 +3,100 @@
 The report is a plain dict; every key may be absent, and its section is then left out:
 
     title, verdict, created   text; the verdict is the first sentence a reader sees
-    warnings                  list of texts
+    verdict_lines             list of sentences; those after the verdict follow it
+    gate                      {text, met, said}: a requirement and whether it is met
+    warnings                  list of texts, shown below the results
     systems                   name -> result of :func:`foreword.evaluation.summary.evaluate`, e.g. prompt, foreword
+    titles                    name -> how a system is called; its name where there is none
+    chosen_on_dev             {prompt, trained}: the systems whose classes are shown; those of others are folded
     difference                :meth:`foreword.evaluation.statistics.Difference.to_json`, foreword minus prompt
     base, method, task, settings, file, versions     text or dict, shown as tables of settings
+    again                     the command that makes these results again
     data                      split name -> dict (rows, kept, dropped, file, digest, ...)
     training                  dict: steps [{step, loss, ...}], evaluations [{step, value}], metric,
                               sweep [{learning_rate, value, ...}], and single figures (seconds, best_step, ...)
-    rows                      list of {id, input, gold, outputs: {system: output}} worth reading
-    tables                    list of {title, notes, chart, head, lines}: tables of a command's own, after the results;
-                              chart: {title, metric, points [{name, value, low, high}], line}
+    rows                      list of {id, input, gold, outputs: {system: output}, why} worth reading; ``why`` as in
+                              :mod:`foreword.evaluation.worth`, or absent
+    tables                    list of {title, notes, chart, head, lines, own, folded}: tables of a command's own, after
+                              the results; own: the cells are the program's words; chart: {kind, title, metric, points},
+                              a ``steps`` (points: name, value, low, high; line), ``pareto`` (points: name, x, y, front;
+                              axis) or ``band`` (points: rows, value; expected: rows, value, low, high; axis)
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from foreword.evaluation import charts
+from foreword.evaluation import charts, planes
+from foreword.evaluation.blocks import Block, Chart, Items, Section, Table, Text, records, settings, short
 from foreword.evaluation.metrics import METRICS
 from foreword.evaluation.summary import figure_text, heading
+from foreword.evaluation.worth import WHY
 
 MAX_ROWS = 50
-MAX_TEXT = 400
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph; ``tone`` is ``plain``, ``lead`` (the verdict) or ``warning``."""
-
-    text: str
-    tone: str = "plain"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text, the first column naming the line; ``shades`` (0 to 1, or None) colours cells in HTML."""
-
-    head: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    shades: Sequence[Sequence[float | None]] | None = None
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A finished SVG element, for HTML alone: Markdown shows the table beside it."""
-
-    svg: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and its blocks."""
-
-    title: str
-    blocks: Sequence[Text | Table | Chart]
+_CLASSES_SHOWN = 2
 
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
     """The report's content in reading order, sections without content left out."""
+    called = _Called(report.get("titles") or {})
+    systems = report.get("systems") or {}
     made = [
         Section("", list(_opening(report))),
-        Section("Results", list(_results(report.get("systems") or {}))),
-        *_classes(report.get("systems") or {}),
-        *(Section(str(one.get("title", "")), list(_own(one))) for one in report.get("tables") or []),
+        Section("Results", list(_results(systems, called))),
+        Section("Notes", list(_notes(report, called))),
+        *(Section(str(one.get("title", "")), list(_own(one)), one.get("folded", False)) for one in _tables(report)),
+        *_classes(systems, _shown(report, systems), called),
         Section("Training", list(_training(report.get("training") or {}))),
-        Section("Rows to read", list(_rows(report.get("rows") or []))),
-        Section("Data", list(_splits(report.get("data") or {}))),
+        Section("Rows to read", list(_rows(report.get("rows") or [], called))),
+        Section("Run it again", [Text(str(report["again"]))] if report.get("again") else []),
+        Section("Data", list(_splits(report.get("data") or {})), folded=True),
     ]
     for key in ("base", "method", "task", "settings", "file", "versions"):
-        made.append(Section(key.capitalize(), list(_settings(report.get(key)))))
+        made.append(Section(key.capitalize(), list(settings(report.get(key))), folded=True))
     return [section for section in made if section.blocks]
 
 
-def _opening(report: Mapping[str, Any]) -> Iterator[Text]:
+class _Called:
+    """How systems are called: by their titles, begun with a capital."""
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self.titles = titles
+
+    def __call__(self, name: str) -> str:
+        title = self.titles.get(name)
+        return name if title is None else title[:1].upper() + title[1:]
+
+
+def _tables(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return report.get("tables") or []
+
+
+def _opening(report: Mapping[str, Any]) -> Iterator[Block]:
     if report.get("verdict"):
-        yield Text(str(report["verdict"]), "lead")
-    for warning in report.get("warnings") or []:
-        yield Text(str(warning), "warning")
+        said = str(report["verdict"])
+        yield Text(said[:1].upper() + said[1:], "lead")
+    more = [str(line) for line in report.get("verdict_lines") or [] if line != report.get("verdict")]
+    if more:
+        yield Items(more)
+    if report.get("gate"):
+        gate = report["gate"]
+        yield Text(f"{'Met' if gate['met'] else 'Not met'}: {gate['text']} ({gate['said']})", "part")
     difference = report.get("difference")
     if difference:
         yield Text(_difference_text(difference))
     if report.get("created"):
         yield Text(f"Created {report['created']}.")
+
+
+def _notes(report: Mapping[str, Any], called: _Called) -> Iterator[Text]:
+    for warning in report.get("warnings") or []:
+        yield Text(str(warning), "warning")
+    alike = [called(name) for name, system in (report.get("systems") or {}).items() if system.get("constant")]
+    if alike:
+        yield Text(f"The same answer to every row: {', '.join(alike)}", "warning")
 
 
 def _difference_text(difference: Mapping[str, Any]) -> str:
@@ -101,14 +109,27 @@ def _difference_text(difference: Mapping[str, Any]) -> str:
     )
 
 
-def _own(table: Mapping[str, Any]) -> Iterator[Text | Table | Chart]:
+def _own(table: Mapping[str, Any]) -> Iterator[Block]:
     yield from (Text(str(note)) for note in table.get("notes") or [])
     if table.get("chart"):
-        drawn = table["chart"]
-        metric = str(drawn["metric"])
-        yield Chart(charts.steps(drawn["title"], drawn["points"], lambda v: _figure(metric, v), drawn.get("line")))
+        yield Chart(_drawn(table["chart"]))
     if table.get("lines"):
-        yield Table([str(cell) for cell in table["head"]], [[short(cell) for cell in line] for line in table["lines"]])
+        lines = [[short(cell) for cell in line] for line in table["lines"]]
+        yield Table([str(cell) for cell in table["head"]], lines, words="all" if table.get("own") else "head")
+
+
+def _drawn(chart: Mapping[str, Any]) -> str:
+    title, metric = str(chart["title"]), str(chart["metric"])
+
+    def text(value: float) -> str:
+        return _figure(metric, value)
+
+    if chart.get("kind") == "pareto":
+        return planes.pareto(title, chart["axis"], chart["points"], text)
+    if chart.get("kind") == "band":
+        points = [(point["rows"], point["value"]) for point in chart["points"]]
+        return planes.band(title, chart["axis"], points, chart["expected"], text)
+    return charts.steps(title, chart["points"], text, chart.get("line"))
 
 
 def _title(name: str) -> str:
@@ -119,19 +140,17 @@ def _figure(name: str, value: float | None, signed: bool = False) -> str:
     return figure_text(name, value, signed) if name in METRICS else short(value)
 
 
-def _results(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[Text | Table | Chart]:
+def _results(systems: Mapping[str, Mapping[str, Any]], called: _Called) -> Iterator[Block]:
     names = list(dict.fromkeys(name for system in systems.values() for name in system["metrics"]))
     if not names:
         return
     lines = []
     for system, summary in systems.items():
         cells = [_result(name, summary["metrics"].get(name)) for name in names]
-        lines.append([system, *cells, str(summary.get("rows", ""))])
-        if summary.get("constant"):
-            yield Text(f"{system} gives the same answer to every row", "warning")
-    figures = {name: s["metrics"][names[0]] for name, s in systems.items() if names[0] in s["metrics"]}
+        lines.append([called(system), *cells, str(summary.get("rows", ""))])
+    figures = {called(name): s["metrics"][names[0]] for name, s in systems.items() if names[0] in s["metrics"]}
     yield Chart(charts.intervals(_title(names[0]), figures, lambda value: _figure(names[0], value)))
-    yield Table(["", *map(_title, names), "rows"], lines)
+    yield Table(["", *map(_title, names), "rows"], lines, words="all")
 
 
 def _result(name: str, figure: Mapping[str, Any] | None) -> str:
@@ -143,9 +162,16 @@ def _result(name: str, figure: Mapping[str, Any] | None) -> str:
     return f"{text} [{_figure(name, figure['low'])}, {_figure(name, figure['high'])}]"
 
 
-def _classes(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[Section]:
-    for system, summary in systems.items():
-        report = summary.get("report")
+def _shown(report: Mapping[str, Any], systems: Mapping[str, Any]) -> list[str]:
+    """The systems whose classes are shown at once: those that the verdict is about, or all where there are few."""
+    chosen = report.get("chosen_on_dev") or {}
+    named = [str(chosen[key]) for key in ("trained", "prompt") if chosen.get(key) in systems]
+    return named or (list(systems) if len(systems) <= _CLASSES_SHOWN else [])
+
+
+def _classes(systems: Mapping[str, Mapping[str, Any]], shown: Sequence[str], called: _Called) -> Iterator[Section]:
+    for system in (*shown, *(name for name in systems if name not in shown)):
+        report = systems[system].get("report")
         if not report:
             continue
         keys = ("precision", "recall", "f1")
@@ -154,17 +180,18 @@ def _classes(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[Section]:
             for label, row in report["classes"].items()
         ]
         matrix = [_confusion(report)] if "confusion" in report else []
-        yield Section(f"Classes: {system}", [Table(["class", *keys, "support"], lines), *matrix])
+        blocks = [Table(["class", *keys, "support"], lines), *matrix]
+        yield Section(f"Classes: {called(system)}", blocks, folded=system not in shown)
 
 
 def _confusion(report: Mapping[str, Any]) -> Table:
     labels, matrix = report["labels"], report["confusion"]
     shades: list[list[float | None]] = [[None, *(n / (sum(line) or 1) for n in line)] for line in matrix]
     lines = [[label, *map(str, line)] for label, line in zip(labels, matrix, strict=True)]
-    return Table(["gold \\ answer", *labels], lines, shades)
+    return Table(["gold \\ answer", *labels], lines, shades, words="corner")
 
 
-def _training(training: Mapping[str, Any]) -> Iterator[Text | Table | Chart]:
+def _training(training: Mapping[str, Any]) -> Iterator[Block]:
     metric = str(training.get("metric", "metric"))
     curves = [
         ("Training loss", training.get("steps") or [], "loss", short),
@@ -175,19 +202,13 @@ def _training(training: Mapping[str, Any]) -> Iterator[Text | Table | Chart]:
         if len(line) > 1:
             yield Chart(charts.curve(title, "step", line, text))
     for key in ("sweep", "evaluations"):
-        records = training.get(key) or []
-        if records:
-            yield Table(*_records(records))
-    yield from _settings({k: v for k, v in training.items() if k not in ("steps", "evaluations", "sweep")})
+        if training.get(key):
+            yield records(training[key])
+    yield from settings({k: v for k, v in training.items() if k not in ("steps", "evaluations", "sweep")})
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _records(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    head = list(dict.fromkeys(key for record in records for key in record))
-    return head, [[short(record.get(key)) for key in head] for record in records]
 
 
 def _splits(data: Mapping[str, Any]) -> Iterator[Text | Table]:
@@ -197,44 +218,27 @@ def _splits(data: Mapping[str, Any]) -> Iterator[Text | Table]:
             {"split": name, **{k: len(v) if isinstance(v, (list, tuple)) else v for k, v in split.items()}}
             for name, split in splits.items()
         ]
-        yield Table(*_records(shown))
-    yield from _settings({name: value for name, value in data.items() if name not in splits})
+        yield records(shown)
+    yield from settings({name: value for name, value in data.items() if name not in splits})
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[Text | Table]:
-    if not rows:
-        return
-    systems = list(dict.fromkeys(name for row in rows for name in row.get("outputs", {})))
-    lines = []
+def _rows(rows: Sequence[Mapping[str, Any]], called: _Called) -> Iterator[Block]:
+    """A table for each reason why rows are worth reading, in the order of :data:`WHY`, behind those without one."""
+    groups: dict[str | None, list[Mapping[str, Any]]] = {}
     for row in rows[:MAX_ROWS]:
-        texts = [row.get("input", ""), row.get("gold", ""), *(row.get("outputs", {}).get(name, "") for name in systems)]
-        lines.append([short(row.get("id", "")), *map(short, texts)])
-    yield Table(["id", "input", "gold", *systems], lines)
+        groups.setdefault(row.get("why"), []).append(row)
+    for why in (None, *WHY):
+        if why not in groups:
+            continue
+        found = groups[why]
+        systems = list(dict.fromkeys(name for row in found for name in row.get("outputs", {})))
+        if why is not None:
+            first, last = called(systems[0]), called(systems[-1])
+            yield Text(WHY[why].format(first=first, last=last), "part")
+        lines = []
+        for row in found:
+            texts = [row.get("input", ""), row.get("gold", ""), *(row["outputs"].get(name, "") for name in systems)]
+            lines.append([short(row.get("id", "")), *map(short, texts)])
+        yield Table(["id", "input", "gold", *map(called, systems)], lines)
     if len(rows) > MAX_ROWS:
         yield Text(f"{len(rows) - MAX_ROWS} more rows are in report.json.")
-
-
-def _settings(value: object) -> Iterator[Text | Table]:
-    if isinstance(value, Mapping):
-        if value:
-            yield Table(["key", "value"], list(_flat(value)))
-    elif value is not None:
-        yield Text(short(value))
-
-
-def _flat(settings: Mapping[Any, Any], front: str = "") -> Iterable[list[str]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{front}{key}.")
-        else:
-            yield [f"{front}{key}", short(value)]
-
-
-def short(value: object) -> str:
-    """Any JSON value as a cell: floats with five digits, long texts cut with the number of characters left out."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text) - MAX_TEXT} more characters)"

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foreword.evaluation.contents import Table, Text, sections
+from foreword.evaluation.blocks import Items, Table, Text
+from foreword.evaluation.contents import sections
 from foreword.evaluation.page import render_html
 from foreword.evaluation.predictions import write_atomically
 
@@ -49,11 +50,14 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     parts = [f"# {_inline(str(report.get('title', 'foreword report')))}\n"]
     for section in sections(report):
         if section.title:
-            parts.append(f"## {section.title}\n")
+            parts.append(f"## {_inline(section.title)}\n")
         for block in section.blocks:
             if isinstance(block, Text):
                 text = _inline(block.text)
-                parts.append({"lead": f"**{text}**\n", "warning": f"> warning: {text}\n"}.get(block.tone, f"{text}\n"))
+                forms = {"lead": f"**{text}**\n", "warning": f"> warning: {text}\n", "part": f"### {text}\n"}
+                parts.append(forms.get(block.tone, f"{text}\n"))
+            elif isinstance(block, Items):
+                parts.append("".join(f"- {_inline(text)}\n" for text in block.texts))
             elif isinstance(block, Table):
                 parts.append(_markdown_table(block))
     return "\n".join(parts)

@@ -23,6 +23,7 @@ from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference, Interval
 from foreword.evaluation.summary import compare, evaluate, figure_text, heading, manifest_metrics, render, sentence
+from foreword.evaluation.worth import rows_to_read
 from foreword.run.dev import metric_names, with_and_without
 from foreword.run.prepare import Prepared, plain_settings, say_nothing, shown
 from foreword.training.loop import Score
@@ -290,6 +291,7 @@ def _report(
         "settings": plain_settings(prepared.request.settings.to_json()),
         "file": {"path": result.file, "bytes": result.bytes, "values": result.num_values, "outcome": result.outcome},
         "versions": versions(),
+        "again": f"foreword train --config {Path(result.file).parent}/settings.yaml --output-dir AGAIN",
         "data": {
             name: {
                 "rows": len(table),
@@ -300,7 +302,7 @@ def _report(
             for name, table in prepared.tables.items()
         },
         "training": _training(prepared, result, found),
-        "rows": _rows(answers),
+        "rows": _rows(answers, prepared.task.metric),
     }
 
 
@@ -348,19 +350,8 @@ def _verdict(result: TrainResult, trained: bool) -> str:
     return sentence(found)
 
 
-def _rows(answers: dict[str, list[Prediction]]) -> list[dict[str, Any]]:
-    """Rows worth reading: where the two systems differ, first."""
+def _rows(answers: dict[str, list[Prediction]], metric: str) -> list[dict[str, Any]]:
+    """Rows worth reading, by the prompt and the foreword."""
     if "foreword" not in answers:
         return []
-    prompt = {p.id: p for p in answers.get("prompt", [])}
-    rows: list[dict[str, Any]] = [
-        {
-            "id": p.id,
-            "input": p.input,
-            "gold": p.gold,
-            "outputs": {**({"prompt": prompt[p.id].output} if prompt else {}), "foreword": p.output},
-        }
-        for p in answers["foreword"]
-    ]
-    rows.sort(key=lambda row: len(set(row["outputs"].values())) == 1)
-    return rows[:20]
+    return rows_to_read({name: answers[name] for name in ("prompt", "foreword") if name in answers}, metric)

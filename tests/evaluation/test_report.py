@@ -6,18 +6,24 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from foreword.evaluation import charts
+from foreword.evaluation import charts, planes
+from foreword.evaluation.chinese import chinese
+from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report import render_html, render_markdown, write_report
 from foreword.evaluation.summary import compare, evaluate
+from foreword.evaluation.verdict import beside, compare_family, sentences
+from foreword.evaluation.worth import rows_to_read
 
 HOSTILE = '<script>alert("x")</script> | `a` \n| b'
-VOID = {"meta", "line", "circle", "polyline", "br"}
+VOID = {"meta", "input", "line", "circle", "polyline", "polygon", "br"}
 
 
 class Balance(HTMLParser):
@@ -162,3 +168,117 @@ def test_charts_stand_degenerate_values() -> None:
         ElementTree.fromstring(charts.intervals("<Title>", figures, text))
     for points in ([(1, 2.0)], [(0, 0.0), (1, 0.0)], [(0, -1e-9), (10**6, 1e9), (2, math.nan)]):
         assert "nan" not in charts.curve("Loss", "step", points, text)
+
+
+def comparison() -> dict[str, object]:
+    """As ``foreword compare`` writes one: more systems than are shown at once, charts of its own."""
+    figures = {name: evaluate(predictions(n), "classification") for n, name in enumerate(("a", "b", "c", "d"), 2)}
+    points = [{"name": name, "x": x, "y": 0.5, "front": x == 0} for name, x in zip("abcd", (0, 2, 2, 900), strict=True)]
+    law = [{"rows": n, "value": 0.5 + n / 1e4, "low": 0.4, "high": 0.9} for n in (25, 50, 100, 200)]
+    pareto = {
+        "kind": "pareto",
+        "title": "Accuracy (%) by work",
+        "metric": "accuracy",
+        "axis": "GFLOP",
+        "points": points,
+    }
+    band = {"kind": "band", "title": "Accuracy (%) by training rows", "metric": "accuracy", "axis": "training rows",
+            "points": [{"rows": 25, "value": 0.5}], "expected": law}  # fmt: skip
+    return {
+        "title": "comparison on tiny",
+        "verdict": "Do not train: your prompt is as good "
+        "(LoRA: +0.0 points; 95% interval -0.5 to +0.5, paired, 3 seeds).",
+        "verdict_lines": ["P-tuning is 0.1 points less; the interval (-0.3 to +0.5) includes 0."],
+        "systems": figures,
+        "titles": {"a": "your prompt", "b": "LoRA", "c": "P-tuning"},
+        "chosen_on_dev": {"prompt": "a", "trained": "b"},
+        "tables": [
+            {"title": "Costs", "chart": pareto, "head": ["", "decision"], "lines": [["LoRA", "better"]], "own": True},
+            {"title": "Learning curve", "chart": band, "head": ["rows"], "lines": [["25"]]},
+        ],
+    }
+
+
+def test_a_comparison_shows_the_two_that_matter_and_folds_the_rest() -> None:
+    page = render_html(comparison())
+    parsed = Balance()
+    parsed.feed(page)
+    assert not parsed.open
+    assert parsed.tags.count("details") == 2
+    assert page.index(">Classes: LoRA<") < page.index(">Classes: Your prompt<") < page.index("<details>")
+    assert page.index(">Costs<") < page.index(">Classes: LoRA<")
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.S):
+        root = ElementTree.fromstring(drawing)
+        assert root.findall(".//{*}circle")
+        assert root.find("{*}desc") is not None
+    # Dots that lie on each other share one mark.
+    assert ">2, 3</text>" in page
+
+
+def test_the_page_says_its_own_words_in_chinese_and_leaves_those_of_rows() -> None:
+    page = render_html(comparison())
+    for text in (
+        "不必训练：你的提示词一样好（LoRA：+0.0 个百分点；95% 区间 -0.5 到 +0.5，配对，3 个种子）。",
+        "P-tuning低 0.1 个百分点；区间（-0.3 到 +0.5）包含 0。",
+        "学习曲线",
+        "更好",
+    ):
+        assert f'lang="zh">{text}<' in page
+    rows = [{"id": "1", "input": "Results", "gold": "better", "outputs": {"prompt": "yes", "foreword": "open"}}]
+    page = render_html({"rows": rows})
+    assert "<td>better</td>" in page
+    assert "<td>open</td>" in page
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.1, 0.3])
+def test_every_verdict_has_chinese_words(seeds: int, shift: float) -> None:
+    rng = np.random.default_rng(3)
+    golds = ["x"] * 400
+    names = {"a": "prefix tuning", "b": "your best prompt", "c": "LoRA"}
+    for sign in (1, -1):
+        right = {"a": 0.6 + sign * shift, "b": 0.6, "c": 0.5}
+        runs = {
+            name: [list(np.where(rng.random(400) < share, "x", "y")) for _ in range(seeds if name != "b" else 1)]
+            for name, share in right.items()
+        }
+        found = compare_family(get_metric("accuracy"), runs, [("a", "b"), ("c", "b")], golds)
+        for said in (*sentences(found[0], names), beside(found[1], names)):
+            translated = chinese(said)
+            assert translated is not None, said
+            assert not re.search("tuning|interval|points|prompt", translated), translated
+
+
+def test_names_of_dots_do_not_cover_each_other() -> None:
+    points = [{"name": f"s{n}", "x": 1 + n % 4 * 0.05, "y": 0.5 + n * 0.004, "front": n == 3} for n in range(12)]
+    drawn = ElementTree.fromstring(planes.pareto("by work", "GFLOP", points, "{:.2f}".format))
+    boxes = []
+    for mark in drawn.findall(".//{*}text[@class='mark']"):
+        x, y = float(mark.attrib["x"]), float(mark.attrib["y"])
+        boxes.append((x, y - 10, x + charts.width(mark.text or ""), y + 2))
+    for dot in drawn.findall(".//{*}circle"):
+        x, y = float(dot.attrib["cx"]), float(dot.attrib["cy"])
+        boxes.append((x - 4, y - 4, x + 4, y + 4))
+    for one, other in combinations(boxes, 2):
+        if one[2] - one[0] == other[2] - other[0] == 8:
+            continue
+        apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+        assert apart, (one, other)
+
+
+def test_rows_that_changed_sides_come_first_and_the_surest_mistakes_after_them() -> None:
+    def row(name: str, output: str, sure: float) -> Prediction:
+        return Prediction(name, "text", output, "x", sure)
+
+    prompt = [row("won", "y", -1.0), row("lost", "x", -1.0), row("sure", "y", -1.0), row("less", "y", -1.0)]
+    learned = [row("won", "x", -1.0), row("lost", "y", -1.0), row("sure", "z", -0.1), row("less", "z", -3.0)]
+    found = rows_to_read({"prompt": prompt, "foreword": learned}, "accuracy")
+    assert [(one["id"], one["why"]) for one in found] == [
+        ("won", "won"), ("lost", "lost"), ("sure", "worst"), ("less", "worst")
+    ]  # fmt: skip
+    assert found[0]["outputs"] == {"prompt": "y", "foreword": "x"}
+    text = render_markdown({"rows": found})
+    assert "### Better with foreword than with prompt" in text
+    assert rows_to_read({}, "accuracy") == []
+    written = [Prediction("1", "", "the cat sat", "the cat sat"), Prediction("2", "", "dogs", "the cat sat")]
+    assert [one["why"] for one in rows_to_read({"foreword": written}, "rouge_l")] == ["worst", "best"]

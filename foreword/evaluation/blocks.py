@@ -1,0 +1,91 @@
+"""The blocks a report is made of, and any JSON value as cells of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MAX_TEXT = 400
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; ``tone`` is ``plain``, ``lead`` (the verdict), ``warning`` or ``part`` (a smaller heading)."""
+
+    text: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Items:
+    """Sentences, one a line."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, the first column naming the line; ``shades`` (0 to 1, or None) colours cells in HTML.
+
+    ``words`` says which cells are our own words, which another language may say in its way: all,
+    only the head, or of the head only the corner.
+    """
+
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    shades: Sequence[Sequence[float | None]] | None = None
+    words: Literal["all", "head", "corner"] = "head"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished SVG element, for HTML alone: Markdown shows the table beside it."""
+
+    svg: str
+
+
+Block = Text | Items | Table | Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its blocks; ``folded``: HTML shows the heading alone until it is asked for."""
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = False
+
+
+def short(value: object) -> str:
+    """Any JSON value as a cell: floats with five digits, long texts cut with the number of characters left out."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text) - MAX_TEXT} more characters)"
+
+
+def records(found: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a record, one column a key."""
+    head = list(dict.fromkeys(key for record in found for key in record))
+    return Table(head, [[short(record.get(key)) for key in head] for record in found])
+
+
+def settings(value: object) -> Iterator[Text | Table]:
+    """A value as it is, or a dict as a table of keys and values, those of inner dicts with a dot between."""
+    if isinstance(value, Mapping):
+        if value:
+            yield Table(["key", "value"], list(_flat(value)))
+    elif value is not None:
+        yield Text(short(value))
+
+
+def _flat(values: Mapping[Any, Any], front: str = "") -> Iterable[list[str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{front}{key}.")
+        else:
+            yield [f"{front}{key}", short(value)]
