@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,81 +26,17 @@ from foreword.core.past import Past
 from foreword.core.value import Foreword
 from foreword.data.batch import Example
 from foreword.data.sampling import Course
-from foreword.errors import ResourceError, TrainingError
+from foreword.errors import ResourceError
 from foreword.methods.base import Writer
 from foreword.settings import TrainSettings
+from foreword.training.events import Evaluated, NotFinite, Progress, Score, Step
 from foreword.training.objective import Objective
 from foreword.training.passes import Share, Total, backward
 from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
 
+__all__ = ["Evaluated", "NotFinite", "Progress", "Score", "Step", "Trial", "advance"]
+
 E = TypeVar("E")
-
-
-class NotFinite(TrainingError):
-    """A loss or a gradient is NaN or infinite: the learning rate is too high, or the base overflows in its precision.
-
-    ``step`` is the number of the step (from 1) that was, or led to, what is not finite.
-    """
-
-    def __init__(self, problem: str, step: int, received: str) -> None:
-        hint = "lower the learning rate, or use dtype float32"
-        super().__init__(problem, expected="a finite loss and gradient", received=received, hint=hint)
-        self.step = step
-
-
-@dataclass(frozen=True)
-class Score:
-    """What an evaluation on dev says.
-
-    Args:
-        metric: the task's metric, higher is better (perplexity comes negated).
-        loss: mean -log p.
-        constant: whether every prediction was the same.
-    """
-
-    metric: float
-    loss: float
-    constant: bool = False
-
-    def beats(self, other: Score | None) -> bool:
-        """Better on the metric, or equal there with a lower loss."""
-        return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step: its number (from 1), mean loss, learning rate and gradient norm before clipping."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation on dev after ``step`` steps."""
-
-    step: int
-    score: Score
-    best: bool
-
-
-@dataclass
-class Progress:
-    """What a trial has seen so far; all of it is saved.
-
-    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has.
-    """
-
-    step: int = 0
-    best_step: int = 0
-    best: Score | None = None
-    without_gain: int = 0
-    stopped: bool = False
-    steps: list[Step] = field(default_factory=list)
-    evaluations: list[Evaluated] = field(default_factory=list)
-    rows_at_once: int = 0
 
 
 class Trial:
@@ -357,13 +293,16 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     shares = [trial.begin() for trial in trials]
     mine = [replace(one, batches=[crew.share(batch) for batch in one.batches]) for one in shares]
     totals: list[Total] | None = None
+    frozen = first.frozen if all(one.frozen is first.frozen for one in trials) else None
     try:
         with (
             injected(first.model) as injection,
             checkpointing(first.model, first.settings.gradient_checkpointing),
-            reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
+            reusing(frozen),
         ):
-            totals = backward(first.model, injection, mine, _at_once(trials))
+            # A layer that is spread over processes, or kept, is met in one order.
+            apart = frozen is None and (crew.size() == 1 or crew.shares_rows())
+            totals = backward(first.model, injection, mine, _at_once(trials), apart)
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise
