@@ -218,9 +218,10 @@ def reusing(frozen: Frozen | None) -> Iterator[None]:
 
 
 def _install(model: PreTrainedModel) -> list[Callable[[], None]]:
-    def before_stack(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        frozen = _ACTIVE.get()
-        now = None if frozen is None or frozen.model is not model else frozen.begin(by_name(module, args, kwargs))
+    # torch leaves kwargs out while another thread is putting a hook there or taking it away.
+    def before_stack(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        frozen = _ACTIVE.get() if kwargs is not None else None
+        now = None if frozen is None or frozen.model is not model else frozen.begin(by_name(module, args, kwargs or {}))
         _NOW.set(None if frozen is None or now is None else (frozen, now))
 
     undo = [stacks(model)[0].register_forward_pre_hook(before_stack, with_kwargs=True).remove]
@@ -240,9 +241,9 @@ def _on_layer(layer: GradientCheckpointingLayer, number: int) -> Callable[[], No
             return real(*args, **kwargs)
         return args[0] if args else kwargs["hidden_states"]
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         known = _NOW.get()
-        if known is None or number != known[0].layer:
+        if known is None or kwargs is None or number != known[0].layer:
             return None
         states = known[0].take(known[1], args[0] if args else kwargs["hidden_states"])
         return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})

@@ -354,10 +354,11 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
 
     def before(act: Callable[[Injection, dict[str, Any]], None]) -> Callable[..., Any]:
         def hook(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             injection = active()
-            if injection is None:
+            # torch leaves kwargs out while another thread is putting the hook there or taking it away.
+            if injection is None or kwargs is None:
                 return None
             kwargs = by_name(module, args, kwargs)
             act(injection, kwargs)
@@ -365,7 +366,7 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
 
         return hook
 
-    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         injection = active()
         if injection is not None:
             output.last_hidden_state = injection.after_encoder(output.last_hidden_state)
@@ -381,7 +382,7 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
     handles += [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
     handles.append(first.register_forward_pre_hook(into, with_kwargs=True))
     if sites.kind == "encoder":
-        handles.append(first.register_forward_hook(after, with_kwargs=True))
+        handles.append(first.register_forward_hook(after))
     for decoder in others:
         handles.append(decoder.register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True))
     return handles

@@ -8,6 +8,8 @@ layer's arguments is cut to them.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,11 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+from torch.utils.hooks import RemovableHandle
 
 from foreword.core import packing
 from foreword.core.packing import Cut, Packed
 
 _STOPPING: ContextVar[bool] = ContextVar("foreword_stopping", default=False)
+# The hook stays while any thread needs it: how many do, and its handle.
+_USED: weakref.WeakKeyDictionary[nn.Module, tuple[int, RemovableHandle]] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
 
 
 class _Reached(Exception):
@@ -47,16 +53,30 @@ def narrowed(layer: nn.Module | None) -> Iterator[None]:
     if layer is None:
         yield
         return
-    handle = layer.register_forward_pre_hook(_before, with_kwargs=True)
+    with _LOCK:
+        users, handle = _USED.get(layer) or (0, layer.register_forward_pre_hook(_before, with_kwargs=True))
+        _USED[layer] = (users + 1, handle)
     try:
         yield
     finally:
-        handle.remove()
+        with _LOCK:
+            users, handle = _USED.pop(layer)
+            if users > 1:
+                _USED[layer] = (users - 1, handle)
+            else:
+                handle.remove()
 
 
-def _before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+def _before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, Any] | None:
+    # torch leaves kwargs out while another thread is putting the hook there or taking it away.
     whole = packing.current()
-    if whole is None or whole.wanted is None or whole.cut is not None or len(whole.wanted) == whole.tokens:
+    if (
+        kwargs is None
+        or whole is None
+        or whole.wanted is None
+        or whole.cut is not None
+        or len(whole.wanted) == whole.tokens
+    ):
         return None
     token = _STOPPING.set(True)
     try:

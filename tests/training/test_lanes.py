@@ -82,6 +82,16 @@ def test_every_method_and_several_at_once(method: str, forced: None) -> None:
     assert_same(model, shares)
 
 
+def test_threads_that_begin_and_end_passes_all_the_time_do_not_disturb_each_other(forced: None) -> None:
+    """Each pass puts its hooks on the model they share, and takes them away."""
+    model = tiny("llama")
+    share = Share(writer_for("prefix", model), Choose(((40, 41), (50,)), 0), [make_rows(4)])
+    _, alone = gradients(model, [share], False)
+    for _ in range(60):
+        _, both = gradients(model, [share], True)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(alone, both, strict=True))
+
+
 def test_completions(forced: None) -> None:
     rows = [Example(str(i), (100 + i, 7), tuple(range(60, 61 + i)), -1, "") for i in range(6)]
     model = tiny("llama")
