@@ -26,6 +26,7 @@ def command(
     target: options.Target = None,
     config: options.Config = None,
     set: options.Assign = None,
+    skip_bad: options.SkipBad = None,
     encoding: options.Encoding = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -52,6 +53,7 @@ def command(
             dev=keys.dev,
             settings=resolved.base_settings,
             task_options=resolved.task_options,
+            skip_bad=keys.skip_bad,
             encoding=keys.encoding,
             progress=progress,
         )

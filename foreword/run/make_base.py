@@ -55,6 +55,7 @@ def base(
     dev: object = None,
     settings: BaseSettings | None = None,
     task_options: TaskOptions | None = None,
+    skip_bad: bool = False,
     encoding: str | None = None,
     progress: ProgressCall | None = None,
 ) -> BaseResult:
@@ -67,6 +68,7 @@ def base(
         dev: what the training is watched on, for one data file; None takes a part of each file.
         settings: sizes and training.
         task_options: what the task is, as for :func:`foreword.train`.
+        skip_bad: go on without the rows that the check refuses.
 
     Raises:
         SettingsError: something that cannot be, or the folder is not empty.
@@ -80,7 +82,10 @@ def base(
     each: Sequence[object] = [data]
     if isinstance(data, list | tuple) and all(isinstance(one, str | Path) for one in data):
         each = data
-    texts = [_text(one, dev, cell, options, encoding) for one in each]
+    texts = [
+        _text(TrainRequest(one, cell, "", dev=dev, task_options=options, encoding=encoding, skip_bad=skip_bad))
+        for one in each
+    ]
     found = built(cell, texts, settings or BaseSettings(), progress or say_nothing)
     if target.is_dir():
         target.rmdir()
@@ -91,7 +96,6 @@ def base(
     )
 
 
-def _text(data: object, dev: object, cell: str, options: TaskOptions, encoding: str | None) -> Text:
-    request = TrainRequest(data, cell, "", dev=dev, task_options=options, encoding=encoding)
+def _text(request: TrainRequest) -> Text:
     task, tables, _ = rows_of(request)
     return Text(task, tables["train"], tables["dev"])

@@ -125,6 +125,20 @@ def test_a_base_alone(labelled: str, paired: str, tmp_path: Path, capsys: pytest
     assert main(["base", labelled, paired, "--dev", labelled, "--output-dir", out + "2"]) == 2
 
 
+def test_a_base_alone_leaves_bad_rows_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"房间{n}很干净。", "label": ("好", "坏")[n % 2]} for n in range(24)]
+    file, dev, out = tmp_path / "rows.jsonl", tmp_path / "dev.jsonl", tmp_path / "made"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    dev.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:2], {"text": "太吵。", "label": "坏"}]))
+    small = [f"--set=base.{name}={value}" for name, value in SMALL.to_json().items()]
+    asked = ["base", str(file), "--dev", str(dev), "--output-dir", str(out), *small]
+    assert main(asked) == DataError.exit_code
+    assert "same row in two splits" in capsys.readouterr().err
+    assert main([*asked, "--skip-bad"]) == 0
+    (kept,) = json.loads((out / "training.json").read_text())["rows"]
+    assert kept["train"] + kept["dev"] == 25
+
+
 def test_checking_data_for_it_loads_nothing(labelled: str) -> None:
     assert not run.check(labelled, base="lstm").refuses
 

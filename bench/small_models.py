@@ -1,0 +1,288 @@
+"""Forewords on small bases that are trained here from scratch: Chinese reviews, translation, headlines.
+
+    python bench/small_models.py --data FOLDER [--task zh_hotel ...] [--minutes 3] [--output RUNS] [--seed 1] [--json]
+
+Each task trains a base on one part of the data (a GRU, or a T5 of 2+2 layers) and then learns from a few rows of
+another part: a prefix (at all three kinds of sites of an encoder-decoder), a soft prompt, and full fine-tuning, beside
+the base that was taught nothing more. The test rows are in no part.
+
+- ``zh_hotel``: hotel reviews, good or bad in words; the base has read 3,000 reviews with their answers.
+- ``zh_hotel_head``: the same, the base has read the reviews without answers, and a trained head answers.
+- ``translation``: English to Chinese. The pairs mix both scripts; a foreword is to bring traditional characters.
+- ``headlines``: Reuters stories of seven topics; a foreword is to bring the headlines of an eighth, ``earn``.
+
+FOLDER holds ``zh_chnsenticorp_htl`` and ``translation_en_zh_tatoeba``; what is missing is said and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from small_bases import EncoderDecoder, Kind, Recurrent, make_base
+from tasks import Missing, rows_of, untrained
+
+from foreword import samples
+from foreword.core.base import Base, load_base
+from foreword.evaluation.predictions import read_jsonl
+from foreword.evaluation.summary import figure_text
+from foreword.progress import Progress
+from foreword.run import train
+from foreword.settings import BaseSettings, TaskOptions, TrainRequest, TrainSettings
+
+Rows = list[dict[str, Any]]
+Parts = dict[str, Rows]
+Learner = tuple[str, dict[str, Any], tuple[float, ...]]
+# Reviews that the base reads, and pairs of which it sees none: they are kept for the forewords.
+_READ, _KEPT = 3000, 1400
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One task.
+
+    Args:
+        base: what is trained first.
+        rows: FOLDER -> the parts ``base``, ``base_dev``, ``train``, ``dev``, ``test``, shuffled.
+        limits: rows of each part at most.
+        figures: what the table shows.
+        methods: what the line is called -> method, its settings, the rates to try (empty: its own).
+        wanted: of outputs: what a foreword is to bring; the table shows its share.
+    """
+
+    base: Kind
+    rows: Callable[[Path], Parts]
+    limits: dict[str, int]
+    task: dict[str, Any]
+    figures: tuple[str, ...]
+    epochs: float
+    methods: dict[str, Learner] = field(default_factory=dict)
+    wanted: Callable[[str], bool] | None = None
+
+
+def _can(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def traditional(text: str) -> bool:
+    """Whether a Chinese text is in traditional characters: Big5 has all of them, and GB 2312 has not."""
+    return _can(text, "big5") and not _can(text, "gb2312")
+
+
+def simplified(text: str) -> bool:
+    """Whether a Chinese text is in simplified characters: the other way round."""
+    return _can(text, "gb2312") and not _can(text, "big5")
+
+
+def headline(text: str) -> dict[str, str] | None:
+    """A Reuters story, whose words come without punctuation, as headline and beginning; None where they blend.
+
+    A story mostly begins with the first word of its headline again ("hadson to acquire seaxe | hadson corp said ...").
+    """
+    words = text.split()
+    for place in range(3, 16):
+        if len(words) - place >= 15 and words[place] == words[0]:
+            return {"story": " ".join(words[place : place + 40]), "headline": " ".join(words[:place])}
+    return None
+
+
+def hotel(data: Path) -> Parts:
+    folder = data / "zh_chnsenticorp_htl"
+    rows, dev, test = (list(rows_of(folder / f"{name}.jsonl")) for name in ("train", "dev", "test"))
+    return {"base": rows[:_READ], "base_dev": dev[::2], "train": rows[_READ:], "dev": dev[1::2], "test": test}
+
+
+def translation(data: Path) -> Parts:
+    folder = data / "translation_en_zh_tatoeba"
+    rows, dev, test = (list(rows_of(folder / f"{name}.jsonl")) for name in ("train", "dev", "test"))
+    random.Random(13).shuffle(rows)
+    kept, base = _in_script(rows[-_KEPT:]), rows[:-_KEPT]
+    return {
+        "base": [{"en": row["en"], "zh": text} for row in base for text in row["zh"][:1]],
+        "base_dev": [{"en": row["en"], "zh": row["zh"][0]} for row in dev[::2]],
+        "train": kept, "dev": _in_script(dev[1::2]), "test": _in_script(test),
+    }  # fmt: skip
+
+
+def _in_script(rows: Rows) -> Rows:
+    """The rows with a reference in traditional characters, and that one alone."""
+    found = ((row["en"], [text for text in row["zh"] if traditional(text)]) for row in rows)
+    return [{"en": english, "zh": chinese[0]} for english, chinese in found if chinese]
+
+
+def headlines(_: Path) -> Parts:
+    found: dict[str, list[tuple[bool, dict[str, str]]]] = {}
+    for name, path in zip(("train", "test"), samples.reuters_r8(), strict=True):
+        with path.open(encoding="utf-8", newline="") as stream:
+            pairs = [(row["label"] == "earn", headline(row["text"])) for row in csv.DictReader(stream)]
+        found[name] = [(earn, pair) for earn, pair in pairs if pair is not None]
+        random.Random(13).shuffle(found[name])
+    other, earn = ([pair for is_earn, pair in found["train"] if is_earn is one] for one in (False, True))
+    return {
+        "base": other[:-150], "base_dev": other[-150:], "train": earn[:-150], "dev": earn[-150:],
+        "test": [pair for is_earn, pair in found["test"] if is_earn],
+    }  # fmt: skip
+
+
+_PREFIX: Learner = ("prefix", {}, ())
+# Its own rates are for big pretrained models.
+_FULL: Learner = ("full", {}, (1e-3, 3e-4, 1e-4))
+_WRITTEN: dict[str, Learner] = {
+    "prefix": _PREFIX,
+    "prefix, random start": ("prefix", {"init": "random"}, ()),
+    "prefix, decoder self only": ("prefix", {"sites": "decoder.self.*"}, ()),
+    "soft prompt": ("prompt", {"num_virtual_tokens": 20}, ()),
+    "full": _FULL,
+}
+_REVIEW = {
+    "guidance": "判断酒店评论是好评还是差评。\n\n", "template": "评论：{{ text }}\n标签：",
+    "labels": {"positive": "好评", "negative": "差评"},
+}  # fmt: skip
+_GRU = BaseSettings(
+    hidden_size=128, num_hidden_layers=1, tokenizer="char", vocab_size=2500, num_train_epochs=5, max_length=220
+)
+SPECS: dict[str, Spec] = {
+    "zh_hotel": Spec(
+        Recurrent("gru", _GRU), hotel, {"train": 500, "dev": 200}, _REVIEW, ("accuracy", "macro_f1"), 4,
+        {"prefix": _PREFIX, "soft prompt": ("prompt", {}, ()), "full": _FULL},
+    ),
+    "zh_hotel_head": Spec(
+        Recurrent("gru", replace(_GRU, answers=False)), hotel, {"train": 500, "dev": 200},
+        {"head": True, "guidance": _REVIEW["guidance"], "template": "{{ text }}"}, ("accuracy", "macro_f1"), 4,
+        {"head alone": ("full", {"train": "head"}, (1e-1, 2e-2, 5e-3)), "prefix": _PREFIX, "full": _FULL},
+    ),
+    "translation": Spec(
+        EncoderDecoder(), translation, {"train": 200, "dev": 100, "test": 300},
+        {"guidance": "translate English to Chinese: ", "template": "{{ en }}", "inputs": ("en",), "target": "zh",
+         "metric": "perplexity", "max_new_tokens": 40},
+        ("perplexity", "bleu", "chrf"), 8, _WRITTEN, traditional,
+    ),
+    "headlines": Spec(
+        EncoderDecoder(epochs=30), headlines, {"train": 200, "dev": 100, "test": 300},
+        {"guidance": "write the headline: ", "template": "{{ story }}", "inputs": ("story",), "target": "headline",
+         "metric": "perplexity", "max_new_tokens": 24},
+        ("perplexity", "rouge_l", "rouge_1", "chrf"), 8, _WRITTEN,
+    ),
+}  # fmt: skip
+
+
+def parts_of(spec: Spec, data: Path) -> Parts:
+    """The parts, cut to the spec's limits: the same rows at every call."""
+    return {name: rows[: spec.limits.get(name)] for name, rows in spec.rows(data).items()}
+
+
+def learn(
+    spec: Spec, method: str, base: Base, parts: Parts, folder: Path, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """One method on the base: the figures of the start and of what was learned."""
+    name, settings, sweep = spec.methods[method]
+    folder = folder / f"{method.replace(', ', '-').replace(' ', '_')}-{seed}"
+    request = TrainRequest(
+        data=parts["train"], dev=parts["dev"], test=parts["test"], base=base, output_dir=folder, skip_bad=True,
+        method=name, method_settings=settings,
+        settings=TrainSettings(seed=seed, num_train_epochs=spec.epochs, sweep=sweep),
+        task_options=TaskOptions(**spec.task, metrics=tuple(f for f in spec.figures if f != spec.task.get("metric"))),
+        resume=(folder / "run.json").exists(), progress=progress,
+    )  # fmt: skip
+    result = train(request)
+    systems = result.systems if "prompt" in result.systems else {"prompt": untrained(request), **result.systems}
+    return {
+        "rows": result.rows, "values": result.num_values, "bytes": result.bytes, "rate": result.learning_rate,
+        "outcome": result.outcome, "difference": result.difference, "seconds": round(result.seconds),
+        "alarms": result.alarms, "start": _figures(spec, folder, "prompt", systems),
+        "learned": _figures(spec, folder, "foreword", systems),
+    }  # fmt: skip
+
+
+def _figures(spec: Spec, folder: Path, system: str, systems: dict[str, Any]) -> dict[str, Any]:
+    # Where nothing beat the prompt, the prompt is what there is.
+    found = systems.get(system, systems["prompt"])["metrics"]
+    figures = {key: {part: found[key][part] for part in ("value", "low", "high")} for key in spec.figures}
+    path = folder / "predictions" / f"{system}.jsonl"
+    if spec.wanted is not None and path.exists():
+        outputs = [row.output for row in read_jsonl(path)]
+        figures["wanted"] = {"value": sum(map(spec.wanted, outputs)) / len(outputs)}
+    return figures
+
+
+def run(name: str, asked: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """One block of the table."""
+    spec, folder, began = SPECS[name], asked.output / name, time.monotonic()
+    parts = parts_of(spec, asked.data)
+    options = TaskOptions(**{**spec.task, "head": False}) if spec.task.get("head") else TaskOptions(**spec.task)
+    facts = make_base(spec.base, parts["base"], parts["base_dev"], options, folder / "base", asked.minutes, progress)
+    base = load_base(folder / "base")
+    methods = asked.method or spec.methods
+    learned = {
+        method: learn(spec, method, base, parts, folder, asked.seed, progress)
+        for method in spec.methods
+        if method in methods
+    }
+    seconds = round(time.monotonic() - began)
+    return {"task": name, "base": facts, "seed": asked.seed, "methods": learned, "seconds": seconds}
+
+
+def render(results: Sequence[dict[str, Any]], missing: Sequence[str]) -> str:
+    """The table for people."""
+    lines = []
+    for one in results:
+        base, methods = one["base"], one["methods"]
+        first = next(iter(methods.values()))
+        lines.append(
+            f"{one['task']}: {base['cell']} trained here on {base['rows']['train']:,} rows ({base['values']:,} values, "
+            f"{base['vocabulary']:,} tokens, {base['steps']} steps), then "
+            f"{'/'.join(str(count) for count in first['rows'].values())} rows, seed {one['seed']}, {one['seconds']} s"
+        )
+        lines.append(f"  {'nothing learned':<26} {_cells(first['start'])}")
+        for method, found in methods.items():
+            note = f"{found['values']:,} values, rate {found['rate']}" if found["outcome"] == "learned" else "no gain"
+            lines.append(f"  {method:<26} {_cells(found['learned'])} ({note})")
+    return "\n".join([*lines, *(f"missing, left out: {what}" for what in missing)])
+
+
+def _cells(figures: dict[str, Any]) -> str:
+    cells = []
+    for key, figure in figures.items():
+        ends = [figure_text(key, figure[end]) for end in ("low", "high") if figure.get(end) is not None]
+        value = f"{figure['value']:.3f}" if key == "wanted" else figure_text(key, figure["value"])
+        cells.append(f"{key} {value}" + (f" [{', '.join(ends)}]" if ends else ""))
+    return ", ".join(cells)
+
+
+def main() -> None:
+    """Run what is asked for and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--task", choices=SPECS, action="append")
+    parser.add_argument("--method", action="append", help="a line of the table (prefix, full, ...); else all of them")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training an encoder-decoder's base at most")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/small_models"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results, missing = [], []
+    with Progress() as progress:
+        for name in arguments.task or SPECS:
+            try:
+                results.append(run(name, arguments, progress))
+            except Missing as problem:
+                missing.append(f"{name}: {problem}")
+    shown = {"results": results, "missing": missing}
+    print(json.dumps(shown, indent=1, ensure_ascii=False) if arguments.json else render(results, missing))
+    sys.exit(0 if results else 1)
+
+
+if __name__ == "__main__":
+    main()
