@@ -136,14 +136,15 @@ def headlines(_: Path) -> Parts:
     }  # fmt: skip
 
 
-_PREFIX: Learner = ("prefix", {}, ())
-# Its own rates are for big pretrained models.
-_FULL: Learner = ("full", {}, (1e-3, 3e-4, 1e-4))
+# Two rates each, for time. Full fine-tuning's own are for big pretrained models.
+_PREFIX: Learner = ("prefix", {}, (2e-2, 1e-1))
+_FULL: Learner = ("full", {}, (1e-3, 2e-4))
+_SOFT: Learner = ("prompt", {"num_virtual_tokens": 20}, (1e-2, 1e-1))
 _WRITTEN: dict[str, Learner] = {
     "prefix": _PREFIX,
-    "prefix, random start": ("prefix", {"init": "random"}, ()),
-    "prefix, decoder self only": ("prefix", {"sites": "decoder.self.*"}, ()),
-    "soft prompt": ("prompt", {"num_virtual_tokens": 20}, ()),
+    "prefix, random start": ("prefix", {"init": "random"}, _PREFIX[2]),
+    "prefix, decoder self only": ("prefix", {"sites": "decoder.self.*"}, _PREFIX[2]),
+    "soft prompt": _SOFT,
     "full": _FULL,
 }
 _REVIEW = {
@@ -156,12 +157,12 @@ _GRU = BaseSettings(
 SPECS: dict[str, Spec] = {
     "zh_hotel": Spec(
         Recurrent("gru", _GRU), hotel, {"train": 500, "dev": 200}, _REVIEW, ("accuracy", "macro_f1"), 4,
-        {"prefix": _PREFIX, "soft prompt": ("prompt", {}, ()), "full": _FULL},
+        {"prefix": _PREFIX, "soft prompt": _SOFT, "full": _FULL},
     ),
     "zh_hotel_head": Spec(
         Recurrent("gru", replace(_GRU, answers=False)), hotel, {"train": 500, "dev": 200},
         {"head": True, "guidance": _REVIEW["guidance"], "template": "{{ text }}"}, ("accuracy", "macro_f1"), 4,
-        {"head alone": ("full", {"train": "head"}, (1e-1, 2e-2, 5e-3)), "prefix": _PREFIX, "full": _FULL},
+        {"head alone": ("full", {"train": "head"}, (2e-2, 1e-1)), "prefix": _PREFIX, "full": _FULL},
     ),
     "translation": Spec(
         EncoderDecoder(), translation, {"train": 200, "dev": 100, "test": 300},
@@ -181,6 +182,14 @@ SPECS: dict[str, Spec] = {
 def parts_of(spec: Spec, data: Path) -> Parts:
     """The parts, cut to the spec's limits: the same rows at every call."""
     return {name: rows[: spec.limits.get(name)] for name, rows in spec.rows(data).items()}
+
+
+def scaled(parts: Parts, share: float) -> Parts:
+    """A share of the rows that forewords learn from and are measured on; the base reads all of its own."""
+    return {
+        name: rows if name.startswith("base") else rows[: max(8, round(share * len(rows)))]
+        for name, rows in parts.items()
+    }
 
 
 def learn(
@@ -220,7 +229,7 @@ def _figures(spec: Spec, folder: Path, system: str, systems: dict[str, Any]) -> 
 def run(name: str, asked: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """One block of the table."""
     spec, folder, began = SPECS[name], asked.output / name, time.monotonic()
-    parts = parts_of(spec, asked.data)
+    parts = scaled(parts_of(spec, asked.data), asked.share)
     options = TaskOptions(**{**spec.task, "head": False}) if spec.task.get("head") else TaskOptions(**spec.task)
     facts = make_base(spec.base, parts["base"], parts["base_dev"], options, folder / "base", asked.minutes, progress)
     base = load_base(folder / "base")
@@ -270,6 +279,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of training an encoder-decoder's base at most")
     parser.add_argument("--output", type=Path, default=Path("bench/results/small_models"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the forewords' rows, for a slow machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results, missing = [], []

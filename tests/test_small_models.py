@@ -96,13 +96,14 @@ def test_a_base_is_trained_and_taught(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ) -> None:
     tiny(name, monkeypatch, method)
-    asked = argparse.Namespace(data=data, output=tmp_path / "runs", seed=1, minutes=1.0, method=None)
+    asked = argparse.Namespace(data=data, output=tmp_path / "runs", seed=1, minutes=1.0, method=None, share=0.9)
     with Progress() as progress:
         found = small_models.run(name, asked, progress)
         again = small_models.make_base(
             small_models.SPECS[name].base, [], [], None, tmp_path / "runs" / name / "base", 1, progress
         )
     assert again == found["base"]
+    assert found["methods"][method]["rows"]["test"] == 11
     assert found["base"]["steps"] >= 1
     assert method in small_models.render([found], ["x"])
     json.dumps(found)
