@@ -293,16 +293,13 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     shares = [trial.begin() for trial in trials]
     mine = [replace(one, batches=[crew.share(batch) for batch in one.batches]) for one in shares]
     totals: list[Total] | None = None
-    frozen = first.frozen if all(one.frozen is first.frozen for one in trials) else None
     try:
         with (
             injected(first.model) as injection,
             checkpointing(first.model, first.settings.gradient_checkpointing),
-            reusing(frozen),
+            reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
         ):
-            # A layer that is spread over processes, or kept, is met in one order.
-            apart = frozen is None and (crew.size() == 1 or crew.shares_rows())
-            totals = backward(first.model, injection, mine, _at_once(trials), apart)
+            totals = backward(first.model, injection, mine, _at_once(trials))
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.inject import Injection, injected
+from foreword.core.inject import Injection
 from foreword.core.past import Past, begins
 from foreword.core.value import Foreword, KeyValue
 from foreword.data.batch import Example
 from foreword.methods.base import Writer
-from foreword.training.lanes import lanes, side_by_side
 from foreword.training.objective import Objective, joined
 from foreword.training.parts import parts_of
 
@@ -60,9 +58,7 @@ class _Placed:
         return self.row.target_ids
 
 
-def backward(
-    model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0, apart: bool = True
-) -> list[Total]:
+def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0) -> list[Total]:
     """Accumulate, for every writer, the gradient of the sum of its own losses.
 
     Shares whose objectives read the same pass (:func:`~foreword.training.objective.joined`) are run together.
@@ -70,10 +66,8 @@ def backward(
     Args:
         injection: of ``model``, in force.
         rows: rows of a pass at most; 0 leaves it to the batches. The gradients do not depend on it.
-        apart: whether rows may go in several lanes (:mod:`foreword.training.lanes`).
     """
     totals = [Total() for _ in shares]
-    values = sum(p.numel() for share in shares for p in _trained(share.writer))
     for together, objective in _bundles(shares):
         for number in range(max(len(shares[i].batches) for i in together)):
             placed = [
@@ -81,62 +75,14 @@ def backward(
                 for i in together
                 for row in (shares[i].batches[number] if number < len(shares[i].batches) else ())
             ]
-            if not placed:  # with several processes one of them may have no row of a small batch
-                continue
-            found = lanes(model, placed, values) if apart and rows != 1 else [placed]
-            if len(found) == 1:
-                for part in _parts(model, placed, rows):
-                    summed, own = _pass(model, injection, shares, objective, part)
-                    summed.backward()
-                    _count(totals, own)
-                continue
-            acts = [partial(_lane, model, shares, objective, lane, rows // len(found)) for lane in found]
-            for lane in side_by_side(acts):
-                _add(shares, totals, lane)
+            # With several processes one of them may have no row of a small batch.
+            for part in _parts(model, placed, rows) if placed else ():
+                summed, own = _pass(model, injection, shares, objective, part)
+                summed.backward()
+                for place, total in own.items():
+                    totals[place].loss += total.loss
+                    totals[place].units += total.units
     return totals
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a pass of a lane found: by share, its total and the gradient of each trained value (None: not touched)."""
-
-    totals: dict[int, Total]
-    gradients: Mapping[int, tuple[Tensor | None, ...]]
-
-
-def _lane(
-    model: PreTrainedModel, shares: Sequence[Share], objective: Objective, placed: list[_Placed], rows: int
-) -> list[_Found]:
-    """The passes of one lane, under an injection of its own."""
-    found = []
-    with injected(model) as injection:
-        for part in _parts(model, placed, rows):
-            summed, own = _pass(model, injection, shares, objective, part)
-            parameters = {place: _trained(shares[place].writer) for place in own}
-            # Not into .grad, where the order in which lanes get there would decide the last bits.
-            flat = torch.autograd.grad(summed, [p for ps in parameters.values() for p in ps], allow_unused=True)
-            taken = iter(flat)
-            found.append(_Found(own, {place: tuple(next(taken) for _ in ps) for place, ps in parameters.items()}))
-    return found
-
-
-def _add(shares: Sequence[Share], totals: list[Total], lane: Sequence[_Found]) -> None:
-    for found in lane:
-        _count(totals, found.totals)
-        for place, gradients in found.gradients.items():
-            for parameter, gradient in zip(_trained(shares[place].writer), gradients, strict=True):
-                if gradient is not None:
-                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
-
-
-def _count(totals: list[Total], found: Mapping[int, Total]) -> None:
-    for place, own in found.items():
-        totals[place].loss += own.loss
-        totals[place].units += own.units
-
-
-def _trained(writer: Writer) -> list[nn.Parameter]:
-    return [p for p in writer.parameters() if p.requires_grad]
 
 
 def _bundles(shares: Sequence[Share]) -> list[tuple[list[int], Objective]]:
