@@ -167,7 +167,7 @@ def families_of(name: str, families: Sequence[str] = tuple(FAMILIES)) -> str:
     # A text is nothing but tokens, which every base reads; there is nothing to reach.
     missed = [one for one in families if registry()[name].learning_rates and not reaches(name, one)]
     kinds = dict.fromkeys(find_sites(tiny(one)).kind for one in families if one not in missed)
-    text = ", ".join(f"{kind}s" for kind in KINDS if kind in kinds)
+    text = "all kinds" if len(kinds) == len(KINDS) else ", ".join(f"{kind}s" for kind in KINDS if kind in kinds)
     return f"{text}; not {', '.join(missed)}" if missed else text
 
 
@@ -222,7 +222,9 @@ def caption(results: Sequence[dict[str, Any]], setups: Sequence[Setup]) -> str:
     """What the figures are of."""
     said = []
     for setup in setups:
-        rows = next(one["rows"] for one in results if one["base"] == setup.title)
+        rows = next((one["rows"] for one in results if one["base"] == setup.title), None)
+        if rows is None:
+            continue
         how = "a trained head answers" if setup.head else "the model answers in words"
         said.append(
             f"{setup.title} ({how}): {rows['train']} training, {rows['dev']} dev and {rows['test']} test rows, "

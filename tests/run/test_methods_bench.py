@@ -99,3 +99,12 @@ def test_a_page_without_the_marks_stays_as_it_is(bench: Any, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="has no lines"):
         bench.write(page, "a table")
     assert page.read_text(encoding="utf-8") == "nothing to fill in\n"
+
+
+def test_the_page_has_every_method(bench: Any) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    made = text.partition(bench.BEGIN)[2].partition(bench.END)[0]
+    rows = dict(re.findall(r"(?m)^\| `(\w+)` (\|.*\|)$", made))
+    assert list(rows) == list(registry()), "run `python bench/methods.py --write docs/methods.md`"
+    for name, method in registry().items():
+        assert rows[name].endswith(f"| {method.choose} | {method.limits} |"), name
