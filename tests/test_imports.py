@@ -32,6 +32,7 @@ LEVEL = {
     "search": 7,
     "compare": 8,
     "bias": 8,
+    "explain": 8,
     "cli": 9,
     "families": 7,
     "convert": 7,

@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from foreword.core import narrow, packing
+from foreword.core import mass, narrow, packing
 
 NAME, EAGER_NAME = "foreword", "foreword_eager"
 
@@ -201,6 +201,7 @@ def _attend(
         is_causal = False
     if position_bias is not None:
         kwargs["position_bias"] = position_bias
+    mass.weigh(module, query, key, attention_mask, bool(causal and front is None), kwargs)
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, bool(causal and front is None), **kwargs)
     return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)

@@ -228,6 +228,9 @@ _SENTENCES = {
         "前 {k} 个词元就够了：从那里起，答案和读完整输入一样好（以 95% 的把握排除了 {gain} 的损失，配对）。",
     "None of {tried} tokens can be said to be enough: a loss of {gain} or more is not ruled out.":
         "{tried} 个词元都不能说够用：不能排除 {gain} 或更多的损失。",
+    "Nearest words": "最近的词", "A text that answers like it": "答案相近的文本",
+    "What each part is worth": "各部分的作用",
+    "Attention": "注意力", "What could not be explained": "未能解读的部分", "not readable": "不可读",
     "{low} to {high}": "{low} 到 {high}",
     "{n} points": "{n} 个百分点", "{n} points {metric}": "{n} 个百分点（{metric}）",
     "{word} on {b}": "{b} 上的{word}", "comparison on {b}": "{b} 上的比较", "Prompts on {b}": "{b} 上的提示词",

@@ -114,7 +114,7 @@ def evaluate(
         ``rows``, ``metrics`` {name: {value, low, high, ...}}, and the per-class ``report`` of a classification.
     """
     opened = open_foreword(file, base, progress)
-    found = _predictions(opened, _table(opened, data, True), True, progress)
+    found = _predictions(opened, table_of(opened, data, True), True, progress)
     if output is not None:
         write_jsonl(output, found)
     return summarise(found, opened.task.kind, metric_names(opened.task, metrics), opened.task.labels)
@@ -142,7 +142,7 @@ def predict(
     if (data is None) == (text is None):
         raise SettingsError("give data or one text, not both", expected="one of the two")
     opened = open_foreword(file, base, progress)
-    table = _one_row(opened.task, text) if text is not None else _table(opened, data, False)
+    table = _one_row(opened.task, text) if text is not None else table_of(opened, data, False)
     if part is not None:
         table = table.with_rows(table.rows[part[0] :: part[1]])
     found = _predictions(opened, table, False, progress)
@@ -167,7 +167,8 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
     return _predictions(opened, _one_row(task, text), False, None)[0].output
 
 
-def _table(opened: Opened, data: object, labelled: bool) -> Table:
+def table_of(opened: Opened, data: object, labelled: bool) -> Table:
+    """The rows of ``data`` as the foreword's task reads them. Raises DataError for rows that cannot be read."""
     task = opened.task
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     target = task.target

@@ -1,0 +1,134 @@
+"""The explain card: what it says is what is there, on every kind of base."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from foreword import train
+from foreword.cli.main import main
+from foreword.core import seeds
+from foreword.core.value import Foreword
+from foreword.data.batch import Example, encode
+from foreword.data.make import make_task
+from foreword.data.read import read
+from foreword.errors import SettingsError
+from foreword.evaluation.answers import Asker
+from foreword.explain import explain
+from foreword.explain.ablate import layers, tokens, worth
+from foreword.explain.attention import attention_mass
+from foreword.explain.imitate import imitate
+from foreword.explain.nearest import of_embeddings
+from foreword.testing import byte_tokenizer, reaches, tiny, trained_for
+
+TOKENIZER = byte_tokenizer()
+TABLE = read([{"text": "xy" * (1 + i % 4), "label": ["no", "yes"][i % 2]} for i in range(8)])
+TASK = make_task(TABLE, guidance="Say it.\n", template="{{ text }}:")
+ROWS: list[Example] = encode(TABLE.rows, TASK, TOKENIZER, special_tokens=False, max_length=None)
+
+
+def asker(family: str) -> Asker:
+    return Asker(tiny(family), TOKENIZER, TASK, False)
+
+
+def labelled(count: int) -> list[dict[str, str]]:
+    """Six random letters; an x in front means yes, a z no."""
+    dice = random.Random(count)
+    words = ["".join(dice.choice("abcdefgh") for _ in range(6)) for _ in range(count)]
+    return [{"text": "zx"[i % 2] + word, "label": ("no", "yes")[i % 2]} for i, word in enumerate(words)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("base")
+    tiny("llama").save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_word_is_readable_and_a_random_direction_is_not() -> None:
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(300, 64, generator=generator) + 3.0
+    said = of_embeddings(table[[5, 7]] + 0.1, table, str)
+    assert [one.tokens[0] for one in said] == ["5", "7"]
+    assert all(one.readable for one in said)
+    noise = of_embeddings(torch.randn(200, 64, generator=generator) + 3.0, table, str)
+    assert sum(one.readable for one in noise) < 10
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3_next", "t5", "bart", "lstm"])
+@pytest.mark.parametrize("method", ["prefix", "prompt", "lora", "full"])
+def test_one_batch_of_all_parts_is_each_part_alone(family: str, method: str) -> None:
+    if not reaches(method, family):
+        pytest.skip(f"{method} does not reach {family}")
+    one, value = asker(family), trained_for(method, tiny(family))
+    neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])
+    parts = [*tokens(value, neutral), *layers(value)]
+    assert parts
+    found = worth(one, value, parts, ROWS)
+    assert [line.part for line in found] == ["whole", *(name for name, _ in parts)]
+    for line, (_, alone) in zip(found[1:4], parts, strict=False):
+        (single,) = worth(one, alone, [], ROWS) if alone.num_virtual_tokens or not value.num_virtual_tokens else [line]
+        assert line.loss == pytest.approx(single.loss, abs=1e-4)
+        assert line.more == pytest.approx(line.loss - found[0].loss, abs=1e-6)
+    for mass in attention_mass(one, value, ROWS[:2]):
+        assert 0 <= mass.share <= 1
+        assert 0 < mass.even < 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_mass_is_what_the_model_itself_attends_to_the_text(family: str) -> None:
+    model, text, row = tiny(family), TOKENIZER.encode("say", add_special_tokens=False), ROWS[1]
+    value = Foreword(sites=seeds.from_ids(model, text))
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            seen = model(torch.tensor([[*text, *row.input_ids]]), output_attentions=True).attentions
+    finally:
+        model.set_attn_implementation(before)
+    found = attention_mass(asker(family), value, [row])
+    assert len(found) == len(seen)
+    for mass, weights in zip(found, seen, strict=True):
+        expected = weights[0].mean(0)[len(text) :, : len(text)].sum(-1).mean()
+        assert mass.share == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_text_in_another_form_is_imitated_by_that_text() -> None:
+    one, text = asker("llama"), "Do.\n"
+    value = Foreword(sites=seeds.from_ids(one.model, one.lead(Foreword(text=text))))
+    found = imitate(one, value, ROWS, ["Nothing", text], [])
+    assert (found.equal, found.rows, found.tried) == (1.0, 4, 3)
+
+
+def test_the_card_joins_the_report_of_a_run(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = labelled(60)
+    made = train(data, base=base, output_dir=tmp_path / "run", max_steps=20, num_virtual_tokens=3, learning_rate=0.05)
+    assert made.outcome == "learned"
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in data))
+    for _ in range(2):
+        assert main(["explain", made.file, str(path), "--output-dir", str(tmp_path / "run"), "--json"]) == 0
+        card = json.loads(capsys.readouterr().out)
+    assert [one["part"] for one in card["without"][:2]] == ["whole", "token 0"]
+    assert len(card["nearest"]) == 3
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    titles = [table["title"] for table in report["tables"]]
+    assert titles.count("Nearest words") == titles.count("What each part is worth") == 1
+    assert report["explain"] == card
+    assert "A text that answers like it" in (tmp_path / "run" / "report.html").read_text()
+    found = explain(made.file)
+    assert not found.without
+    assert found.attention
+    assert "explain FILE DATA" in found.render()
+
+
+def test_a_text_explains_itself(base: str, tmp_path: Path) -> None:
+    data = labelled(40)
+    made = train(data, base=base, output_dir=tmp_path / "run", method="text")
+    with pytest.raises(SettingsError, match="nothing was learned"):
+        explain(made.file)
