@@ -26,7 +26,7 @@ def command(
 ) -> int:
     """Explain a foreword: nearest words, a text that answers like it, what each part is worth, attention."""
     with work() as progress:
-        from foreword.explain import explain
+        from foreword.explain.run import explain
 
         result = explain(file, data, base=base, output_dir=output_dir, rows=rows, progress=progress)
     show(result, json)

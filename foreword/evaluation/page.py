@@ -32,7 +32,7 @@ summary { font-weight: 600; padding: .4rem 0; cursor: pointer; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
   overflow-wrap: normal; max-width: 28rem; }
-tbody th { font-weight: 400; } td { white-space: nowrap; } td.figure { text-align: right; }
+tbody th { font-weight: 400; min-width: 4.5rem; } td { white-space: nowrap; } td.figure { text-align: right; }
 td.text { white-space: pre-line; overflow-wrap: anywhere; min-width: 12rem; }
 td.shade { padding: .3rem .7rem; text-align: right; }
 figure { margin: .5rem 0 1rem; max-width: 30rem; } svg { width: 100%; height: auto; display: block; }

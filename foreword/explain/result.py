@@ -13,6 +13,8 @@ from foreword.explain.attention import Mass
 from foreword.explain.imitate import Imitation
 from foreword.explain.nearest import Near
 
+_LONG = 40
+"""Lines from which a page folds a table."""
 PART = "explain"
 """The key ``part`` of the card's tables in a report."""
 
@@ -63,7 +65,8 @@ class Explained:
             "words are no reading of it. Chance: 99 of 100 random directions stay below this cosine."
         ]
         head = ["", "nearest tokens", "cosine", "chance", "distance", "readable"]
-        return {"title": "Nearest words", "notes": notes if lines else [], "head": head, "lines": lines}
+        return {"title": "Nearest words", "notes": notes if lines else [], "head": head, "lines": lines,
+                "folded": len(lines) > _LONG}  # fmt: skip
 
     def _imitation(self) -> dict[str, Any]:
         found, notes = self.imitation, []
@@ -87,7 +90,8 @@ class Explained:
             "(95%, each for itself). A removed token moves those behind it; a soft slot becomes a mean embedding."
         ]
         head = ["without", "loss", "more", "interval", "right answers (%)"]
-        return {"title": "What each part is worth", "notes": notes if lines else [], "head": head, "lines": lines}
+        return {"title": "What each part is worth", "notes": notes if lines else [], "head": head, "lines": lines,
+                "folded": len(lines) > _LONG}  # fmt: skip
 
     def _attention(self) -> dict[str, Any]:
         lines = [[one.site, f"{100 * one.share:.1f}%", f"{100 * one.even:.1f}%"] for one in self.attention]

@@ -75,6 +75,7 @@ class FakeRun(ModuleType):
             "verify": VerifyReport(True, []),
             "feedback": {"version": 2, "added": 3},
             "bias": {"verdict": "Nothing was flagged.", "rows": 40},
+            "explain": {"nearest": [], "without": []},
             "export": {"folder": "DIR", "files": ["a"]},
             "import": {"file": "m.foreword"},
             "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
@@ -105,6 +106,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     searching = (
         "foreword.search.run",
         "foreword.bias.run",
+        "foreword.explain.run",
         "foreword.export.exchange",
         "foreword.compare.run",
         "foreword.compare.reproduce",
@@ -133,6 +135,7 @@ FORMS = {
     "verify": ["verify", "m.foreword"],
     "feedback": ["feedback", ".", "rows.jsonl"],
     "bias": ["bias", "m.foreword", "d.csv"],
+    "explain": ["explain", "m.foreword", "d.csv"],
     "search": ["search", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "compare": ["compare", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "reproduce": ["reproduce", "report.json"],

@@ -18,11 +18,11 @@ from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.errors import SettingsError
 from foreword.evaluation.answers import Asker
-from foreword.explain import explain
 from foreword.explain.ablate import layers, tokens, worth
 from foreword.explain.attention import attention_mass
 from foreword.explain.imitate import imitate
 from foreword.explain.nearest import of_embeddings
+from foreword.explain.run import explain
 from foreword.testing import byte_tokenizer, reaches, tiny, trained_for
 
 TOKENIZER = byte_tokenizer()
