@@ -193,7 +193,7 @@ def test_another_comparison_in_the_folder_is_refused(made: tuple[CompareResult, 
         ({"methods": ("text",)}, "is not trained"),
         ({"require": "prefix > lora + 2"}, "has no system 'lora'"),
         ({"require": "prefix better than prompt"}, "not a requirement"),
-        ({"budget": "1s"}, "does not fit the budget"),
+        ({"budget": "0.01s"}, "does not fit the budget"),
         ({"pool": "nowhere.csv"}, "nowhere"),
     ],
 )

@@ -80,7 +80,8 @@ def test_stop_texts_end_a_row() -> None:
     stop = TOKENIZER.decode(free[0][4:6])
     got = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=12, stop=(stop,)), None)
     cut = [text_of(TOKENIZER, ids, (stop,)) for ids in got]
-    assert cut == [text.partition(stop)[0].strip() for text in texts]
+    # Random bytes often end in half a character, which is no part of an answer.
+    assert cut == [text.rstrip("\ufffd").partition(stop)[0].strip() for text in texts]
     assert len(got[0]) <= len(free[0])
 
 

@@ -36,7 +36,9 @@ def facts(folder: Path) -> dict[str, Any]:
     """All of a run that must not depend on how often it was stopped: the values, the report, predictions, the log."""
     value, manifest = load(folder / "model.foreword")
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    del report["created"], report["training"]["seconds"]
+    del report["created"], report["again"]
+    for pace in ("seconds", "tokens_per_second", "share_of_floor"):
+        report["training"].pop(pace, None)
     for speed in ("tokens_per_second", "share_of_floor"):
         report["training"].pop(speed, None)
     report["file"].pop("path")
