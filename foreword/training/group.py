@@ -18,7 +18,7 @@ from foreword.training.loop import Evaluated, NotFinite, Step, Trial, advance
 
 # Seconds between checkpoints in the middle of a trial: what a kill can cost at most.
 _SAVE_EVERY = 20.0
-# Tokens of a pass above which another trial's rows in it save next to nothing. Measured: docs/log.md.
+# Tokens of a pass above which another trial's rows in it save next to nothing: an estimate, not measured yet.
 _FULL = 1024
 
 
