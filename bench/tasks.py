@@ -16,7 +16,7 @@ import gzip
 import json
 import random
 import sys
-import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,12 +25,12 @@ from typing import Any
 from foreword import samples
 from foreword.core.base import Base, load_base
 from foreword.errors import DataError
-from foreword.evaluation.summary import evaluate, figure_text
+from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.summary import compare, evaluate, figure_text
 from foreword.methods.base import make_writer
 from foreword.progress import Progress
-from foreword.run import train
-from foreword.run.dev import metric_names
 from foreword.run.prepare import prepare
+from foreword.run.series import Member, member
 from foreword.settings import TaskOptions, TrainRequest, TrainSettings
 
 
@@ -44,6 +44,7 @@ class Spec:
         limits: rows of train, dev and test, drawn with a fixed seed; None: all.
         task, settings: as in the settings file.
         figures: what the table shows.
+        folds: runs that divide the test rows between them, each learning from the others' too; 0: one run.
     """
 
     base: str
@@ -53,6 +54,7 @@ class Spec:
     figures: tuple[str, ...]
     task: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
+    folds: int = 0
 
 
 _JSONL = ("train.jsonl", "dev.jsonl", "test.jsonl")
@@ -63,31 +65,33 @@ _ENTAILMENT = "Does the premise entail the hypothesis?\n\n"
 _TWO = {"target": "label", "inputs": ("premise", "hypothesis")}
 SPECS: dict[str, Spec] = {
     "wnut17": Spec(
-        "minilm", ("ner_wnut17", *_JSONL), (1000, 200, 800), {**_TAG, "num_train_epochs": 6},
+        "minilm", ("ner_wnut17", *_JSONL), (None, None, None), {**_TAG, "num_train_epochs": 6},
         ("span_f1", "token_accuracy"), method={"num_virtual_tokens": 32},
     ),
     "srl": Spec(
-        "minilm", ("srl_ewt_up", "dev.jsonl.gz", None, "test.jsonl.gz"), (1500, 200, 1000),
+        "minilm", ("srl_ewt_up", "dev.jsonl.gz", None, "test.jsonl.gz"), (None, 400, None),
         {**_TAG, "num_train_epochs": 6}, ("span_f1", "token_accuracy"),
         method={"num_virtual_tokens": 32},
     ),
     "sst2_minilm": Spec(
-        "minilm", ("sst2", *_JSONL), (2000, 200, 800), {"learning_rate": 1e-2, "num_train_epochs": 3},
+        "minilm", ("sst2", *_JSONL), (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 3},
         ("accuracy", "macro_f1"), {"head": True, "guidance": _SENTIMENT, "template": "{{ text }}"},
     ),
     "rte_minilm": Spec(
-        "minilm", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 20, "eval_steps": 8},
-        ("accuracy", "macro_f1"), {"head": True, "guidance": _ENTAILMENT, **_TWO},
+        "minilm", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 10},
+        ("accuracy", "macro_f1"),
+        {"head": True, "guidance": _ENTAILMENT, **_TWO, "template": "{{ premise }} [SEP] {{ hypothesis }}"}, folds=5,
     ),
     "sst2_smollm2": Spec(
         "smollm2", ("sst2", *_JSONL), (400, 100, 300), {"learning_rate": 2e-2, "num_train_epochs": 3},
         ("accuracy", "macro_f1"), {"guidance": _SENTIMENT, "template": "Review: {{ text }}\nSentiment:"},
     ),
     "rte_smollm2": Spec(
-        "smollm2", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 8},
+        "smollm2", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 2},
         ("accuracy", "macro_f1"),
         {"guidance": _ENTAILMENT, **_TWO, "labels": {"entailment": "yes", "not_entailment": "no"},
          "template": "Premise: {{ premise }}\nHypothesis: {{ hypothesis }}\nAnswer:"},
+        folds=5,
     ),
     "taskmaster": Spec(
         "smollm2", ("dialog_en_taskmaster4", "train.tsv", "dev.tsv", "test.tsv"), (400, 50, 60),
@@ -141,8 +145,8 @@ def stories() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def splits(name: str, spec: Spec, data: Path) -> dict[str, list[dict[str, Any]]]:
-    """Train, dev and test: the same rows at every call."""
+def splits(name: str, spec: Spec, data: Path, share: float = 1.0) -> dict[str, list[dict[str, Any]]]:
+    """Train, dev and test, or a share of each: the same rows at every call."""
     folder, *files = spec.data
     if name == "story":
         found = stories()
@@ -159,56 +163,88 @@ def splits(name: str, spec: Spec, data: Path) -> dict[str, list[dict[str, Any]]]
     if "dev" not in found:
         size = spec.limits[1] or len(found["train"]) // 10
         found["dev"], found["train"] = found["train"][:size], found["train"][size:]
-    return {split: found[split][:limit] for split, limit in zip(("train", "dev", "test"), spec.limits, strict=True)}
+    for split, limit in zip(("train", "dev", "test"), spec.limits, strict=True):
+        kept = found[split][:limit]
+        found[split] = kept if share >= 1 else kept[: max(8, round(share * len(kept)))]
+    return found
 
 
-def scaled(spec: Spec, share: float) -> Spec:
-    """The same with a share of the rows."""
-    if share >= 1:
-        return spec
-    train, dev, test = (None if limit is None else max(8, round(share * limit)) for limit in spec.limits)
-    return replace(spec, limits=(train, dev, test))
+def folded(found: dict[str, list[dict[str, Any]]], fold: int, folds: int) -> dict[str, list[dict[str, Any]]]:
+    """One part of cross-validation over the test rows: a part is tested, every other labelled row is learned from."""
+    test = found["test"]
+    rest = [row for number, row in enumerate(test) if number % folds != fold]
+    return {"train": found["train"] + rest, "dev": found["dev"], "test": test[fold::folds]}
 
 
-def request_for(name: str, spec: Spec, base: Base, data: Path, output: Path, seed: int) -> TrainRequest:
-    """The task as any user would ask for it."""
-    rows = splits(name, spec, data)
+def request_for(
+    spec: Spec, rows: dict[str, list[dict[str, Any]]], base: Base, output: Path, asked: argparse.Namespace
+) -> TrainRequest:
+    """The task as any user would ask for it; another method than the prefix tries its own rates."""
     wanted = tuple(figure for figure in spec.figures if figure != spec.task.get("metric"))
+    settings, method = dict(spec.settings), dict(spec.method)
+    if asked.method != "prefix":
+        settings.pop("learning_rate", None)
+        method = {}
     return TrainRequest(
         data=rows["train"], dev=rows["dev"], test=rows["test"], base=base, output_dir=output, skip_bad=True,
-        method_settings=spec.method, settings=TrainSettings(seed=seed, **spec.settings),
-        task_options=TaskOptions(**{**spec.task, "metrics": wanted}), resume=(output / "run.json").exists(),
+        method=asked.method, method_settings=method, settings=TrainSettings(seed=asked.seed, **settings),
+        task_options=TaskOptions(**{**spec.task, "metrics": wanted}),
     )  # fmt: skip
 
 
-def untrained(request: TrainRequest) -> dict[str, Any]:
-    """The figures of the start, where a head answers and no prompt could."""
+def start_of(request: TrainRequest, one: Member) -> tuple[str, list[Prediction]]:
+    """What stands beside the foreword, and its answers: the text prompt; where a head answers and no prompt could, the
+    values as they are drawn."""
+    if one.prompt is not None:
+        return "prompt", one.prompt
+    if not request.task_options.head and not one.learned:
+        return "prompt", one.answers
     prepared = prepare(request)
     value = make_writer(prepared.method, prepared.start).write().detach()
-    answers = prepared.asker.answer(value, prepared.examples["test"])
-    task = prepared.task
-    return evaluate(answers, task.kind, metric_names(task, request.task_options.metrics), task.labels)
+    return "start", prepared.asker.answer(value, prepared.examples["test"])
 
 
 def run(name: str, asked: argparse.Namespace, bases: dict[str, Base], progress: Progress) -> dict[str, Any]:
     """One line of the table."""
-    began, seed = time.monotonic(), asked.seed
-    spec = scaled(SPECS[name], asked.share)
+    spec = SPECS[name]
+    found = splits(name, spec, asked.data, asked.share)
     if spec.base not in bases:
         bases[spec.base] = load_base(getattr(samples, spec.base)(progress), progress=progress)
-    request = request_for(name, spec, bases[spec.base], asked.data, asked.output / f"{name}-{seed}", seed)
-    result = train(replace(request, progress=progress))
-    systems = result.systems
-    if "prompt" not in systems:
-        systems = {"start": untrained(request), **systems}
-    figures = {
-        system: {key: {part: found["metrics"][key][part] for part in ("value", "low", "high")} for key in spec.figures}
-        for system, found in systems.items()
-    }
+    parts, answers, beside = [], defaultdict[str, list[Prediction]](list), "prompt"
+    for fold in range(spec.folds or 1):
+        rows = folded(found, fold, spec.folds) if spec.folds else found
+        label = "-".join([name, *([asked.method] if asked.method != "prefix" else []), str(asked.seed)])
+        folder = asked.output / (f"{label}-{fold}" if spec.folds else label)
+        request = request_for(spec, rows, bases[spec.base], folder, asked)
+        parts.append(member(request, name, progress))
+        beside, first = start_of(request, parts[-1])
+        for system, some in ((beside, first), ("foreword", parts[-1].answers)):
+            answers[system] += [replace(one, id=f"{fold}/{one.id}") for one in some]
+    return {"task": name, "base": spec.base, "method": asked.method, "seed": asked.seed, **facts(spec, parts, answers)}
+
+
+def facts(spec: Spec, parts: Sequence[Member], answers: dict[str, list[Prediction]]) -> dict[str, Any]:
+    """The figures of some runs over all of their test rows."""
+    reports = [one.report for one in parts]
+    kind, metric = reports[0]["task"]["kind"], reports[0]["training"]["metric"]
+    labels = tuple(reports[0]["task"]["verbalizer"])
+    shown = {system: evaluate(some, kind, spec.figures, labels) for system, some in answers.items()}
+    beside = next(system for system in answers if system != "foreword")
+    rows = {name: sum(one["data"][name]["rows"] for one in reports) for name in ("train", "dev", "test")}
     return {
-        "task": name, "base": spec.base, "rows": result.rows, "values": result.num_values, "bytes": result.bytes,
-        "outcome": result.outcome, "figures": figures, "difference": result.difference, "seed": seed,
-        "seconds": round(time.monotonic() - began), "alarms": result.alarms, "settings": spec.settings,
+        "rows": {**{name: rows[name] // len(parts) for name in ("train", "dev")}, "test": rows["test"]},
+        "folds": spec.folds, "metric": metric, "values": reports[0]["file"]["values"],
+        "outcomes": [one["file"]["outcome"] for one in reports],
+        "learning_rates": [one["training"].get("learning_rate") for one in reports],
+        "constant": shown["foreword"]["baseline"] if kind == "classification" else None,
+        "figures": {
+            system: {key: {end: one["metrics"][key][end] for end in ("value", "low", "high")} for key in spec.figures}
+            for system, one in shown.items()
+        },
+        "difference": compare(answers["foreword"], answers[beside], metric).to_json(),
+        "seconds": round(sum(one["training"]["seconds"] for one in reports)),
+        "warnings": [warning for one in reports for warning in one["warnings"]],
+        "settings": reports[0]["settings"],
     }  # fmt: skip
 
 
@@ -217,10 +253,13 @@ def render(results: Sequence[dict[str, Any]], missing: Sequence[str]) -> str:
     lines = []
     for one in results:
         rows = "/".join(str(one["rows"][name]) for name in ("train", "dev", "test"))
-        lines.append(f"{one['task']} on {one['base']}: {rows} rows, {one['values']:,} values, {one['seconds']} s")
+        runs = f", {one['folds']} runs that test each row once" if one["folds"] else ""
+        lines.append(f"{one['task']} on {one['base']}, {one['method']}: {rows} rows{runs}, {one['values']:,} values")
         for system, figures in one["figures"].items():
             cells = [f"{key} {_cell(key, figure)}" for key, figure in figures.items()]
             lines.append(f"  {system:<9} {', '.join(cells)}")
+        if one["constant"]:
+            lines.append(f"  always {one['constant']['output']}: accuracy {100 * one['constant']['share']:.1f}")
     return "\n".join([*lines, *(f"missing, left out: {what}" for what in missing)])
 
 
@@ -235,6 +274,7 @@ def main() -> None:
     parser.add_argument("--task", choices=SPECS, action="append")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("bench/results/tasks"))
+    parser.add_argument("--method", default="prefix", help="another one tries its own learning rates")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", type=float, default=1.0, help="of the rows of each split, for a slow machine")
     parser.add_argument("--json", action="store_true")

@@ -163,14 +163,15 @@ def steps(
     """Values with intervals side by side, in the order given, joined by a line.
 
     Args:
-        points: each with ``name``, ``value`` and, where there is an interval, ``low`` and ``high``.
+        points: each with ``name``, ``value``; where there is an interval, ``low`` and ``high``; where there is another
+            value to see beside it, ``beside``.
         text: writes a value.
         line: a value to draw across, for instance what is good enough.
     """
     kept = [p for p in points if p["value"] is not None and math.isfinite(p["value"])]
     if not kept:
         return empty(title)
-    ends = [p[key] for p in kept for key in ("value", "low", "high") if p.get(key) is not None]
+    ends = [p[key] for p in kept for key in ("value", "low", "high", "beside") if p.get(key) is not None]
     down = Scale(*around([*ends, *([] if line is None else [line])]), height - 30, TOP - 10)
     room = (WIDTH - LEFT - RIGHT) / len(kept)
     # Where the names do not fit side by side, every second or third is written.
@@ -187,5 +188,7 @@ def steps(
             body.append(words(x, height - 10, str(p["name"]), "middle"))
         if p.get("low") is not None and p.get("high") is not None:
             body.append(f'<line class="bar" x1="{x}" x2="{x}" y1="{down(p["low"])}" y2="{down(p["high"])}"/>')
+        if p.get("beside") is not None:
+            body.append(f'<circle class="ring" cx="{x}" cy="{down(p["beside"])}" r="4"/>')
         body.append(f'<circle class="dot" cx="{x}" cy="{down(p["value"])}" r="4"/>')
     return drawing(title, height, body, _said({str(p["name"]): p["value"] for p in kept}, text))

@@ -228,6 +228,12 @@ _SENTENCES = {
         "前 {k} 个词元就够了：从那里起，答案和读完整输入一样好（以 95% 的把握排除了 {gain} 的损失，配对）。",
     "None of {tried} tokens can be said to be enough: a loss of {gain} or more is not ruled out.":
         "{tried} 个词元都不能说够用：不能排除 {gain} 或更多的损失。",
+    "How many tokens are enough cannot be said: whole inputs themselves are answered no better than by one label for "
+    "all rows.":
+        "无法说多少词元够用：读完整输入的答案本身就不比对所有行都说同一个标签更好。",
+    "Dots: what was learned on so many tokens, with its 95% interval.": "圆点：用这么多词元学到的结果及其 95% 区间。",
+    "Rings: the text prompt.": "圆圈：文本提示词。",
+    "Broken line: the loss that does not matter, below whole inputs.": "虚线：完整输入以下、可以不计的损失。",
     "Nearest words": "最近的词", "A text that answers like it": "答案相近的文本",
     "What each part is worth": "各部分的作用",
     "Attention": "注意力", "What could not be explained": "未能解读的部分", "not readable": "不可读",

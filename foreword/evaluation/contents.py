@@ -19,8 +19,8 @@ The report is a plain dict; every key may be absent, and its section is then lef
                               :mod:`foreword.evaluation.worth`, or absent
     tables                    list of {title, notes, chart, head, lines, own, folded}: tables of a command's own, after
                               the results; own: the cells are the program's words; chart: {kind, title, metric, points},
-                              a ``steps`` (points: name, value, low, high; line), ``pareto`` (points: name, x, y, front;
-                              axis) or ``band`` (points: rows, value; expected: rows, value, low, high; axis)
+                              a ``steps`` (points: name, value, low, high, beside; line), ``pareto`` (points: name, x,
+                              y, front; axis) or ``band`` (points: rows, value; expected: rows, value, low, high; axis)
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ for their number is needed (a fixed sequence, Maurer et al. 1995).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report import write_report
 from foreword.evaluation.statistics import Difference
-from foreword.evaluation.summary import compare, figure_text, heading
+from foreword.evaluation.summary import compare, figure_text, heading, same_answers
 from foreword.evaluation.verdict import default_margin
 from foreword.run.first_k import refuse_long_k, refuse_uncut
 from foreword.run.many import Workers, run_all
@@ -42,7 +43,7 @@ class Point:
         foreword, prompt: figures on test (value, low, high); no prompt with a trained head.
         cut: share of the test rows that k shortened.
         difference: this minus whole inputs on the same rows; None for the whole itself.
-        as_good: whether the difference rules out a loss of the margin or more.
+        as_good: whether the difference rules out a loss of the margin or more; never where there is nothing to lose.
     """
 
     k: int | None
@@ -68,6 +69,7 @@ class SweepResult:
         metric: what decides.
         margin: the loss that does not matter, in the metric's unit.
         enough: the least k from which on the answer is as good as with the whole input; None: none of them.
+        informative: whether whole inputs are answered better than by one label for all rows; else no k can be judged.
         points: in the order of k.
         folder: with ``report.html|md|json``.
     """
@@ -75,6 +77,7 @@ class SweepResult:
     metric: str
     margin: float
     enough: int | None
+    informative: bool
     points: list[Point]
     folder: str
 
@@ -86,6 +89,11 @@ class SweepResult:
         """In one sentence."""
         unit = " points" if heading(self.metric).endswith("(%)") else ""
         lost = f"{figure_text(self.metric, self.margin)}{unit} {get_metric(self.metric).title}"
+        if not self.informative:
+            return (
+                "How many tokens are enough cannot be said: whole inputs themselves are answered no better than by one "
+                "label for all rows."
+            )
         if self.enough is None:
             tried = ", ".join(point.name for point in self.points if point.k is not None)
             return f"None of {tried} tokens can be said to be enough: a loss of {lost} or more is not ruled out."
@@ -111,7 +119,7 @@ class SweepResult:
             point.name,
             _figure(self.metric, point.foreword),
             _gap(self.metric, point.difference),
-            "-" if point.k is None else "yes" if point.as_good else "no",
+            "-" if point.k is None or not self.informative else "yes" if point.as_good else "no",
             "-" if point.prompt is None else _figure(self.metric, point.prompt),
             f"{100 * point.cut:.0f}",
         ]
@@ -221,7 +229,8 @@ def judged(
     metric = get_metric(task.metric)
     allowed = 2 * default_margin(metric) if margin is None else margin
     sign = 1 if metric.better == "higher" else -1
-    enough, holds = None, True
+    enough, informative = None, _informative(members[None].answers, task.metric)
+    holds = informative
     points = []
     for k in sorted(members, key=lambda k: float("inf") if k is None else k, reverse=True):
         found, difference = members[k], None
@@ -229,7 +238,7 @@ def judged(
         if k is not None:
             difference = _difference(found.answers, members[None].answers, task.metric)
             low = min(sign * difference.interval.low, sign * difference.interval.high)
-            good = low > -allowed
+            good = informative and low > -allowed
             holds = holds and good
             enough = k if holds else enough
         points.append(
@@ -244,7 +253,22 @@ def judged(
                 as_good=good,
             )
         )
-    return SweepResult(task.metric, allowed, enough, points[::-1], str(folder))
+    return SweepResult(task.metric, allowed, enough, informative, points[::-1], str(folder))
+
+
+def _informative(answers: list[Prediction], metric: str) -> bool:
+    """Whether answers are better than the same answer to every row: where they are not, less of an input loses
+    nothing, and that would look like a finding."""
+    kind = get_metric(metric).kind
+    if metric == "perplexity":
+        return True
+    if same_answers([one.output for one in answers], kind):
+        return False
+    if kind != "classification":
+        return True
+    label = Counter(one.gold for one in answers).most_common(1)[0][0]
+    always = [replace(one, output=label) for one in answers]
+    return compare(answers, always, metric, level=LEVEL).interval.low > 0
 
 
 def _difference(a: list[Prediction], b: list[Prediction], metric: str) -> Difference:
@@ -257,15 +281,22 @@ def _report(result: SweepResult) -> dict[str, Any]:
     head, lines = result.table()
     whole = result.points[-1].foreword["value"]
     sign = 1 if get_metric(result.metric).better == "higher" else -1
+    points = [
+        {"name": point.name, **point.foreword, "beside": point.prompt and point.prompt["value"]}
+        for point in result.points
+    ]
     chart = {
         "title": f"{heading(result.metric)} by first k tokens",
         "metric": result.metric,
-        "points": [{"name": point.name, **point.foreword} for point in result.points],
-        "line": whole - sign * result.margin,
+        "points": points,
+        "line": whole - sign * result.margin if result.informative else None,
     }
+    notes = ["Dots: what was learned on so many tokens, with its 95% interval."]
+    notes += ["Rings: the text prompt."] if any(point["beside"] is not None for point in points) else []
+    notes += ["Broken line: the loss that does not matter, below whole inputs."] if result.informative else []
     return {
         "title": "How much of an input is enough",
         "verdict": result.verdict(),
-        "tables": [{"title": "First k tokens", "chart": chart, "head": head, "lines": lines}],
+        "tables": [{"title": "First k tokens", "notes": notes, "chart": chart, "head": head, "lines": lines}],
         "result": result.to_json(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -67,6 +68,24 @@ def test_the_verdict_and_the_table() -> None:
     assert "None of 4" in judged(TASK, {4: member(60), None: member(1)}, {4: 1, None: 0}, 0.05, Path("d")).verdict()
 
 
+def test_nothing_is_said_of_k_where_whole_inputs_are_not_answered_either() -> None:
+    rows = [replace(one, output="yes") for one in answers(0)]
+    guessed = replace(member(100), answers=rows)
+    result = judged(TASK, {4: guessed, None: guessed}, {4: 0.9, None: 0.0}, 0.05, Path("d"))
+    assert not result.informative
+    assert result.enough is None
+    assert not result.points[0].as_good
+    assert result.verdict().startswith("How many tokens are enough cannot be said")
+    assert [line[3] for line in result.table()[1]] == ["-", "-"]
+    # Two labels in the answers, and still no better than one.
+    coin = member(98)
+    assert not judged(TASK, {4: coin, None: coin}, {4: 0.9, None: 0.0}, 0.05, Path("d")).informative
+    # Texts have no such answer to compare with; one text for all rows says nothing either.
+    told = Task("generation", "{{ text }}:", "", "reply", metric="exact_match")
+    assert judged(told, {4: member(0), None: member(60)}, {4: 0.9, None: 0.0}, 0.05, Path("d")).informative
+    assert not judged(told, {4: guessed, None: guessed}, {4: 0.9, None: 0.0}, 0.05, Path("d")).informative
+
+
 def test_numbers_of_tokens() -> None:
     assert prefixes("16, 4,all,4") == [4, 16, None]
     assert prefixes("8") == [8, None]
@@ -77,10 +96,14 @@ def test_numbers_of_tokens() -> None:
 
 @pytest.mark.parametrize("text", [lambda value: f"{value:.1f}"])
 def test_the_chart_is_a_drawing(text: Callable[[float], str]) -> None:
-    points = [{"name": "<4>", "value": 0.5, "low": 0.4, "high": 0.6}, {"name": "all", "value": 0.7, "low": None}]
+    points = [
+        {"name": "<4>", "value": 0.5, "low": 0.4, "high": 0.6, "beside": 0.1},
+        {"name": "all", "value": 0.7, "low": None},
+    ]
     drawn = charts.steps("A & B", points, text, 0.65)
     ElementTree.fromstring(drawn)
-    assert drawn.count("<circle") == 2
+    assert drawn.count('class="dot"') == 2
+    assert drawn.count('class="ring"') == 1
     assert "no finite" in charts.steps("A", [{"name": "a", "value": None}], text)
 
 
@@ -92,12 +115,14 @@ def test_a_sweep(
     result = run.sweep(asked, "3,6", margin=0.9)
     assert [point.k for point in result.points] == [3, 6, None]
     assert [point.cut for point in result.points] == [1.0, 1.0, 0.0]
-    assert result.enough == 3
+    # A base of random values learns nothing in an epoch, and no k is called enough.
+    assert not result.informative
+    assert result.enough is None
     for name in ("k-3", "k-6", "k-all"):
         saved = run.show(tmp_path / "sweep" / name / "model.foreword")
         assert saved["settings"]["first_k"] == (None if name == "k-all" else int(name[2:]))
     told = json.loads((tmp_path / "sweep" / "report.json").read_text())
-    assert told["result"]["enough"] == 3
+    assert told["result"]["enough"] is None
     assert "<svg" in (tmp_path / "sweep" / "report.html").read_text()
     # Given again, nothing is trained; with other settings it is refused.
     seen: list[str] = []
