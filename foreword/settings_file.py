@@ -36,6 +36,14 @@ class RequestKeys:
 
 SECTIONS: dict[str, type] = {"task": TaskOptions, "training": TrainSettings}
 ESCAPED = ("template", "guidance")
+# Settings that the command line calls otherwise.
+_FLAGS = {
+    "data": "DATA",
+    "inputs": "--input",
+    "first_k": "--input-prefix",
+    "init_from": "--init",
+    "per_device_train_batch_size": "--batch",
+}
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,7 @@ def resolve(
 
 def flag_of(key: str) -> str:
     """How a setting is called on the command line."""
-    return {"data": "DATA", "inputs": "--input", "first_k": "--input-prefix", "init_from": "--init"}.get(
-        key, "--" + key.replace("_", "-")
-    )
+    return _FLAGS.get(key, "--" + key.replace("_", "-"))
 
 
 def from_json(values: Mapping[str, object], where: str = "settings") -> Resolved:

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from foreword.errors import SettingsError
 
 T = TypeVar("T")
+# What stands between labels and words, as a Chinese or Japanese keyboard types it.
+FULL_WIDTH = str.maketrans("，＝｜", ",=|")
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,16 @@ def convert(given: Given, kind: Any, key: str) -> Any:
             return None
         if any(get_origin(arg) is Literal and given.text in get_args(arg) for arg in args):
             return given.text
-        wanted = (arg for arg in args if arg is not type(None) and get_origin(arg) is not Literal)
-        return convert(given, next(wanted), key)
+        others = [arg for arg in args if arg is not type(None)]
+        wanted = next(arg for arg in others if get_origin(arg) is not Literal)
+        if len(others) > 1 and isinstance(given.value, str):
+            # A number or a word: the command line gives both as text.
+            number = _number(given.value)
+            if isinstance(number, str):
+                words = (word for arg in others if get_origin(arg) is Literal for word in get_args(arg))
+                raise given.wrong(key, " or ".join(["a number", *words]))
+            return convert(Given(number, given.text, given.where), wanted, key)
+        return convert(given, wanted, key)
     if origin is Literal:
         if given.text not in args:
             raise given.wrong(key, " or ".join(map(str, args)))
@@ -183,7 +193,7 @@ def _words(given: Given, key: str) -> Mapping[str, str]:
         names = [_scalar(item, str, key) for item in given.value]
         pairs = [(name, name) for name in names]
     elif given.text:
-        split = [part.partition("=") for part in given.text.split(",")]
+        split = [part.partition("=") for part in given.text.translate(FULL_WIDTH).split(",")]
         pairs = [(name.strip(), words.strip() if equals else name.strip()) for name, equals, words in split]
     else:
         raise given.wrong(key, "label=words, label=words")

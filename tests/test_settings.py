@@ -48,6 +48,7 @@ def test_every_field_is_described() -> None:
         ({"gradient_checkpointing": 1}, "true or false"),
         ({"device": None}, "text"),
         ({"per_device_train_batch_size": 0}, "at least 1"),
+        ({"per_device_train_batch_size": "many"}, "a number or auto"),
     ],
 )
 def test_wrong_values_are_refused_in_python(values: dict[str, Any], part: str) -> None:
@@ -65,6 +66,20 @@ def test_values_are_what_the_types_say() -> None:
     assert isinstance(settings.seed, int)
     assert replace(settings, seed=4).seed == 4
     assert hash(settings) == hash(replace(settings))
+
+
+def test_rows_of_a_batch_as_the_command_line_gives_them() -> None:
+    assert resolve(flags={"per_device_train_batch_size": "4"}).settings.per_device_train_batch_size == 4
+    assert resolve(flags={"per_device_train_batch_size": "auto"}).settings.per_device_train_batch_size == "auto"
+    with pytest.raises(SettingsError, match="--batch"):
+        resolve(flags={"per_device_train_batch_size": "0"})
+
+
+def test_labels_typed_on_a_chinese_keyboard() -> None:
+    assert dict(resolve(flags={"labels": "好评＝好｜棒，差评=差"}).task_options.labels or {}) == {
+        "好评": "好|棒",
+        "差评": "差",
+    }
 
 
 def test_a_file_with_sections_and_flat_keys(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from foreword.data.table import Table
 from foreword.data.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task import Decoding, Pooling, Task
 from foreword.data.template import parsed
-from foreword.errors import DataError, VerbalizerError
+from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
+from foreword.settings_values import FULL_WIDTH
 
 _MAX_LABELS = 200
 # Tags that the instruction of a tagging names; a list of forty is no instruction.
@@ -57,7 +58,7 @@ def make_task(
 
     Raises:
         DataError: no labels in the rows, one label only, or so many that the column is not one of labels.
-        TemplateError: the template does not parse or names a field that is not there.
+        TemplateError: the template does not parse, names a field that is not there, or names none.
         VerbalizerError, SettingsError: as Task.
     """
     kind = kind or table.layout.kind
@@ -66,6 +67,12 @@ def make_task(
     _check_columns(source, table, guidance_column or "")
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
+    if labels and kind == "generation":
+        raise SettingsError(
+            f"{table.layout.description}: what is to be written has no labels",
+            where="--labels",
+            hint="name the column of the labels with --target, or leave --labels out",
+        )
     words = _words(labels, table) if kind == "classification" else {}
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
     draft = Task(
@@ -152,8 +159,17 @@ def space(template: str, chat: bool, answer: str) -> str:
 
 
 def _check_columns(source: str, table: Table, guidance_column: str) -> None:
-    """Refuse a template or a column of guidance that the table does not have."""
-    parsed(source).validate(table.columns, (table.layout.target, guidance_column))
+    """Refuse a template or a column of guidance that the table does not have, and a template without any column."""
+    template = parsed(source)
+    template.validate(table.columns, (table.layout.target, guidance_column))
+    if not template.fields and not guidance_column:
+        inputs = " ".join(f"{{{{ {_reference(name)} }}}}" for name in table.layout.inputs)
+        raise TemplateError(
+            "the template names no column, so that all rows would read the same",
+            where="template",
+            expected=f"a column of the rows, such as {inputs}",
+            received=repr(source),
+        )
     if guidance_column and guidance_column not in table.columns:
         close = difflib.get_close_matches(guidance_column, table.columns, 1)
         raise DataError(
@@ -232,7 +248,7 @@ def _several(words: str) -> tuple[str, ...]:
 
 def _parse(text: str) -> dict[str, tuple[str, ...]]:
     pairs = []
-    for part in text.split(","):
+    for part in text.translate(FULL_WIDTH).split(","):
         label, equals, words = part.partition("=")
         several = tuple(one.strip() for one in _several(words)) if equals else (label.strip(),)
         pairs.append((label.strip(), several))

@@ -11,7 +11,7 @@ from foreword.data.decoding import Decoding
 from foreword.data.guidance import Form, mode_of, span_of
 from foreword.data.layout import Kind
 from foreword.data.template import parsed
-from foreword.errors import SettingsError, VerbalizerError
+from foreword.errors import SettingsError, TemplateError, VerbalizerError
 
 __all__ = ["METRIC_NAMES", "Decoding", "Pooling", "Task"]
 
@@ -53,7 +53,7 @@ class Task:
 
     Raises:
         SettingsError: kind, metric and the rest do not fit each other.
-        TemplateError: the template does not parse.
+        TemplateError: the template does not parse, or has the target in it.
         VerbalizerError: two labels have the same words, or one has none.
     """
 
@@ -190,6 +190,19 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 def _check_places(task: Task) -> None:
     """Refuse places of the template that do not go with the rest of the task."""
     template = parsed(task.template)
+    if task.target in template.fields:
+        raise TemplateError(
+            f"the template shows the model the answer: the column {task.target!r}",
+            where=template.place(task.target),
+            hint="leave it out: what the model says is compared with that column",
+        )
+    if task.guidance_column and task.guidance_column == task.target:
+        raise SettingsError(
+            "the column with the rows' guidance is the one with the answers",
+            where="guidance_column",
+            received=task.guidance_column,
+            hint="name another column, or the answers' with --target",
+        )
     if task.guidance_replaces:
         name = span_of(task.guidance_replaces).field
         if template.guided:

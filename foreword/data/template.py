@@ -89,13 +89,13 @@ class Template:
             TemplateError: with the line and column in the template and the nearest column's name.
         """
         known = list(columns)
-        for name, line in sorted(self._places.items(), key=lambda item: item[1]):
+        for name in sorted(self._places, key=lambda name: self._places[name]):
             if name not in known and name not in self.optional:
                 close = difflib.get_close_matches(name, [*known, *WORDS], 1, 0.5)
                 hint = f"did you mean {close[0]!r}?" if close else 'write {{ row["a b"] }} for a name with spaces'
                 raise TemplateError(
                     f"the template names a field that the rows do not have: {name!r}",
-                    where=place_of(self.source, line, name),
+                    where=self.place(name),
                     expected=f"one of {', '.join(map(repr, known))}",
                     hint=hint,
                 )
@@ -106,6 +106,10 @@ class Template:
                 where="template",
                 hint=f'write {{{{ row["{name}"] }}}} for the column, or name the input columns with --input',
             )
+
+    def place(self, name: str) -> str:
+        """Where the template first names a column: ``template:LINE:COLUMN``."""
+        return place_of(self.source, self._places.get(name, 1), name)
 
     def render(self, fields: Mapping[str, object], guidance: str = "") -> str:
         """The text for one row, without its places.

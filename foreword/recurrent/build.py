@@ -22,6 +22,7 @@ from foreword.core.recurrent import RecurrentConfig, RecurrentForCausalLM
 from foreword.data.batch import encode, lead_ids
 from foreword.data.encoding import answer_ids, completion, pieces, token_ids
 from foreword.data.example import references
+from foreword.data.rows import slot_starts, spoken
 from foreword.data.table import Table
 from foreword.data.task import Task
 from foreword.data.template import Template
@@ -135,7 +136,8 @@ def _check(cell: str, texts: Sequence[Text]) -> None:
 def _texts(task: Task, table: Table) -> list[str]:
     """Every text that the base will meet: the guidance, the rows, and the answers."""
     template = Template(task.template)
-    out = [task.guidance]
+    out = [task.guidance, *(group.words for group in template.soft)]
+    out += [text for some in task.more_words.values() for text in some]
     for row in table.rows:
         out.append(template.render(row.fields))
         for one in references(row.fields.get(task.target))[:1]:
@@ -144,15 +146,19 @@ def _texts(task: Task, table: Table) -> list[str]:
 
 
 def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> list[Line]:
-    """What the base learns of a table: each row's text, cut where it is too long, and the answer behind it."""
+    """What the base learns of a table: each row's text, cut where it is too long, and the answer behind it.
+
+    Where the template has soft slots, the words that they stand for are read.
+    """
     lead = tuple(lead_ids(task, tokenizer))
     end = int(tokenizer.eos_token_id)
     tail = token_ids(tokenizer, pieces(task, tokenizer).tail)
     words = {label: answer_ids(task, tokenizer, text) for label, text in task.verbalizer.items()}
+    starts = [token for group in slot_starts(task, tokenizer) for token in group]
     out = []
     for example in encode(table.rows, task, tokenizer, special_tokens=False, max_length=None):
         answer = example.target_ids or (*words.get(example.reference, ()), end)
-        text = example.input_ids
+        text = spoken(example.input_ids, starts)
         if len(text) > settings.max_length:
             # The end of a row's text says what is asked; the cut is before it.
             kept = settings.max_length - len(tail)

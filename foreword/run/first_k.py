@@ -27,13 +27,22 @@ def refuse_long_k(first_k: int | None, task: Task, table: Table) -> None:
 
 
 def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
-    """Refuse a k that leaves every row as it is.
+    """Refuse a k that leaves every row as it is, or nothing of any row.
 
     Raises:
-        SettingsError: no row was cut.
+        SettingsError: no row was cut, or no word that is to be tagged is left.
     """
-    if first_k is not None and not any(example.cut for example in examples):
+    if first_k is None:
+        return
+    if not any(example.cut for example in examples):
         raise _too_long(first_k, f"{len(examples)} rows, none of them cut")
+    if all(example.places and max(example.places) < 0 for example in examples):
+        raise SettingsError(
+            f"no word lies within the first {first_k} tokens, so there is nothing to tag",
+            where="--input-prefix",
+            expected="as many tokens as the first words have",
+            received=first_k,
+        )
 
 
 def _too_long(first_k: int, received: str) -> SettingsError:

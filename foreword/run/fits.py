@@ -49,6 +49,13 @@ def fits(task: Task, method: Method, base: Outline | Base) -> None:
             where="--base",
             hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
         )
+    if task.head and task.kind == "classification" and base.kind == "encoder-decoder":
+        raise SettingsError(
+            f"{base.architecture} is an encoder-decoder; it classifies by the words that it writes",
+            where="head",
+            expected="an encoder or a decoder, for a trained head",
+            hint="leave head out",
+        )
     if task.head and not method.learning_rates:
         raise SettingsError(
             "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"

@@ -110,6 +110,8 @@ def shown(task: Task) -> list[str]:
         lines.append(f"guidance of each row from the column {task.guidance_column!r} ({task.guidance_mode})")
     if task.kind == "tagging":
         lines.append(f"tags {', '.join(task.labels)}")
+    elif task.head:
+        lines.append(f"labels {', '.join(task.labels)}")
     elif task.verbalizer:
         words = ((label, " or ".join(map(repr, some))) for label, some in task.label_words.items())
         lines.append("label words " + ", ".join(f"{label} -> {said}" for label, said in words))

@@ -229,9 +229,10 @@ def _text(
         lines.append(f"{heading(task.metric)} on dev {kind} the guidance: {shares}")
     kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
     if value.slots is not None:
-        kind = f"{value.slots.shape[0]} soft slots, {kind}"
+        kind = f"{value.slots.shape[0]} soft slot{'s' if value.slots.shape[0] > 1 else ''}, {kind}"
     if value.num_virtual_tokens:
-        kind = f"{value.num_virtual_tokens} virtual tokens, {kind}"
+        plural = "s" if value.num_virtual_tokens > 1 else ""
+        kind = f"{value.num_virtual_tokens} virtual token{plural}, {kind}"
     lines.append(f"saved {path} ({kind}, {path.stat().st_size:,} bytes)")
     return "\n".join(lines)
 
@@ -253,10 +254,11 @@ def _course_notes(course: Mapping[str, Any]) -> list[str]:
     """What sampling and augmentation did, and what it was worth, a sentence each."""
     notes = [f"the training rows were drawn by {course['sampling']}"] if "sampling" in course else []
     if "augment" in course:
-        words = f"{course['words_changed']:,} words" if course["words_changed"] else "the template"
+        changed = f"{course['words_changed']:,} words changed" if course["words_changed"] else ""
+        changed = changed or ("the template changed" if "template" in course["augment"] else "no word changed")
         notes.append(
             f"{course['rows_changed']:,} of {course['of_rows']:,} training rows were varied"
-            f" ({', '.join(course['augment'])}; {words} changed)"
+            f" ({', '.join(course['augment'])}; {changed})"
         )
     ablation = course.get("ablation")
     if ablation and ablation["difference"]:

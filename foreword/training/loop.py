@@ -162,10 +162,12 @@ class Trial:
         Raises:
             NotFinite: the loss or the gradient is not a number; the state is as before the step.
         """
-        number, loss = self.progress.step, total.loss / total.units
+        # Rows whose words to tag all lie behind the first k tokens ask for nothing.
+        units = max(1, total.units)
+        number, loss = self.progress.step, total.loss / units
         for parameter in self.parameters:
             if parameter.grad is not None:
-                parameter.grad /= total.units
+                parameter.grad /= units
         self.pull.add()
         limit = self.settings.max_grad_norm or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))

@@ -48,6 +48,7 @@ def test_labels_by_the_user() -> None:
     assert make_task(data, labels={0: "bad", 1: "\ngood"}).verbalizer == {"0": " bad", "1": "\ngood"}  # type: ignore[dict-item]
     assert make_task(data, labels=["1", "0"]).labels == ("1", "0")
     assert make_task(data, labels="0=差评,1=好评").verbalizer == {"0": "差评", "1": "好评"}
+    assert make_task(data, labels="0＝差评，1＝好评").verbalizer == {"0": "差评", "1": "好评"}
     assert make_task(data, labels="0=a=b,1=c").verbalizer == {"0": " a=b", "1": " c"}
     assert make_task(data, template="{{ text }} is ", labels="0=bad,1=good").verbalizer["0"] == "bad"
     assert make_task(data, chat=True).verbalizer == {"0": "0", "1": "1"}
@@ -92,6 +93,25 @@ def test_generation_tasks() -> None:
 def test_a_template_that_names_no_column_is_refused() -> None:
     with pytest.raises(TemplateError, match="did you mean 'text'"):
         make_task(table([0, 1]), template="{{ tex }}")
+
+
+@pytest.mark.parametrize("source", ["", "Is it good?", "{{ guidance }}", "{{ mask }}"])
+def test_a_template_without_any_column_is_refused(source: str) -> None:
+    with pytest.raises(TemplateError, match=r"names no column[^$]*\{\{ text \}\}"):
+        make_task(table([0, 1]), template=source)
+
+
+@pytest.mark.parametrize("source", ["{{ text }} {{ label }}", "{{ text }}{% if row['label'] %}!{% endif %}"])
+def test_a_template_that_shows_the_answer_is_refused(source: str) -> None:
+    with pytest.raises(TemplateError, match="shows the model the answer"):
+        make_task(table([0, 1]), template=source)
+    with pytest.raises(SettingsError, match="the one with the answers"):
+        make_task(table([0, 1]), guidance_column="label")
+
+
+def test_labels_of_a_text_to_write_are_refused() -> None:
+    with pytest.raises(SettingsError, match="has no labels"):
+        make_task(read([{"prompt": "a", "completion": "b"}]), labels="a,b")
 
 
 def test_json_gives_the_same_task_back() -> None:

@@ -116,6 +116,14 @@ def test_what_does_not_fit_is_refused_before_the_weights_are_read(
         run.train(request_of(labelled, base("llama"), tmp_path / "run", task={"template": template}, method=method))
 
 
+def test_a_head_on_an_encoder_decoder_is_refused_before_its_weights_are_read(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers.AutoModelForSeq2SeqLM, "from_pretrained", None)
+    with pytest.raises(SettingsError, match="classifies by the words"):
+        run.train(request_of(labelled, base("t5"), tmp_path / "run", task={"head": True}))
+
+
 def test_an_encoder_that_should_write_is_refused_before_its_weights_are_read(
     tmp_path: Path, paired: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:

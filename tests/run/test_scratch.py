@@ -155,6 +155,12 @@ def test_generation_and_a_head_on_it(
     assert run.verify(headed.file).ok
 
 
+def test_soft_slots_on_it(scratch: Callable[..., TrainRequest]) -> None:
+    template = "{{ soft(2) }}{{ text }}{{ soft('is') }}:"
+    made = run.train(scratch(method="slots", task={"template": template, "labels": "no=n|none,yes=y"}))
+    assert run.verify(made.file).ok
+
+
 def test_k_tokens_must_cut_something(
     request_of: Callable[..., TrainRequest], labelled: str, base: Callable[[str], str], tmp_path: Path
 ) -> None:

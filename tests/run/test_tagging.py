@@ -59,6 +59,15 @@ def test_words_that_were_cut_off_are_counted(base: Callable[[str], str], tmp_pat
     assert run.verify(result.file).ok
 
 
+def test_rows_whose_words_were_all_cut_off(base: Callable[[str], str], tmp_path: Path) -> None:
+    settings = {"learning_rate": 5e-2, "max_steps": 2, "num_virtual_tokens": 2, "skip_bad": True}
+    mixed = [{"tokens": [f"{i}" if i % 2 else "a" * (i + 9), "b"], "tags": ["B-thing", "O"]} for i in range(30)]
+    short = {"first_k": 3, "per_device_train_batch_size": 1}
+    assert train(mixed, base=base("bert"), output_dir=tmp_path / "some", **short, **settings).metric == "span_f1"
+    with pytest.raises(SettingsError, match="nothing to tag"):
+        train(rows(30, 1), base=base("bert"), output_dir=tmp_path / "none", first_k=1, **settings)
+
+
 def test_bases_and_methods_that_cannot_tag_are_refused(base: Callable[[str], str], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="encoder or a decoder"):
         train(rows(30, 1), base=base("t5"), output_dir=tmp_path, skip_bad=True)
