@@ -65,7 +65,8 @@ def test_rows_whose_words_were_all_cut_off(base: Callable[[str], str], tmp_path:
     short = {"first_k": 3, "per_device_train_batch_size": 1}
     assert train(mixed, base=base("bert"), output_dir=tmp_path / "some", **short, **settings).metric == "span_f1"
     with pytest.raises(SettingsError, match="nothing to tag"):
-        train(rows(30, 1), base=base("bert"), output_dir=tmp_path / "none", first_k=1, **settings)
+        long = [{**row, "tokens": [f"very{word}" for word in row["tokens"]]} for row in rows(30, 1)]
+        train(long, base=base("bert"), output_dir=tmp_path / "none", first_k=3, **settings)
 
 
 def test_bases_and_methods_that_cannot_tag_are_refused(base: Callable[[str], str], tmp_path: Path) -> None:
