@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,17 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
         return {**found, **{part: found[part] for part in ("request", "base", "data")}}
     except (ValueError, KeyError, TypeError) as problem:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Only one process or thread at a time is in such a block for a run's ``folder``; others wait for it to leave.
+
+    The lock belongs to the opened record, so it ends with its process, however that ends, and leaves nothing behind.
+    """
+    with (folder / _NAME).open("r+b") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        yield
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> Iterator[str]:

@@ -20,7 +20,7 @@ from foreword.data.task import Task
 from foreword.errors import DataError, ResumeError
 from foreword.evaluation.predictions import Prediction, write_atomically, write_jsonl
 from foreword.evaluation.summary import evaluate, render
-from foreword.run.claim import recorded
+from foreword.run.claim import alone, recorded
 from foreword.run.corrections import answer_of, fields_of, key_of, read_corrections
 from foreword.run.dev import metric_names
 from foreword.run.prepare import plain_settings, say_nothing, splits
@@ -80,7 +80,7 @@ def feedback(
 
     A row that the data do not hold goes to train. One that they hold with another answer is amended where it is, so no
     test row is ever learned from. The same rows again change nothing. A version is a folder that appears whole, and is
-    in force once ``versions.json`` names it.
+    in force once ``versions.json`` names it. Several may do so at the same time: each adds to what the one before left.
 
     Args:
         folder: of a training run.
@@ -93,14 +93,16 @@ def feedback(
     """
     folder = Path(folder)
     opened = open_foreword(folder / "model.foreword", base, progress)
-    task, store = opened.task, _Store(folder)
-    first = _first(folder)
-    now = store.tables(task) or first
-    known = {row.id: row for table in (*first.values(), *now.values()) for row in table.rows}
-    corrected, without = read_corrections(rows, task, known, first["train"].layout)
-    merged, report = _merged(now, corrected, task)
-    if report["added"] or any(report["amended"].values()):
-        store.add(first, merged, corrected, report, rows, task)
+    task, first = opened.task, _first(folder)
+    # What the next version holds hangs on the one in force, so two at once take turns from here on.
+    with alone(folder):
+        store = _Store(folder)
+        now = store.tables(task) or first
+        known = {row.id: row for table in (*first.values(), *now.values()) for row in table.rows}
+        corrected, without = read_corrections(rows, task, known, first["train"].layout)
+        merged, report = _merged(now, corrected, task)
+        if report["added"] or any(report["amended"].values()):
+            store.add(first, merged, corrected, report, rows, task)
     systems = _evaluated(opened, first, merged, store.corrections(task), store.place, progress)
     result = FeedbackResult(
         folder=str(store.place),

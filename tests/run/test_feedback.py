@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,40 @@ def test_a_killed_write_leaves_the_version_before(trained: Path, tmp_path: Path,
             run.feedback(trained, file)
     assert not (trained / "feedback" / "versions.json").exists()
     assert run.feedback(trained, file).version == 2
+
+
+def test_two_at_once_take_turns(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feedback = sys.modules["foreword.run.feedback"]
+    merged, waiting, inside = feedback._merged, threading.Event(), []
+
+    def slowly(*given: Any) -> Any:
+        inside.append(threading.current_thread().name)
+        if len(inside) == 1:  # the other one comes while the first has read, and has not written
+            waiting.set()
+            threading.Event().wait(0.3)
+            assert len(inside) == 1
+        return merged(*given)
+
+    monkeypatch.setattr(feedback, "_merged", slowly)
+    files = [
+        write(tmp_path / f"{word}.jsonl", [{"text": word, "label": "no"}, {"text": "ssxsssss", "label": "yes"}])
+        for word in ("qqzqqqqq", "rrzrrrrr")
+    ]
+    found: list[Any] = []
+
+    def add(file: Path) -> None:
+        found.append(run.feedback(trained, file))
+
+    threads = [threading.Thread(target=add, args=[file]) for file in files]
+    threads[0].start()
+    assert waiting.wait(30)
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted((one.version, one.added, one.known) for one in found) == [(2, 2, 0), (3, 1, 1)]
+    assert [one["version"] for one in versions(trained)] == [1, 2, 3]
+    learned = {row["text"] for row in lines(trained / "feedback" / "v3" / "train.jsonl")}
+    assert {"qqzqqqqq", "rrzrrrrr", "ssxsssss"} <= learned
 
 
 @pytest.mark.parametrize(
