@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,13 +220,15 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
                 ],
                 "head": head,
                 "lines": lines,
+                "own": [0, 1, 2, 7],
             },
-            {"title": "Labels without an input", "head": ["label"], "lines": [[_prior(one)] for one in result.priors]},
+            _labels(result.priors),
             {
                 "title": "Rows that changed their answer",
                 "notes": [f"{more} more are in flagged.jsonl."] if more > 0 else [],
                 "head": ["change", "id", "input", "answer", "changed input", "answer then"],
                 "lines": rows,
+                "own": [0],
             },
         ],
         "versions": versions(),
@@ -235,6 +237,23 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
         "rows": [],
         "rows_asked": result.rows,
     }
+
+
+def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    judged = any("too_often" in one for one in found)
+    lines = []
+    for one in found:
+        line = ["flagged" if one.get("flagged") else "", one["label"]]
+        line += [f"{100 * one[key]:.0f}%" for key in ("without_input", "lowest", "highest", "said")]
+        if "too_often" in one:
+            low, high = 100 * one["low"], 100 * one["high"]
+            line += [f"{100 * one['too_often']:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+        lines.append(line)
+    notes = ["Without an input: the label's probability where a row says nothing, the mean over several ways to do so."]
+    if judged:
+        notes.append("Too often: how often it is said, minus how often it is right; intervals for all labels together.")
+    head = ["", "label", "without input", "lowest", "highest", "said", *(["too often", "95% interval"] * judged)]
+    return {"title": "Labels without an input", "notes": notes, "head": head, "lines": lines, "own": [0]}
 
 
 def _moved(one: Finding) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,13 +30,20 @@ class Table:
     """Cells as text, the first column naming the line; ``shades`` (0 to 1, or None) colours cells in HTML.
 
     ``words`` says which cells are our own words, which another language may say in its way: all,
-    only the head, or of the head only the corner.
+    only the head, or of the head only the corner; ``own`` names columns whose cells are, too.
     """
 
     head: Sequence[str]
     lines: Sequence[Sequence[str]]
     shades: Sequence[Sequence[float | None]] | None = None
     words: Literal["all", "head", "corner"] = "head"
+    own: Collection[int] = ()
+
+    def says(self, column: int, head: bool = False) -> bool:
+        """Whether a column's cells, or its head, are our own words."""
+        if head:
+            return self.words != "corner" or not column
+        return self.words == "all" or column in self.own
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ The report is a plain dict; every key may be absent, and its section is then lef
     rows                      list of {id, input, gold, outputs: {system: output}, why} worth reading; ``why`` as in
                               :mod:`foreword.evaluation.worth`, or absent
     tables                    list of {title, notes, chart, head, lines, own, folded}: tables of a command's own, after
-                              the results; own: the cells are the program's words; chart: {kind, title, metric, points},
+                              the results; own: the cells are the program's words (true, or a list of the columns
+                              where they are); chart: {kind, title, metric, points},
                               a ``steps`` (points: name, value, low, high, beside; line), ``pareto`` (points: name, x,
                               y, front; axis) or ``band`` (points: rows, value; expected: rows, value, low, high; axis)
 """
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from foreword.evaluation import charts, planes
 from foreword.evaluation.blocks import Block, Chart, Items, Section, Table, Text, records, settings, short
@@ -115,7 +116,9 @@ def _own(table: Mapping[str, Any]) -> Iterator[Block]:
         yield Chart(_drawn(table["chart"]))
     if table.get("lines"):
         lines = [[short(cell) for cell in line] for line in table["lines"]]
-        yield Table([str(cell) for cell in table["head"]], lines, words="all" if table.get("own") else "head")
+        own = table.get("own") or ()
+        words: Literal["all", "head"] = "all" if own is True else "head"
+        yield Table([str(cell) for cell in table["head"]], lines, words=words, own=() if own is True else own)
 
 
 def _drawn(chart: Mapping[str, Any]) -> str:

@@ -109,14 +109,14 @@ def _drawn(found: re.Match[str]) -> str:
 def _table(table: Table, title: str) -> str:
     columns = list(zip(*table.lines, strict=True)) if table.lines else []
     figures = [all(_FIGURE.fullmatch(cell) for cell in column) for column in columns]
-    ours = [table.words != "corner" or not place for place in range(len(table.head))]
-    names = [_both(cell) if own else escape(cell) for cell, own in zip(table.head, ours, strict=True)]
+    names = [_both(cell) if table.says(place, head=True) else escape(cell) for place, cell in enumerate(table.head)]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    ours = [table.says(place) for place in range(len(table.head))]
     lines = []
     for place, line in enumerate(table.lines):
         shades = table.shades[place] if table.shades else [None] * len(line)
-        cells = [_cell(*one, table.words == "all") for one in zip(line[1:], shades[1:], figures[1:], strict=True)]
-        name = _both(line[0]) if table.words == "all" else escape(line[0])
+        cells = [_cell(*one) for one in zip(line[1:], shades[1:], figures[1:], ours[1:], strict=True)]
+        name = _both(line[0]) if ours[0] else escape(line[0])
         lines.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n')
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{escape(title or "table")}"><table>\n'

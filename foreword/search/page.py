@@ -146,7 +146,7 @@ def _prompt_table(prompts: Sequence[Mapping[str, Any]], metric: str, rows: int) 
         "The results above are from rows that the search never saw."
     )
     head = ["prompt", f"{heading(metric)}, search rows", "rows", "tokens in front", "made by", "what changed", ""]
-    return {"title": "Prompts", "notes": [note], "head": head, "lines": lines}
+    return {"title": "Prompts", "notes": [note], "head": head, "lines": lines, "own": [0, 4, 5, 6]}
 
 
 def _texts(prompts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -154,7 +154,8 @@ def _texts(prompts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for one in prompts[: 2 * COLUMNS]:
         words = ", ".join(f"{label} -> {text!r}" for label, text in one["labels"].items())
         lines.append([one["name"], one["text"], one["template"], words + (", calibrated" if one["calibrate"] else "")])
-    return {"title": "What each says", "head": ["prompt", "guidance", "template", "label words"], "lines": lines}
+    head = ["prompt", "guidance", "template", "label words"]
+    return {"title": "What each says", "head": head, "lines": lines, "own": [0, 3]}
 
 
 def _classes(answers: Mapping[str, Sequence[Prediction]], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -195,7 +196,7 @@ def _rounds(played: Played, metric: str) -> dict[str, Any]:
         for made in played.rounds
     ]
     head = ["round", "new prompts", "what changed", "best", "before", "after"]
-    return {"title": "Rounds", "notes": ["On the search rows."], "head": head, "lines": lines}
+    return {"title": "Rounds", "notes": ["On the search rows."], "head": head, "lines": lines, "own": [2, 3]}
 
 
 def _matrix(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:

@@ -145,10 +145,11 @@ def test_a_generation_report_has_no_classes() -> None:
     assert "same answer to every row" in text
 
 
-def test_three_files_are_written_and_the_json_is_strict(tmp_path: Path) -> None:
+def test_all_forms_are_written_and_the_json_is_strict(tmp_path: Path) -> None:
     report = {**full_report(), "odd": {"value": math.inf, "half": "\ud83d", "pair": (1, 2)}}
     paths = write_report(tmp_path / "run", report)
-    assert sorted(path.name for path in paths.values()) == ["report.html", "report.json", "report.md"]
+    names = ["report.html", "report.json", "report.md", "report.zh-CN.md"]
+    assert sorted(path.name for path in paths.values()) == names
     back = json.loads(paths["json"].read_text(encoding="utf-8"))
     assert back["odd"]["value"] is None
     assert back["odd"]["pair"] == [1, 2]
@@ -228,6 +229,27 @@ def test_the_page_says_its_own_words_in_chinese_and_leaves_those_of_rows() -> No
     page = render_html({"rows": rows})
     assert "<td>better</td>" in page
     assert "<td>open</td>" in page
+
+
+def test_markdown_says_in_chinese_what_the_page_says() -> None:
+    text = render_markdown(comparison(), "zh")
+    assert "**不必训练：你的提示词一样好（LoRA：+0.0 个百分点；95% 区间 -0.5 到 +0.5，配对，3 个种子）。**" in text
+    assert "## 学习曲线" in text
+    lines = [["worse", "better"], ["about better", "better"]]
+    report = {"title": "better", "warnings": ["On the search rows."],
+              "tables": [{"title": "Rounds", "head": ["note", "value"], "lines": lines, "own": [0]}]}  # fmt: skip
+    text = render_markdown(report, "zh")
+    assert "> 警告：在搜索行上。" in text
+    assert "| 更差 | better |" in text
+    assert "| 改成更好 | better |" in text
+    page = render_html(report)
+    assert '<span lang="zh">更差</span></th><td>better</td>' in page
+    assert "警告" not in render_markdown(report)
+
+
+def test_quoted_words_of_the_user_stay_as_they_are() -> None:
+    assert chinese("'better' became 'worse, open' (of your prompt)") == "'better' 换成 'worse, open'（基于 你的提示词）"
+    assert chinese("better became worse") is None
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
