@@ -78,7 +78,7 @@ SPECS: dict[str, Spec] = {
         ("accuracy", "macro_f1"), {"head": True, "guidance": _SENTIMENT, "template": "{{ text }}"},
     ),
     "rte_minilm": Spec(
-        "minilm", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 10},
+        "minilm", _RTE, (None, None, None), {"learning_rate": 1e-2, "num_train_epochs": 5},
         ("accuracy", "macro_f1"),
         {"head": True, "guidance": _ENTAILMENT, **_TWO, "template": "{{ premise }} [SEP] {{ hypothesis }}"}, folds=5,
     ),
@@ -91,7 +91,7 @@ SPECS: dict[str, Spec] = {
         ("accuracy", "macro_f1"),
         {"guidance": _ENTAILMENT, **_TWO, "labels": {"entailment": "yes", "not_entailment": "no"},
          "template": "Premise: {{ premise }}\nHypothesis: {{ hypothesis }}\nAnswer:"},
-        folds=5,
+        folds=2,
     ),
     "taskmaster": Spec(
         "smollm2", ("dialog_en_taskmaster4", "train.tsv", "dev.tsv", "test.tsv"), (400, 50, 60),
@@ -106,10 +106,10 @@ SPECS: dict[str, Spec] = {
          "max_new_tokens": 40},
     ),
     "zh_hotel": Spec(
-        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (300, 60, 200), {"learning_rate": 2e-2, "num_train_epochs": 3},
-        ("accuracy", "macro_f1"),
-        {"guidance": "判断酒店评论是好评还是差评。\n\n", "template": "评论：{{ text }}\n标签：",
-         "labels": {"positive": "好评", "negative": "差评"}},
+        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (400, 100, 300),
+        {"learning_rate": 2e-2, "num_train_epochs": 3, "sampling": "balanced"}, ("accuracy", "macro_f1"),
+        {"guidance": "判断酒店评论是好评还是差评。\n\n", "template": "评论：{{ text }}\n评价：",
+         "labels": {"positive": "好", "negative": "差"}, "metric": "macro_f1"},
     ),
 }  # fmt: skip
 _SHORT_REVIEW = 60

@@ -196,8 +196,10 @@ SENTENCES = {
     "The first {k} tokens are enough: from there on the answers are as good as with whole inputs (a loss of {gain} is "
     "ruled out at 95%, paired).":
         "前 {k} 个词元就够了：从那里起，答案和读完整输入一样好（以 95% 的把握排除了 {gain} 的损失，配对）。",
-    "None of {tried} tokens can be said to be enough: a loss of {gain} or more is not ruled out.":
-        "{tried} 个词元都不能说够用：不能排除 {gain} 或更多的损失。",
+    "No number that was tried ({tried}) can be said to be enough: a loss of {gain} or more is not ruled out.":
+        "试过的数目（{tried}）都不能说够用：不能排除 {gain} 或更多的损失。",
+    "Minus all: on the same rows, with a 90% interval; each end alone is a one-sided 95%.":
+        "减完整输入：同样的行，90% 区间；每一端单独是单侧 95%。",
     "How many tokens are enough cannot be said: whole inputs themselves are answered no better than by one label for "
     "all rows.":
         "无法说多少词元够用：读完整输入的答案本身就不比对所有行都说同一个标签更好。",

@@ -96,7 +96,8 @@ class SweepResult:
             )
         if self.enough is None:
             tried = ", ".join(point.name for point in self.points if point.k is not None)
-            return f"None of {tried} tokens can be said to be enough: a loss of {lost} or more is not ruled out."
+            said = f"No number that was tried ({tried}) can be said to be enough"
+            return f"{said}: a loss of {lost} or more is not ruled out."
         return (
             f"The first {self.enough} tokens are enough: from there on the answers are as good as with whole inputs "
             f"(a loss of {lost} is ruled out at 95%, paired)."
@@ -294,6 +295,7 @@ def _report(result: SweepResult) -> dict[str, Any]:
     notes = ["Dots: what was learned on so many tokens, with its 95% interval."]
     notes += ["Rings: the text prompt."] if any(point["beside"] is not None for point in points) else []
     notes += ["Broken line: the loss that does not matter, below whole inputs."] if result.informative else []
+    notes.append("Minus all: on the same rows, with a 90% interval; each end alone is a one-sided 95%.")
     return {
         "title": "How much of an input is enough",
         "verdict": result.verdict(),

@@ -65,7 +65,7 @@ def test_the_verdict_and_the_table() -> None:
     assert [line[head.index("as good")] for line in lines] == ["no", "yes", "-"]
     assert result.points[0].difference is not None
     assert result.points[0].difference["interval"]["level"] == 0.9
-    assert "None of 4" in judged(TASK, {4: member(60), None: member(1)}, {4: 1, None: 0}, 0.05, Path("d")).verdict()
+    assert "tried (4) can" in judged(TASK, {4: member(60), None: member(1)}, {4: 1, None: 0}, 0.05, Path("d")).verdict()
 
 
 def test_nothing_is_said_of_k_where_whole_inputs_are_not_answered_either() -> None:
