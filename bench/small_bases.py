@@ -68,7 +68,7 @@ def make_base(
     Args:
         rows, dev: what it learns, and what its training is watched on.
         options: the task; its guidance stands in front of every row.
-        minutes: of training at most, for an encoder-decoder.
+        minutes: of this thread's time in training at most, for an encoder-decoder; other processes do not count.
     """
     facts = folder / "small.json"
     if facts.exists():
@@ -120,15 +120,15 @@ def _encoder_decoder(
 def _train(
     model: nn.Module, pairs: list[Example], kind: EncoderDecoder, fill: int, seconds: float, progress: ProgressCall
 ) -> dict[str, Any]:
-    """AdamW; the rate falls linearly over the epochs or over the time at hand, whichever ends first."""
+    """AdamW; the rate falls linearly over the epochs or over the thread's time, whichever ends first."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=kind.learning_rate, weight_decay=0.01)
     epoch = math.ceil(len(pairs) / kind.batch_size)
-    total, step, began = epoch * kind.epochs, 0, time.monotonic()
+    total, step, began = epoch * kind.epochs, 0, time.thread_time()
     dice = random.Random(kind.seed)
     model.train()
     while True:
         for batch in _grouped(pairs, kind.batch_size, dice):
-            done = max(step / total, (time.monotonic() - began) / seconds)
+            done = max(step / total, (time.thread_time() - began) / seconds)
             if done >= 1:
                 model.eval()
                 return {"steps": step, "epochs": round(step / epoch, 2), "whole": step == total}

@@ -7,11 +7,15 @@ another part: a prefix (at all three kinds of sites of an encoder-decoder), a so
 the base that was taught nothing more. The test rows are in no part.
 
 - ``zh_hotel``: hotel reviews, good or bad in words; the base has read 3,000 reviews with their answers.
-- ``zh_hotel_head``: the same, the base has read the reviews without answers, and a trained head answers.
-- ``translation``: English to Chinese. The pairs mix both scripts; a foreword is to bring traditional characters.
-- ``headlines``: Reuters stories of seven topics; a foreword is to bring the headlines of an eighth, ``earn``.
+- ``zh_products``: the same base; a foreword is to bring it to reviews of things that are sold, one sentence each.
+- ``zh_hotel_head``: the base has read the hotel reviews without answers, and a trained head answers.
+- ``translation``: short sentences, English to Chinese. The pairs mix both scripts; a foreword is to bring traditional
+  characters.
+- ``headlines``: Reuters stories of seven topics; a foreword is to bring the headlines of an eighth, ``earn``. So that
+  the base learns to copy words, it also repeats the beginnings of stories where asked to.
 
-FOLDER holds ``zh_chnsenticorp_htl`` and ``translation_en_zh_tatoeba``; what is missing is said and left out.
+FOLDER holds ``zh_chnsenticorp_htl``, ``fewclue`` and ``translation_en_zh_tatoeba``; what is missing is said and left
+out.
 """
 
 from __future__ import annotations
@@ -22,10 +26,11 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from small_bases import EncoderDecoder, Kind, Recurrent, make_base
 from tasks import Missing, rows_of, untrained
@@ -40,9 +45,19 @@ from foreword.settings import BaseSettings, TaskOptions, TrainRequest, TrainSett
 
 Rows = list[dict[str, Any]]
 Parts = dict[str, Rows]
-Learner = tuple[str, dict[str, Any], tuple[float, ...]]
 # Reviews that the base reads, and pairs of which it sees none: they are kept for the forewords.
 _READ, _KEPT = 3000, 1400
+# Words of a sentence to translate, of a story's beginning, and of that what the base repeats.
+_SENTENCE, _STORY, _REPEATED = 7, 30, 8
+
+
+class Learner(NamedTuple):
+    """A line of the table: a method, its settings, the rates to try, and what it changes of the task."""
+
+    method: str
+    settings: dict[str, Any]
+    rates: tuple[float, ...]
+    task: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class Spec:
         rows: FOLDER -> the parts ``base``, ``base_dev``, ``train``, ``dev``, ``test``, shuffled.
         limits: rows of each part at most.
         figures: what the table shows.
-        methods: what the line is called -> method, its settings, the rates to try (empty: its own).
+        methods: what the line is called -> what is learned.
         wanted: of outputs: what a foreword is to bring; the table shows its share.
     """
 
@@ -94,7 +109,7 @@ def headline(text: str) -> dict[str, str] | None:
     words = text.split()
     for place in range(3, 16):
         if len(words) - place >= 15 and words[place] == words[0]:
-            return {"story": " ".join(words[place : place + 40]), "headline": " ".join(words[:place])}
+            return {"story": " ".join(words[place : place + _STORY]), "headline": " ".join(words[:place])}
     return None
 
 
@@ -104,9 +119,19 @@ def hotel(data: Path) -> Parts:
     return {"base": rows[:_READ], "base_dev": dev[::2], "train": rows[_READ:], "dev": dev[1::2], "test": test}
 
 
+def products(data: Path) -> Parts:
+    """The base's rows are those of :func:`hotel`; the others are FewCLUE's, which has no large part for training."""
+    names = ("train32", "dev32", "test")
+    rows = [row for name in names for row in rows_of(data / "fewclue" / "eprstmt" / f"{name}.jsonl")]
+    random.Random(13).shuffle(rows)
+    found = [{"text": row["sentence"], "label": row["label"].lower()} for row in rows]
+    return {**hotel(data), "train": found[:300], "dev": found[300:374], "test": found[374:]}
+
+
 def translation(data: Path) -> Parts:
     folder = data / "translation_en_zh_tatoeba"
-    rows, dev, test = (list(rows_of(folder / f"{name}.jsonl")) for name in ("train", "dev", "test"))
+    parts = ([r for r in rows_of(folder / f"{name}.jsonl") if _short(r["en"])] for name in ("train", "dev", "test"))
+    rows, dev, test = parts
     random.Random(13).shuffle(rows)
     kept, base = _in_script(rows[-_KEPT:]), rows[:-_KEPT]
     return {
@@ -114,6 +139,10 @@ def translation(data: Path) -> Parts:
         "base_dev": [{"en": row["en"], "zh": row["zh"][0]} for row in dev[::2]],
         "train": kept, "dev": _in_script(dev[1::2]), "test": _in_script(test),
     }  # fmt: skip
+
+
+def _short(text: str) -> bool:
+    return len(text.split()) <= _SENTENCE
 
 
 def _in_script(rows: Rows) -> Rows:
@@ -124,26 +153,42 @@ def _in_script(rows: Rows) -> Rows:
 
 def headlines(_: Path) -> Parts:
     found: dict[str, list[tuple[bool, dict[str, str]]]] = {}
+    repeated: Rows = []
     for name, path in zip(("train", "test"), samples.reuters_r8(), strict=True):
         with path.open(encoding="utf-8", newline="") as stream:
-            pairs = [(row["label"] == "earn", headline(row["text"])) for row in csv.DictReader(stream)]
+            rows = list(csv.DictReader(stream))
+        pairs = [(row["label"] == "earn", headline(row["text"])) for row in rows]
+        if name == "train":
+            # Stories whose headlines are kept for the forewords are not read at all.
+            others = (row["text"] for row, (earn, pair) in zip(rows, pairs, strict=True) if pair is None or not earn)
+            repeated = [one for text in others for one in _repeated(text.split())]
         found[name] = [(earn, pair) for earn, pair in pairs if pair is not None]
         random.Random(13).shuffle(found[name])
     other, earn = ([pair for is_earn, pair in found["train"] if is_earn is one] for one in (False, True))
     return {
-        "base": other[:-150], "base_dev": other[-150:], "train": earn[:-150], "dev": earn[-150:],
+        "base": [*other[:-150], *repeated], "base_dev": other[-150:], "train": earn[:-150], "dev": earn[-150:],
         "test": [pair for is_earn, pair in found["test"] if is_earn],
     }  # fmt: skip
 
 
+def _repeated(words: list[str]) -> Rows:
+    """What the base repeats of a story: the first words of two passages."""
+    passages = (words[start : start + _STORY] for start in (0, _STORY))
+    return [
+        {"story": " ".join(["repeat", *passage]), "headline": " ".join(passage[:_REPEATED])}
+        for passage in passages
+        if len(passage) > _REPEATED
+    ]
+
+
 # Two rates each, for time. Full fine-tuning's own are for big pretrained models.
-_PREFIX: Learner = ("prefix", {}, (2e-2, 1e-1))
-_FULL: Learner = ("full", {}, (1e-3, 2e-4))
-_SOFT: Learner = ("prompt", {"num_virtual_tokens": 20}, (1e-2, 1e-1))
+_PREFIX = Learner("prefix", {}, (2e-2, 1e-1))
+_FULL = Learner("full", {}, (1e-3, 2e-4))
+_SOFT = Learner("prompt", {"num_virtual_tokens": 20}, (1e-2, 1e-1))
 _WRITTEN: dict[str, Learner] = {
     "prefix": _PREFIX,
-    "prefix, random start": ("prefix", {"init": "random"}, _PREFIX[2]),
-    "prefix, decoder self only": ("prefix", {"sites": "decoder.self.*"}, _PREFIX[2]),
+    "prefix, random start": Learner("prefix", {"init": "random"}, _PREFIX.rates),
+    "prefix, decoder self only": Learner("prefix", {"sites": "decoder.self.*"}, _PREFIX.rates),
     "soft prompt": _SOFT,
     "full": _FULL,
 }
@@ -152,20 +197,22 @@ _REVIEW = {
     "labels": {"positive": "好评", "negative": "差评"},
 }  # fmt: skip
 _GRU = BaseSettings(
-    hidden_size=128, num_hidden_layers=1, tokenizer="char", vocab_size=2500, num_train_epochs=5, max_length=220
+    hidden_size=128, num_hidden_layers=1, tokenizer="char", vocab_size=2500, num_train_epochs=12, max_length=220
 )
+# What stands in front of a whole review a state has forgotten at its end: soft tokens next to the answer.
+_BEHIND = Learner("slots", {}, (3e-2, 1e-1), {"template": "评论：{{ text }}{{ soft(8) }}\n标签："})
+_ANSWERS: dict[str, Learner] = {"prefix": _PREFIX, "soft prompt": _SOFT, "soft slots behind": _BEHIND, "full": _FULL}
+_READER, _SHOWN = Recurrent("gru", _GRU), ("accuracy", "macro_f1")
 SPECS: dict[str, Spec] = {
-    "zh_hotel": Spec(
-        Recurrent("gru", _GRU), hotel, {"train": 500, "dev": 200}, _REVIEW, ("accuracy", "macro_f1"), 4,
-        {"prefix": _PREFIX, "soft prompt": _SOFT, "full": _FULL},
-    ),
+    "zh_hotel": Spec(_READER, hotel, {"train": 500, "dev": 200}, _REVIEW, _SHOWN, 8, _ANSWERS),
+    "zh_products": Spec(_READER, products, {}, _REVIEW, _SHOWN, 12, _ANSWERS),
     "zh_hotel_head": Spec(
         Recurrent("gru", replace(_GRU, answers=False)), hotel, {"train": 500, "dev": 200},
-        {"head": True, "guidance": _REVIEW["guidance"], "template": "{{ text }}"}, ("accuracy", "macro_f1"), 4,
-        {"head alone": ("full", {"train": "head"}, (2e-2, 1e-1)), "prefix": _PREFIX, "full": _FULL},
+        {"head": True, "guidance": _REVIEW["guidance"], "template": "{{ text }}"}, _SHOWN, 12,
+        {"head alone": Learner("full", {"train": "head"}, (2e-2, 1e-1)), "prefix": _PREFIX, "full": _FULL},
     ),
     "translation": Spec(
-        EncoderDecoder(), translation, {"train": 200, "dev": 100, "test": 300},
+        EncoderDecoder(vocab_size=3000, epochs=16), translation, {"train": 200, "dev": 100, "test": 300},
         {"guidance": "translate English to Chinese: ", "template": "{{ en }}", "inputs": ("en",), "target": "zh",
          "metric": "perplexity", "max_new_tokens": 40},
         ("perplexity", "bleu", "chrf"), 8, _WRITTEN, traditional,
@@ -196,13 +243,14 @@ def learn(
     spec: Spec, method: str, base: Base, parts: Parts, folder: Path, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """One method on the base: the figures of the start and of what was learned."""
-    name, settings, sweep = spec.methods[method]
+    name, settings, sweep, changed = spec.methods[method]
     folder = folder / f"{method.replace(', ', '-').replace(' ', '_')}-{seed}"
+    more = tuple(figure for figure in spec.figures if figure != spec.task.get("metric"))
     request = TrainRequest(
         data=parts["train"], dev=parts["dev"], test=parts["test"], base=base, output_dir=folder, skip_bad=True,
         method=name, method_settings=settings,
         settings=TrainSettings(seed=seed, num_train_epochs=spec.epochs, sweep=sweep),
-        task_options=TaskOptions(**spec.task, metrics=tuple(f for f in spec.figures if f != spec.task.get("metric"))),
+        task_options=TaskOptions(**{**spec.task, **changed}, metrics=more),
         resume=(folder / "run.json").exists(), progress=progress,
     )  # fmt: skip
     result = train(request)

@@ -59,7 +59,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tiny(name: str, monkeypatch: pytest.MonkeyPatch, *methods: str) -> None:
     spec = small_models.SPECS[name]
-    chosen = {method: (*spec.methods[method][:2], (1e-2,)) for method in methods}
+    chosen = {method: spec.methods[method]._replace(rates=(1e-2,)) for method in methods}
     small = replace(spec, base=TINY[type(spec.base)], methods=chosen, limits=dict.fromkeys(PARTS, 12), epochs=1)
     monkeypatch.setitem(small_models.SPECS, name, small)
 

@@ -98,8 +98,17 @@ def facts_of(prepared: Prepared, trial: Trial | None) -> dict[str, Any]:
     if augmenter is None or trial is None:
         return facts
     epochs, rows = math.ceil(trial.progress.step / trial.steps_per_epoch), prepared.tables["train"].rows
-    varied = [made for epoch in range(epochs) for made in (augmenter.vary(row, epoch) for row in rows) if made]
-    counts = {"rows_changed": len(varied), "of_rows": epochs * len(rows), "words_changed": sum(v.words for v in varied)}
+    places = [(epoch, index) for epoch in range(epochs) for index in range(len(rows))]
+    forms = {(epoch, index): augmenter.vary(rows[index], epoch) for epoch, index in places}
+    varied = {place: made for place, made in forms.items() if made}
+    # A tokenizer may write both forms alike (without case, say), and a form that is too long is not taken.
+    alike = sum(trial.course.row(epoch, index) == trial.course.rows[index] for epoch, index in varied)
+    counts = {
+        "rows_changed": len(varied),
+        "of_rows": len(places),
+        "words_changed": sum(made.words for made in varied.values()),
+        "rows_read_alike": alike,
+    }
     return {**facts, "augment": list(settings.augment), **counts}
 
 

@@ -256,9 +256,10 @@ def _course_notes(course: Mapping[str, Any]) -> list[str]:
     if "augment" in course:
         changed = f"{course['words_changed']:,} words changed" if course["words_changed"] else ""
         changed = changed or ("the template changed" if "template" in course["augment"] else "no word changed")
+        alike = f"; the base reads {course['rows_read_alike']:,} of them as they were"
         notes.append(
             f"{course['rows_changed']:,} of {course['of_rows']:,} training rows were varied"
-            f" ({', '.join(course['augment'])}; {changed})"
+            f" ({', '.join(course['augment'])}; {changed}){alike if course['rows_read_alike'] else ''}"
         )
     ablation = course.get("ablation")
     if ablation and ablation["difference"]:

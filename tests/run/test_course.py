@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from foreword import run
 from foreword.artifact.store import load
+from foreword.core.base import load_base
 from foreword.errors import Interrupted, SettingsError
 from foreword.settings import TrainRequest
 from foreword.training import group
@@ -34,6 +36,17 @@ def test_what_was_changed_and_what_it_was_worth_is_told(
     assert "on dev" in result.text
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["training"]["rows"] == course
+
+
+def test_forms_that_the_base_reads_alike_are_told(
+    request_of: Requests, labelled: str, base: Callable[[str], str], tmp_path: Path
+) -> None:
+    uncased = load_base(base("llama"))
+    uncased.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    settings = {"augment": ("case",), "num_train_epochs": 1.0, "learning_rate": 1e-2}
+    result = run.train(request_of(labelled, uncased, tmp_path / "run", settings=settings))
+    assert result.course["rows_read_alike"] == result.course["rows_changed"] > 0
+    assert f"the base reads {result.course['rows_read_alike']} of them as they were" in result.text
 
 
 def test_without_settings_nothing_is_told(
