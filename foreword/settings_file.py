@@ -195,7 +195,7 @@ class _Layers:
             task_options=build(TaskOptions, self.parts["task"]),
             settings=build(TrainSettings, self.parts["training"]),
             method=name.value,
-            method_settings={key: given.plain() for key, given in method.items()},
+            method_settings={key: _own(given) for key, given in method.items()},
             base_settings=build(BaseSettings, self.parts["base"]),
             places=places,
         )
@@ -207,6 +207,13 @@ def _typed(key: str, given: Given) -> Given:
         return given
     text = given.text.replace("\\n", "\n").replace("\\t", "\t")
     return Given(text, text, given.where)
+
+
+def _own(given: Given) -> Any:
+    """A method's setting. At a shell ``layers=15:`` is that text, though YAML reads a map in it."""
+    if isinstance(given.value, dict) and given.text is not None and not given.text.lstrip().startswith("{"):
+        return given.text
+    return given.plain()
 
 
 def _assignment(text: str) -> dict[str, Given]:

@@ -70,7 +70,12 @@ class _Reader:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = self.where if mark is None or not self.lines else f"{self.where}:{mark.line + 1}"
-            raise SettingsError(f"this is not YAML: {error.problem or error.context}", where=place) from error
+            hint = (
+                'put a value with a colon in quotes: layers: "15:"' if "mapping values" in str(error.problem) else None
+            )
+            raise SettingsError(
+                f"this is not YAML: {error.problem or error.context}", where=place, hint=hint
+            ) from error
         except (YAMLError, ValueError) as error:
             raise SettingsError(f"this is not YAML: {error}", where=self.where) from error
         return Given(None, "", self.where) if node is None else self.given(node)

@@ -163,6 +163,8 @@ def test_flags_win_over_the_file_and_set_over_both(tmp_path: Path) -> None:
         ("task.labels.a=x", lambda r: dict(r.task_options.labels), {"a": "x"}),
         ("method=prompt", lambda r: r.method, "prompt"),
         ("method.num_virtual_tokens=8", lambda r: r.method_settings, {"num_virtual_tokens": 8}),
+        ("layers=15:", lambda r: r.method_settings, {"layers": "15:"}),
+        ("method.layers=:4", lambda r: r.method_settings, {"layers": ":4"}),
         ("method.layers=[0, 1]", lambda r: r.method_settings, {"layers": [0, 1]}),
         ("mlp=true", lambda r: r.method_settings, {"mlp": True}),
     ],
@@ -178,6 +180,12 @@ def test_set_refuses(assignment: str) -> None:
     with pytest.raises(SettingsError) as caught:
         resolve(assignments=[assignment])
     assert (caught.value.where or "").startswith("--set")
+
+
+def test_a_slice_without_quotes_in_a_file_is_told_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve(written(tmp_path, "method:\n  layers: 15:\n"))
+    assert "quotes" in str(caught.value.hint)
 
 
 def test_no_setting_of_a_method_is_taken_for_a_slip() -> None:

@@ -53,6 +53,9 @@ SkipBad: TypeAlias = Annotated[
 Encoding: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Encoding of the data; default: found out.")
 ]
+Layers: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="SLICE", help="Layers to train: '15:' from 15 on, ':4', '2:10'. [default: all]")
+]
 WorkerCount: TypeAlias = Annotated[
     int | None, typer.Option("--workers", metavar="N", min=1, help="So many at a time, each in a process of its own.")
 ]

@@ -29,6 +29,7 @@ def command(
     dev: options.Dev = None,
     test: options.Test = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
+    layers: options.Layers = None,
     template: options.Template = None,
     guidance: options.Guidance = None,
     labels: options.Labels = None,

@@ -29,6 +29,7 @@ def command(
     init_from: Annotated[
         str | None, typer.Option("--init", metavar="FILE", help="Start from another foreword.")
     ] = None,
+    layers: options.Layers = None,
     template: options.Template = None,
     guidance: options.Guidance = None,
     labels: options.Labels = None,

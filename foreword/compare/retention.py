@@ -36,7 +36,7 @@ def passages(language: str) -> list[str]:
 def _neutral(prepared: Prepared, language: str) -> tuple[Asker, list[Example]]:
     """The passages as text to be continued; in windows that the base can read."""
     base = prepared.base
-    task = Task("generation", "{{ text }}", "", "text")
+    task = Task("generation", "{{ text }}", "", "rest")
     asker = replace(prepared.asker, task=task, batch_size=4)
     room = min(160, (base.context or 400) // 2)
     rows = []

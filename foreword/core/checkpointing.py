@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from foreword.core import attention, narrow, packing
+from foreword.core.patched import put_around
 
 _OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
 
@@ -39,28 +40,26 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def wrap(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
-    """Let every layer's activations be computed again during backward; returns the layers for :func:`unwrap`."""
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and "forward" not in vars(m)]
-    for layer in layers:
-        layer.forward = _recomputed(layer.forward)
-    return layers
+def wrap(model: PreTrainedModel) -> list[Callable[[], None]]:
+    """Let every layer's activations be computed again during backward; returns what :func:`unwrap` takes."""
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    return [put_around(layer, "checkpointing", _recomputed) for layer in layers]
 
 
-def unwrap(layers: list[GradientCheckpointingLayer]) -> None:
-    """Undo :func:`wrap`."""
-    for layer in layers:
-        del layer.forward
+def unwrap(wrapped: list[Callable[[], None]]) -> None:
+    """Undo :func:`wrap`, as far as nobody else wants it."""
+    for undo in wrapped:
+        undo()
 
 
 @contextmanager
 def checkpointing(model: PreTrainedModel, on: bool = True) -> Iterator[None]:
     """Gradient checkpointing inside the block; activations of one layer at a time instead of all of them."""
-    layers = wrap(model) if on else []
+    wrapped = wrap(model) if on else []
     try:
         yield
     finally:
-        unwrap(layers)
+        unwrap(wrapped)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from foreword.core import attention, packing
 from foreword.core.inject import Injection, by_name, stacks
+from foreword.core.patched import put_around
 from foreword.core.sites import find_sites
 from foreword.core.store import Store
 from foreword.core.value import Foreword
@@ -232,14 +233,15 @@ def _install(model: PreTrainedModel) -> list[Callable[[], None]]:
 
 def _on_layer(layer: GradientCheckpointingLayer, number: int) -> Callable[[], None]:
     """Let ``layer`` be passed over, or be the first that is computed; returns what takes that off again."""
-    own = vars(layer).get("forward")
-    real = layer.forward
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        known = _NOW.get()
-        if known is None or known[1].found is None or number >= known[0].layer:
-            return real(*args, **kwargs)
-        return args[0] if args else kwargs["hidden_states"]
+    def unless_known(real: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            known = _NOW.get()
+            if known is None or known[1].found is None or number >= known[0].layer:
+                return real(*args, **kwargs)
+            return args[0] if args else kwargs["hidden_states"]
+
+        return forward
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         known = _NOW.get()
@@ -249,13 +251,11 @@ def _on_layer(layer: GradientCheckpointingLayer, number: int) -> Callable[[], No
         return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
 
     handle = layer.register_forward_pre_hook(before, with_kwargs=True)
-    layer.forward = forward
+    # Outside of checkpointing: a layer that is passed over has nothing to compute again.
+    restore = put_around(layer, "frozen", unless_known)
 
     def undo() -> None:
         handle.remove()
-        if own is None:
-            del layer.forward
-        else:
-            layer.forward = own
+        restore()
 
     return undo

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -158,6 +158,14 @@ def registry() -> Mapping[str, type[Method]]:
     return dict(sorted(found.items()))
 
 
+def _expected(hint: Any) -> str:
+    """A field's type for people."""
+    if get_args(hint):
+        return " or ".join(one if isinstance(one, str) else _expected(one) for one in get_args(hint) if one is not ...)
+    words = {str: "text", int: "a whole number", bool: "true or false", float: "a number", type(None): "none"}
+    return words.get(hint, str(hint))
+
+
 def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     """The method called ``name`` with ``settings``; every value is checked against its field.
 
@@ -190,6 +198,6 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
             values[key] = TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as problem:
             raise SettingsError(
-                f"method {name}: {key} cannot be that", where=key, expected=hints[key], received=repr(value)
+                f"method {name}: {key} cannot be that", where=key, expected=_expected(hints[key]), received=repr(value)
             ) from problem
     return kind(**values)

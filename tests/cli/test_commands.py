@@ -271,6 +271,12 @@ def test_train_builds_the_request_from_file_flags_and_set(run: FakeRun, tmp_path
     assert request.places["seed"] == "--seed"
 
 
+def test_layers_as_a_flag(run: FakeRun, tmp_path: Path) -> None:
+    words = ["train", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "run"), "--layers", "15:"]
+    assert main(words) == 0
+    assert run.calls[0][1][0].method_settings == {"layers": "15:"}
+
+
 def test_a_new_line_in_a_template_flag(run: FakeRun, tmp_path: Path) -> None:
     words = ["train", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "r"), "--template", r"A: {{ a }}\nB:"]
     assert main(words) == 0

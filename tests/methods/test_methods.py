@@ -146,6 +146,13 @@ def test_unknown_methods_and_settings_are_named_with_the_nearest() -> None:
         make("prefix", {"layers": 3.5})
 
 
+def test_a_wrong_type_is_told_in_words() -> None:
+    for key, value, expected in (("layers", 3, "text"), ("num_virtual_tokens", "x", "a whole number or none")):
+        with pytest.raises(SettingsError) as caught:
+            make("prefix", {key: value})
+        assert caught.value.expected == expected
+
+
 def test_every_setting_survives_the_manifest() -> None:
     for name, kind in registry().items():
         method = make(name)
