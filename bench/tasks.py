@@ -65,12 +65,12 @@ _ENTAILMENT = "Does the premise entail the hypothesis?\n\n"
 _TWO = {"target": "label", "inputs": ("premise", "hypothesis")}
 SPECS: dict[str, Spec] = {
     "wnut17": Spec(
-        "minilm", ("ner_wnut17", *_JSONL), (None, None, None), {**_TAG, "num_train_epochs": 6},
+        "minilm", ("ner_wnut17", *_JSONL), (None, None, None), {**_TAG, "num_train_epochs": 4},
         ("span_f1", "token_accuracy"), method={"num_virtual_tokens": 32},
     ),
     "srl": Spec(
-        "minilm", ("srl_ewt_up", "dev.jsonl.gz", None, "test.jsonl.gz"), (None, 400, None),
-        {**_TAG, "num_train_epochs": 6}, ("span_f1", "token_accuracy"),
+        "minilm", ("srl_ewt_up", "dev.jsonl.gz", None, "test.jsonl.gz"), (2500, 300, 2000),
+        {**_TAG, "num_train_epochs": 4}, ("span_f1", "token_accuracy"),
         method={"num_virtual_tokens": 32},
     ),
     "sst2_minilm": Spec(
@@ -106,7 +106,7 @@ SPECS: dict[str, Spec] = {
          "max_new_tokens": 40},
     ),
     "zh_hotel": Spec(
-        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (400, 100, 300),
+        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (300, 80, 240),
         {"learning_rate": 2e-2, "num_train_epochs": 3, "sampling": "balanced"}, ("accuracy", "macro_f1"),
         {"guidance": "判断酒店评论是好评还是差评。\n\n", "template": "评论：{{ text }}\n评价：",
          "labels": {"positive": "好", "negative": "差"}, "metric": "macro_f1"},
