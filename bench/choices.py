@@ -89,8 +89,15 @@ SYNONYMS = (
     "story, plot, tale\nactor, performer\nmoving, touching\nbig, large\nsmall, little\nvery, really\nclever, smart\n"
 )
 _VARIANTS = ("review: {{ text }}", "{{ text }} (a film review)", '"{{ text }}"')
-# On all-MiniLM-L6-v2: 12 slots have the 4,608 values of one virtual token. On SmolLM2: 20 slots, 11,520 values.
-_ONE_TOKEN: Change = {"method": {"name": "prefix", "num_virtual_tokens": 1, "init": "random"}}
+
+
+def _one_token(text: str) -> Change:
+    """A prefix of one virtual token: on all-MiniLM-L6-v2 the 4,608 values of 12 slots, on SmolLM2 the 11,520 of 20.
+
+    It would stand in the guidance's place, which the slots leave alone: the guidance is part of the rows here.
+    """
+    method = {"name": "prefix", "num_virtual_tokens": 1, "init": "random"}
+    return {"method": method, "task": {"template": "{{ guidance }}" + text}}
 
 
 def _forms() -> dict[str, Change]:
@@ -125,26 +132,23 @@ def _gradual(*methods: str) -> dict[str, Change]:
 
 _MINILM = {"learning_rate": 1e-2, "num_train_epochs": 10, "early_stopping_patience": 0, "eval_steps": 15}
 _SMOLLM2 = {"learning_rate": 2e-2, "num_train_epochs": 2, "early_stopping_patience": 0}
+_ROWS: dict[str, Change] = {"plain": {}, **_orders("balanced", "length"), **_forms()}
 TABLES: dict[str, Table] = {
-    "augment": Table("minilm", few(96, 150, 500), _MINILM, _HEAD, {"plain": {}, **_forms()}),
-    "sampling": Table("minilm", few(96, 150, 500), _MINILM, _HEAD, {"shuffle": {}, **_orders("balanced", "length")}),
-    "skewed": Table(
-        "minilm", few(128, 150, 500, rare=16), _MINILM, _HEAD,
-        {"shuffle": {}, **_orders("balanced", "length"), **_forms()}, metric="macro_f1",
-    ),
+    "few": Table("minilm", few(96, 150, 500), _MINILM, _HEAD, _ROWS),
+    "skewed": Table("minilm", few(128, 150, 500, rare=16), _MINILM, _HEAD, _ROWS, metric="macro_f1"),
     "difficulty": Table(
         "smollm2", few(128, 64, 200), _SMOLLM2, _WORDS, {"shuffle": {}, **_orders("difficulty", "length")}
     ),
     "slots": Table(
         "minilm", few(300, 150, 500), {**_MINILM, "num_train_epochs": 4}, _HEAD,
-        {**_places(12, "{{ text }}"), "prefix of as many values": {**_ONE_TOKEN, "task": {"template": "{{ text }}"}}},
+        {**_places(12, "{{ text }}"), "prefix of as many values": _one_token("{{ text }}")},
         method="slots",
     ),
     "slots_smollm2": Table(
         "smollm2", few(300, 64, 300), {**_SMOLLM2, "num_train_epochs": 1}, _WORDS,
         {**{name: {"task": {"template": change["task"]["template"] + "\nSentiment:"}}
             for name, change in _places(20, "Review: {{ text }}").items()},
-         "prefix of as many values": _ONE_TOKEN, "prefix": {"method": {"name": "prefix"}}},
+         "prefix of as many values": _one_token(_WORDS["template"]), "prefix": {"method": {"name": "prefix"}}},
         method="slots",
     ),
     "gradual": Table("smollm2", few(200, 48, 200), _SMOLLM2, _WORDS, _gradual("prefix", "lora"), without=True),

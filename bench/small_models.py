@@ -33,14 +33,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from small_bases import EncoderDecoder, Kind, Recurrent, make_base
-from tasks import Missing, rows_of, untrained
+from tasks import Missing, rows_of, start_of
 
 from foreword import samples
 from foreword.core.base import Base, load_base
-from foreword.evaluation.predictions import read_jsonl
-from foreword.evaluation.summary import figure_text
+from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.summary import compare, evaluate, figure_text
 from foreword.progress import Progress
-from foreword.run import train
+from foreword.run.series import member
 from foreword.settings import BaseSettings, TaskOptions, TrainRequest, TrainSettings
 
 Rows = list[dict[str, Any]]
@@ -161,24 +161,19 @@ def headlines(_: Path) -> Parts:
         if name == "train":
             # Stories whose headlines are kept for the forewords are not read at all.
             others = (row["text"] for row, (earn, pair) in zip(rows, pairs, strict=True) if pair is None or not earn)
-            repeated = [one for text in others for one in _repeated(text.split())]
+            repeated = [_repeated(text.split()) for text in others]
         found[name] = [(earn, pair) for earn, pair in pairs if pair is not None]
         random.Random(13).shuffle(found[name])
     other, earn = ([pair for is_earn, pair in found["train"] if is_earn is one] for one in (False, True))
     return {
-        "base": [*other[:-150], *repeated], "base_dev": other[-150:], "train": earn[:-150], "dev": earn[-150:],
+        "base": [*other[:-150] * 3, *repeated], "base_dev": other[-150:], "train": earn[:-150], "dev": earn[-150:],
         "test": [pair for is_earn, pair in found["test"] if is_earn],
     }  # fmt: skip
 
 
-def _repeated(words: list[str]) -> Rows:
-    """What the base repeats of a story: the first words of two passages."""
-    passages = (words[start : start + _STORY] for start in (0, _STORY))
-    return [
-        {"story": " ".join(["repeat", *passage]), "headline": " ".join(passage[:_REPEATED])}
-        for passage in passages
-        if len(passage) > _REPEATED
-    ]
+def _repeated(words: list[str]) -> dict[str, str]:
+    """What the base repeats of a story: its first words."""
+    return {"story": " ".join(["repeat", *words[:_STORY]]), "headline": " ".join(words[:_REPEATED])}
 
 
 # Two rates each, for time. Full fine-tuning's own are for big pretrained models.
@@ -251,26 +246,25 @@ def learn(
         method=name, method_settings=settings,
         settings=TrainSettings(seed=seed, num_train_epochs=spec.epochs, sweep=sweep),
         task_options=TaskOptions(**{**spec.task, **changed}, metrics=more),
-        resume=(folder / "run.json").exists(), progress=progress,
     )  # fmt: skip
-    result = train(request)
-    systems = result.systems if "prompt" in result.systems else {"prompt": untrained(request), **result.systems}
+    one = member(request, f"{folder.parent.name}, {method}", progress)
+    _, start = start_of(request, one)
+    report = one.report
     return {
-        "rows": result.rows, "values": result.num_values, "bytes": result.bytes, "rate": result.learning_rate,
-        "outcome": result.outcome, "difference": result.difference, "seconds": round(result.seconds),
-        "alarms": result.alarms, "start": _figures(spec, folder, "prompt", systems),
-        "learned": _figures(spec, folder, "foreword", systems),
+        "rows": {name: part["rows"] for name, part in report["data"].items()},
+        "values": report["file"]["values"], "bytes": report["file"]["bytes"], "outcome": report["file"]["outcome"],
+        "rate": report["training"].get("learning_rate"), "seconds": round(report["training"]["seconds"]),
+        "warnings": report["warnings"], "start": _figures(spec, report, start),
+        "learned": _figures(spec, report, one.answers),
+        "difference": compare(one.answers, start, report["training"]["metric"]).to_json(),
     }  # fmt: skip
 
 
-def _figures(spec: Spec, folder: Path, system: str, systems: dict[str, Any]) -> dict[str, Any]:
-    # Where nothing beat the prompt, the prompt is what there is.
-    found = systems.get(system, systems["prompt"])["metrics"]
+def _figures(spec: Spec, report: dict[str, Any], answers: Sequence[Prediction]) -> dict[str, Any]:
+    found = evaluate(answers, report["task"]["kind"], spec.figures, tuple(report["task"]["verbalizer"]))["metrics"]
     figures = {key: {part: found[key][part] for part in ("value", "low", "high")} for key in spec.figures}
-    path = folder / "predictions" / f"{system}.jsonl"
-    if spec.wanted is not None and path.exists():
-        outputs = [row.output for row in read_jsonl(path)]
-        figures["wanted"] = {"value": sum(map(spec.wanted, outputs)) / len(outputs)}
+    if spec.wanted is not None:
+        figures["wanted"] = {"value": sum(spec.wanted(row.output) for row in answers) / len(answers)}
     return figures
 
 
@@ -305,8 +299,14 @@ def render(results: Sequence[dict[str, Any]], missing: Sequence[str]) -> str:
         lines.append(f"  {'nothing learned':<26} {_cells(first['start'])}")
         for method, found in methods.items():
             note = f"{found['values']:,} values, rate {found['rate']}" if found["outcome"] == "learned" else "no gain"
-            lines.append(f"  {method:<26} {_cells(found['learned'])} ({note})")
+            lines.append(f"  {method:<26} {_cells(found['learned'])} ({_gain(found['difference'])}; {note})")
     return "\n".join([*lines, *(f"missing, left out: {what}" for what in missing)])
+
+
+def _gain(difference: dict[str, Any]) -> str:
+    ends = (difference["estimate"], difference["interval"]["low"], difference["interval"]["high"])
+    gain, low, high = (figure_text(difference["metric"], one, True) for one in ends)
+    return f"{gain} [{low}, {high}]"
 
 
 def _cells(figures: dict[str, Any]) -> str:
