@@ -71,7 +71,8 @@ class TrainSettings:
         memory_limit_mib: what training may take, for auto; 0 means what is free.
         cache_memory_mib: memory for what the frozen base gives in every epoch again; 0 means none.
         cache_disk_mib: the same in files of the run's folder, for what memory does not hold.
-        side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass.
+        side_by_side: whether the rates of a sweep train in shared passes; auto: as many as fill a pass. In a comparison
+            also the seeds of a method; auto: where that was measured to be faster.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
     """

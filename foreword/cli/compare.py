@@ -66,13 +66,16 @@ def command(
     skip_bad: options.SkipBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in DIR.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted comparison.")] = None,
+    workers: options.WorkerCount = None,
+    ray: options.Ray = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Compare prompts, baselines and trained methods on the same rows; says whether training was worth it."""
     flags = options.settings(context)
+    many = {key: flags.pop(key, None) for key in ("workers", "ray")}
     if resume is not None:
-        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json)
+        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json, many)
     own = {f.name for f in fields(CompareOptions)}
     asked: dict[str, Any] = {name: value for name, value in flags.items() if name in own}
     if methods is not None:
@@ -82,11 +85,11 @@ def command(
     with claimed(request.output_dir, overwrite), work() as progress:
         from foreword.compare.run import compare
 
-        result = compare(replace(request, progress=progress), chosen)
+        result = compare(replace(request, progress=progress), chosen, workers=_workers(**many))
     return _end(result, json)
 
 
-def _resume(folder: Path, given: list[str], machine: bool) -> int:
+def _resume(folder: Path, given: list[str], machine: bool, many: dict[str, Any]) -> int:
     if given:
         raise SettingsError(
             "--resume takes everything from the comparison",
@@ -99,8 +102,14 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
     with work() as progress:
         from foreword.compare.run import resume
 
-        result = resume(folder, progress)
+        result = resume(folder, progress, _workers(**many))
     return _end(result, machine)
+
+
+def _workers(workers: int | None, ray: str | None) -> Any:
+    from foreword.run.many import Workers
+
+    return Workers(workers or 2, ray) if workers or ray else None
 
 
 def _end(result: CompareResult, machine: bool) -> int:

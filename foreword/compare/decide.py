@@ -97,13 +97,14 @@ def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> 
     main = next(one for one in worth if one.a == best)
     names = {name: title(name) for name in systems}
     lines = sentences(main, names, margin)
-    if main.seeds[0] == 1:
-        lines.append("One seed each: this is about these trainings; another seed may come out otherwise.")
     # Whatever training does to the prompt: what needs no language model at all comes first where it is better.
     simpler = [one for one in which if one.a in BASELINES and one.better]
     for one in simpler:
         said = f"{names[one.a]} is better than {names[best]} by {amount(metric.name, one.gain)} ({how(one)})."
         lines.insert(0, f"Do not train: {said}")
+    if main.seeds[0] == 1:
+        # Whatever is said first rests on it, and who reads no further has to know.
+        lines[0] += " This rests on one training each: another seed may say otherwise."
     for one in which:
         if one not in simpler and (one.a in trained or one.gain > 0):
             lines.append(beside(one, names))

@@ -133,9 +133,10 @@ def _costs(
         for name, cost in costs.items()
     ]  # fmt: skip
     notes = [
-        "Training is that of one seed at its mean. Operations are counted, not measured; ms is one row alone, the "
-        "prompt read anew each time. Tokens saved are those of the few-shot prompt (or the prompt, without one). The "
-        "last column: no other system is at least as good for less work a row."
+        "Training is that of one seed at its mean; seeds that train side by side share their time. Operations are "
+        "counted, not measured; ms is one row alone, the prompt read anew each time. Tokens saved are those of the "
+        "few-shot prompt (or the prompt, without one). The last column: no other system is at least as good for less "
+        "work a row."
     ]
     chart = {
         "kind": "pareto",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,31 +14,33 @@ from typing import Any
 from foreword.artifact.store import load
 from foreword.budget import Clock
 from foreword.compare import page, retention
+from foreword.compare.begin import methods_of, prepared_for
 from foreword.compare.curve import learning_curve
 from foreword.compare.decide import Decision, between, columns, decide, margin_of
 from foreword.compare.facts import latency_of, pareto, price, work, written_tokens
 from foreword.compare.gate import Gate, parse
 from foreword.compare.names import BASELINES, PROMPTS, system_of, title
 from foreword.compare.options import CompareOptions
-from foreword.compare.plan import CURVE, Plan
+from foreword.compare.plan import Plan
 from foreword.compare.pool import check_pool, label_next
 from foreword.compare.result import CompareResult
-from foreword.compare.trained import Unit, reading_tokens, train_unit, with_rows
+from foreword.compare.trained import reading_tokens
 from foreword.compare.work import Work
 from foreword.core.value import Foreword
 from foreword.data.read import read
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.metrics import get_metric
-from foreword.evaluation.predictions import Prediction, read_jsonl, write_atomically
+from foreword.evaluation.predictions import write_atomically
 from foreword.evaluation.report import write_report
 from foreword.evaluation.summary import figure_text
 from foreword.evaluation.verdict import planned_detectable
-from foreword.methods.base import Method, make, registry
+from foreword.methods.base import Method
 from foreword.progress import duration
 from foreword.run.claim import claim, recorded
 from foreword.run.dev import metric_names
 from foreword.run.interrupt import interruptible
-from foreword.run.prepare import Prepared, plain_settings, prepare
+from foreword.run.many import Workers, refuse_memory
+from foreword.run.prepare import Prepared, plain_settings
 from foreword.run.result import versions
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json
@@ -47,7 +48,12 @@ from foreword.settings_file import from_json
 NAME = "compare.json"
 
 
-def compare(request: TrainRequest, options: CompareOptions | None = None, fixed: Plan | None = None) -> CompareResult:
+def compare(
+    request: TrainRequest,
+    options: CompareOptions | None = None,
+    fixed: Plan | None = None,
+    workers: Workers | None = None,
+) -> CompareResult:
     """Compare prompts, baselines and trained methods on the same rows; writes ``report.json|md|html`` into
     ``request.output_dir``, and every answer and foreword into folders below it.
 
@@ -55,6 +61,7 @@ def compare(request: TrainRequest, options: CompareOptions | None = None, fixed:
         request: data, base, task and training settings; its method settings are those of its method alone.
         options: of the comparison.
         fixed: a plan to follow instead of one made from the budget.
+        workers: who carries out the trainings; None: this process, one after another.
 
     Raises:
         SettingsError: something that cannot be, or a budget that holds nothing; found before anything is trained.
@@ -64,16 +71,17 @@ def compare(request: TrainRequest, options: CompareOptions | None = None, fixed:
     """
     options = options or CompareOptions()
     clock = Clock(options.seconds)
-    methods = _methods(request, options)
+    methods = methods_of(request, options)
     gate = None if options.require is None else parse(options.require, _systems(methods))
     folder = Path(request.output_dir)
-    first = next(iter(methods))
-    prepared = prepare(replace(request, method=first, method_settings=methods[first].settings(), init_from=None))
+    if workers is not None:
+        refuse_memory(request)
+    prepared = prepared_for(request, methods)
     _check(prepared, options)
     claim(folder, replace(prepared, request=request), name=NAME, more={"compare": options.to_json()})
     clock.before = _spent(folder)
     with interruptible() as interrupts:
-        done = Work(prepared, methods, options, folder, clock, interrupts)
+        done = Work(prepared, methods, options, folder, clock, interrupts, workers)
         try:
             plan = done.plan(fixed)
             return _finish(done, plan, gate)
@@ -86,7 +94,7 @@ def compare(request: TrainRequest, options: CompareOptions | None = None, fixed:
             ) from None
 
 
-def resume(folder: str | Path, progress: ProgressCall | None = None) -> CompareResult:
+def resume(folder: str | Path, progress: ProgressCall | None = None, workers: Workers | None = None) -> CompareResult:
     """Go on with an interrupted comparison; what is finished is read, a training in the middle goes on from its last
     checkpoint.
 
@@ -102,19 +110,7 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> CompareR
         )
     options = CompareOptions.from_json(saved.pop("compare"))
     request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return compare(replace(request, output_dir=folder), options)
-
-
-def _methods(request: TrainRequest, options: CompareOptions) -> dict[str, Method]:
-    """The methods to train. Raises SettingsError for one that is not there or cannot be trained."""
-    slots = "soft(" in (request.task_options.template or "")
-    every = [n for n, m in registry().items() if m.learning_rates and m.fills_slots == slots]
-    names = list(dict.fromkeys(options.methods)) or every
-    made = {name: make(name, request.method_settings if name == request.method else {}) for name in names}
-    for name, method in made.items():
-        if not method.learning_rates:
-            raise SettingsError(f"the method {name} is not trained", where="--methods", expected=", ".join(every))
-    return made
+    return compare(replace(request, output_dir=folder), options, workers=workers)
 
 
 def _systems(methods: Mapping[str, Method]) -> list[str]:
@@ -224,39 +220,16 @@ def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
 
 
 def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
-    """Train the best method with fewer rows, at the rate that won."""
+    """What the best method learned from fewer rows, and what it would learn from more."""
     system = str(decision.trained)
-    name = next(name for name in plan.methods if system_of(name) == system)
-    first, total = done.records[system][0], plan.rows["train"]
-    order = _shuffled(total, done.prepared.request.task_options.split_seed)
-    metric = get_metric(done.prepared.task.metric)
-    runs: dict[int, list[Prediction]] = {total: done.answers(system, first["seed"])}
-    for share in CURVE:
-        count = int(share * total)
-        if count < 4:
-            continue
-        folder = done.folder / "curve" / f"{count}-rows"
-        unit = Unit(f"{system} with {count} rows", done.methods[name], first["seed"], (first["learning_rate"],), folder)
-        made = train_unit(with_rows(done.prepared, {"train": sorted(order[:count])}), unit, plan, done.interrupts)
-        done.spend()
-        if "failed" not in made:
-            runs[count] = read_jsonl(folder / "predictions" / "foreword.jsonl")
+    metric, runs = get_metric(done.prepared.task.metric), done.fewer_rows(plan, system)
     if len(runs) < 3 or metric.better == "lower":
         return None
-    outputs = {count: columns(metric, found)[0] for count, found in sorted(runs.items())}
+    outputs = {count: columns(metric, found)[0] for count, found in runs.items()}
+    references = columns(metric, runs[plan.rows["train"]])[1]
     margin = margin_of(metric, done.options)
-    return {
-        **learning_curve(
-            metric, outputs, columns(metric, runs[total])[1], 2 * margin, margin, level=done.options.level
-        ),
-        "system": system,
-    }
-
-
-def _shuffled(count: int, seed: int) -> list[int]:
-    order = list(range(count))
-    random.Random(f"curve/{seed}").shuffle(order)
-    return order
+    found = learning_curve(metric, outputs, references, 2 * margin, margin, level=done.options.level)
+    return {**found, "system": system}
 
 
 def _costs(done: Work, values: Mapping[str, Foreword], systems: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,19 +12,23 @@ from typing import Any
 
 from foreword.budget import Clock
 from foreword.compare.baselines import baselines
+from foreword.compare.begin import planned_rows
 from foreword.compare.cost import measure
 from foreword.compare.decide import Runs
 from foreword.compare.names import PROMPTS, system_of
 from foreword.compare.options import CompareOptions
-from foreword.compare.plan import Cost, Plan, Size, make_plan, training_seconds
+from foreword.compare.plan import CURVE, Cost, Plan, Size, make_plan, training_seconds, wave_seconds
 from foreword.compare.prompts import Prompts, variants
 from foreword.compare.retention import behaviour
-from foreword.compare.trained import Unit, keep, record, train_unit, with_rows
+from foreword.compare.trained import Unit, keep, record, train_units
+from foreword.compare.worker import perform, task_of
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_atomically, write_jsonl
 from foreword.methods.base import Method
 from foreword.progress import duration
 from foreword.run.interrupt import Interrupts
+from foreword.run.many import Workers, do_all
+from foreword.run.one import STATE
 from foreword.run.prepare import Prepared, say_nothing
 
 
@@ -38,6 +41,7 @@ class Work:
         methods: name -> method, of those that may be trained.
         folder: of the comparison.
         clock: of the budget.
+        workers: who carries out the trainings; None: this process.
         systems: system -> dev score and answers, in the order of the report.
         records: system -> what was recorded of it, a list for each seed.
         skipped: what was left out, and why, one sentence each.
@@ -49,6 +53,7 @@ class Work:
     folder: Path
     clock: Clock
     interrupts: Interrupts
+    workers: Workers | None = None
     systems: dict[str, Runs] = field(default_factory=dict)
     records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -74,17 +79,14 @@ class Work:
         self.costs = {name: Cost(**cost) for name, cost in saved["costs"].items()}
         self.skipped += saved["refused"]
         plan = Plan.from_json(saved["plan"])
-        dice = random.Random(self.prepared.request.task_options.split_seed)
-        chosen = {}
-        for split, count in plan.rows.items():
-            every = range(len(self.prepared.examples[split]))
-            chosen[split] = sorted(dice.sample(every, count)) if count < len(every) else list(every)
-        self.prepared = with_rows(self.prepared, chosen)
+        self.prepared = planned_rows(self.prepared, plan)
         return plan
 
     def _made(self, fixed: Plan | None) -> dict[str, Any]:
         settings = self.prepared.request.settings
-        costs, refused = measure(self.prepared, self.methods, partial(self.report, "time each method"))
+        costs, refused = measure(
+            self.prepared, self.methods, partial(self.report, "time each method"), self._patience()
+        )
         if not costs:
             raise SettingsError(
                 "no method works here", received="; ".join(f"{name}: {why}" for name, why in refused.items())
@@ -97,12 +99,20 @@ class Work:
             name: (one,) if one is not None else settings.sweep or self.methods[name].learning_rates for name in costs
         }
         left = self.options.seconds - self.clock.spent
-        plan = fixed or make_plan(rates, costs, settings, size, left, self.options.seeds)
+        # Processes of this machine share its cores; those of a cluster bring their own.
+        cluster = self.workers is not None and self.workers.ray not in (None, "local")
+        at_once = self.workers.count if self.workers is not None and cluster else 1
+        plan = fixed or make_plan(rates, costs, settings, size, left, self.options.seeds, at_once)
         return {
             "plan": plan.to_json(),
             "costs": {name: vars(cost) for name, cost in costs.items()},
             "refused": [f"{name} was left out: {why}" for name, why in refused.items()],
         }
+
+    def _patience(self) -> float:
+        """Seconds of a step up to which it is worth the time to see whether seeds are faster side by side."""
+        wanted = self.prepared.request.settings.side_by_side == "auto" and (self.options.seeds or 3) > 2
+        return 0.002 * self.options.seconds if wanted else 0.0
 
     def before(self) -> str:
         """What the base alone computed before anything was trained."""
@@ -141,52 +151,93 @@ class Work:
         self.systems[name] = Runs(done["dev"], (tuple(read_jsonl(folder / "predictions" / "test.jsonl")),))
 
     def trained(self, plan: Plan) -> None:
-        """Every method with its seeds, one seed of all before the next: what time ends early is still fair."""
-        for number, seed in enumerate(plan.seeds):
+        """Every method with its seeds, a wave of seeds of all before the next: what time ends early is still fair."""
+        for number, seeds in enumerate(plan.waves):
             if number and not self._fits(plan, number):
-                left = len(plan.seeds) - number
+                left = sum(map(len, plan.waves[number:]))
                 self.skipped.append(
                     f"{left} of {len(plan.seeds)} seeds were left out: the budget of {duration(self.options.seconds)} "
                     "would not have held them"
                 )
                 break
-            for name in plan.methods:
-                self._train(plan, name, seed)
+            groups = [group for name in plan.methods for group in self._groups(plan, name, seeds)]
+            self.train(plan, groups)
+            for unit in (unit for group in groups for unit in group):
+                found = {**(record(unit.folder) or {}), "seed": unit.seed}
+                self.records.setdefault(unit.system, []).append(found)
         for name in plan.methods:
             self._gather(system_of(name))
 
+    def _groups(self, plan: Plan, name: str, seeds: Sequence[int]) -> list[list[Unit]]:
+        """The trainings of a method with these seeds: side by side where the plan says so and one rate is left."""
+        system, before = system_of(name), self.records.get(system_of(name), [])
+        if before and "failed" in before[0]:
+            return []
+        rates = plan.rates[name] if not before else (before[0]["learning_rate"],)
+        units = [Unit(system, self.methods[name], seed, rates, self._place(name, seed)) for seed in seeds]
+        return [units] if name in plan.abreast and len(rates) == 1 else [[unit] for unit in units]
+
+    def train(self, plan: Plan, groups: Sequence[Sequence[Unit]]) -> None:
+        """Carry out the trainings that are not there yet, those of a group side by side, here or by the workers."""
+        todo = [group for group in groups if any(record(unit.folder) is None for unit in group)]
+        if self.workers is None:
+            for group in todo:
+                train_units(self.prepared, group, plan, self.interrupts)
+                self.spend()
+        elif todo:
+            folders = [group[0].folder for group in todo]
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            tasks = [task_of(self.prepared, plan, group, self.folder) for group in todo]
+            do_all(tasks, self.workers, self._told, folders, perform)
+            for folder in folders:
+                (folder / STATE).unlink(missing_ok=True)
+            self.spend()
+
+    def _told(self, name: str, done: int, total: int, **fields: object) -> None:
+        self.spend()
+        self.report(f"train by {name}", done, total, **fields)
+
     def _fits(self, plan: Plan, number: int) -> bool:
-        """Whether another round of seeds fits, by how long the rounds so far really took; done rounds always do."""
-        todo = [name for name in plan.methods if record(self._place(name, plan.seeds[number])) is None]
-        if not todo:
+        """Whether another wave of seeds fits, by how long the waves so far really took; done ones always do."""
+        units = [(name, seed) for name in plan.methods for seed in plan.waves[number]]
+        left = sum(record(self._place(name, seed)) is None for name, seed in units) / max(1, len(units))
+        if not left:
             return True
-        settings, rows = self.prepared.request.settings, self.prepared.examples
-        size = Size(len(rows["train"]), len(rows["dev"]), len(rows["test"]), prompts=0)
-        expected = {
-            (name, first): training_seconds(plan, name, self.costs[name], settings, size, first)
-            for name in plan.methods
-            for first in (True, False)
-        }
+        settings = self.prepared.request.settings
         took = planned = 0.0
         for name in plan.methods:
             for place, found in enumerate(self.records.get(system_of(name), [])):
                 if not found.get("resumed"):
-                    took, planned = took + found["seconds"], planned + expected[name, place == 0]
+                    took += found["seconds"]
+                    planned += training_seconds(
+                        plan, name, self.costs[name], settings, place == 0, found.get("abreast", 1)
+                    )  # fmt: skip
         slower = max(1.0, took / planned) if planned else 1.0
+        count = 1 if self.workers is None else self.workers.count
         # What comes after the last seed: latencies, retention, the page.
-        return self.clock.allows(slower * sum(expected[name, False] for name in todo) + 0.03 * self.options.seconds)
+        expected = left * slower * wave_seconds(plan, self.costs, settings, number, count)
+        return self.clock.allows(expected + 0.03 * self.options.seconds)
 
     def _place(self, method: str, seed: int) -> Path:
         return self.folder / "systems" / system_of(method) / f"seed-{seed}"
 
-    def _train(self, plan: Plan, name: str, seed: int) -> None:
-        system, before = system_of(name), self.records.setdefault(system_of(name), [])
-        if before and "failed" in before[0]:
-            return
-        rates = plan.rates[name] if not before else (before[0]["learning_rate"],)
-        unit = Unit(system, self.methods[name], seed, rates, self._place(name, seed))
-        before.append({**train_unit(self.prepared, unit, plan, self.interrupts), "seed": seed})
-        self.spend()
+    def fewer_rows(self, plan: Plan, system: str) -> dict[int, list[Prediction]]:
+        """Training rows -> what the system said on test when it had learned from so many, at the rate that won."""
+        name = next(name for name in plan.methods if system_of(name) == system)
+        first, total = self.records[system][0], plan.rows["train"]
+        counts = [count for share in CURVE if (count := int(share * total)) >= 4]
+        units = [
+            Unit(system, self.methods[name], first["seed"], (first["learning_rate"],),
+                 self.folder / "curve" / f"{count}-rows", count)
+            for count in counts
+        ]  # fmt: skip
+        self.train(plan, [units] if name in plan.abreast else [[unit] for unit in units])
+        runs = {total: self.answers(system, first["seed"])}
+        for unit, count in zip(units, counts, strict=True):
+            if "failed" not in (record(unit.folder) or {}):
+                runs[count] = read_jsonl(unit.folder / "predictions" / "foreword.jsonl")
+        return dict(sorted(runs.items()))
 
     def _gather(self, system: str) -> None:
         """The answers of a system's seeds; a seed that failed is told and left out."""

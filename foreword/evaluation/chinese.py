@@ -15,7 +15,8 @@ from foreword.evaluation.chinese_words import WORDS
 
 _NUMBERS = {"n", "m", "k", "low", "high", "level", "p"}
 _QUOTED = r"(?:'.*'|\".*\")"
-_OTHER = {"s": "s?", "t": "s?", "word": r"\S+", "quoted": _QUOTED, "other": _QUOTED}
+_AMOUNT = r"[^.]*(?:\.\d[^.]*)*"  # a figure with its unit: no full stop of a sentence
+_OTHER = {"s": "s?", "t": "s?", "word": r"\S+", "quoted": _QUOTED, "other": _QUOTED, "gain": _AMOUNT, "more": _AMOUNT}
 _PLACE = re.compile(r"\{(\w+)\}")
 
 

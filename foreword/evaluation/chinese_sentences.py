@@ -46,15 +46,17 @@ SENTENCES = {
     # A run and others, without figures
     "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on dev.":
         "逐行配对。同一组比较的区间同时成立；p 值经 Holm 校正。参与裁决的系统由开发集选出。",
-    "Training is that of one seed at its mean. Operations are counted, not measured; ms is one row alone, the "
-    "prompt read anew each time. Tokens saved are those of the few-shot prompt (or the prompt, without one). "
-    "The last column: no other system is at least as good for less work a row.":
-        "训练一栏是单个随机种子的平均。运算量是数出来的，不是测出来的；毫秒是单独一行、每次重读提示词的时间。省"
-        "下的词元以少样本提示词（没有则以提示词）为准。最后一栏：没有别的系统能以更少的运算达到同样好。",
+    "Training is that of one seed at its mean; seeds that train side by side share their time. Operations are "
+    "counted, not measured; ms is one row alone, the prompt read anew each time. Tokens saved are those of the "
+    "few-shot prompt (or the prompt, without one). The last column: no other system is at least as good for less "
+    "work a row.":
+        "训练一栏是单个随机种子的平均；并排训练的种子平分时间。运算量是数出来的，不是测出来的；毫秒是单独一行、"
+        "每次重读提示词的时间。省下的词元以少样本提示词（没有则以提示词）为准。最后一栏：没有别的系统能以更少的运算"
+        "达到同样好。",
     "Without a foreword the base is bit-equal to what it was before training.":
         "不带前言时，基座模型与训练前逐位相同。",
-    "One seed each: this is about these trainings; another seed may come out otherwise.":
-        "每种方法只有一个随机种子：结论只关乎这几次训练，换个种子可能不同。",
+    "{said} This rests on one training each: another seed may say otherwise.":
+        "{said}这只依据每种方法的一次训练：换个种子结论可能不同。",
     "Nothing was trained, so there is nothing to compare the prompt with.":
         "没有训练任何方法，提示词没有比较对象。",
     "The text prompt was measured and saved; nothing was trained.":

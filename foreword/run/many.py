@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 from foreword.core.base import Base
@@ -26,6 +28,7 @@ from foreword.run.prepare import say_nothing
 from foreword.settings import ProgressCall, TrainRequest
 
 Task = Mapping[str, Any]
+Perform = Callable[[Task], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,23 @@ def run_all(
 
 
 def do_all(
-    tasks: Sequence[Task], workers: Workers, progress: ProgressCall | None = None, folders: Sequence[Path] = ()
+    tasks: Sequence[Task],
+    workers: Workers,
+    progress: ProgressCall | None = None,
+    folders: Sequence[Path] = (),
+    by: Perform = perform,
 ) -> list[dict[str, Any]]:
-    """Carry out every task (see :func:`foreword.run.one.perform`), ``workers.count`` at a time, in their order.
+    """Carry out every task, ``workers.count`` at a time, in their order.
+
+    Args:
+        folders: where each works; its state is read there.
+        by: what carries a task out, in a module that can be started (:mod:`foreword.run.one`).
 
     Raises:
         ForewordError: a task failed; the others were finished first.
     """
     report = progress or say_nothing
-    with _pool(workers) as pool:
+    with _pool(workers, by) as pool:
         futures = [pool.hand_out(task) for task in tasks]
         waiting = set(futures)
         while waiting:
@@ -122,8 +133,8 @@ def predict_all(
     return len(merged)
 
 
-def _told(request: TrainRequest) -> TrainRequest:
-    """The request as another process can take it."""
+def refuse_memory(request: TrainRequest) -> None:
+    """Raises SettingsError where the request's data are no files."""
     for name in ("data", "dev", "test"):
         value = getattr(request, name)
         if value is not None and not isinstance(value, str | Path):
@@ -133,29 +144,41 @@ def _told(request: TrainRequest) -> TrainRequest:
                 expected="a file",
                 received=type(value).__name__,
             )
+
+
+def _told(request: TrainRequest) -> TrainRequest:
+    """The request as another process can take it."""
+    refuse_memory(request)
     return replace(request, base=request.base.id if isinstance(request.base, Base) else request.base)
 
 
 def _states(folders: Sequence[Path]) -> dict[str, object]:
     """Where the runs are, by the files that their workers write."""
     found: dict[str, object] = {}
+    alike = len({folder.name for folder in folders}) < len(folders)
     for folder in folders:
         try:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            found[folder.name] = f"{state['at'].rpartition(': ')[2]} {state['done']}/{state['total']}"
+            name = f"{folder.parent.name}/{folder.name}" if alike else folder.name
+            found[name] = f"{state['at'].rpartition(': ')[2]} {state['done']}/{state['total']}"
         except (OSError, ValueError, KeyError):
             continue
     return found
 
 
 @contextmanager
-def _pool(workers: Workers) -> Iterator[_Pool]:
+def _pool(workers: Workers, by: Perform) -> Iterator[_Pool]:
     with ThreadPoolExecutor(workers.count) as threads:
         if workers.ray is None:
-            yield _Processes(threads, workers.retries)
+            pool = _Processes(threads, workers.retries, by.__module__)
+            try:
+                yield pool
+            except BaseException:
+                pool.stop()
+                raise
             return
         with _cluster(workers) as ray:
-            yield _Ray(threads, ray, workers.retries)
+            yield _Ray(threads, ray, workers.retries, by)
 
 
 @dataclass(frozen=True)
@@ -164,24 +187,48 @@ class _Processes:
 
     threads: ThreadPoolExecutor
     retries: int
+    module: str
+    stopped: Event = field(default_factory=Event)
+    alive: set[subprocess.Popen[str]] = field(default_factory=set)
 
     def hand_out(self, task: Task) -> Future[dict[str, Any]]:
         return self.threads.submit(self._carry_out, task)
 
+    def stop(self) -> None:
+        """Let the processes save their states and end; nothing more is handed out."""
+        self.stopped.set()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self.alive):
+            process.send_signal(signal.SIGINT)
+
     def _carry_out(self, task: Task) -> dict[str, Any]:
         code: int | None = None
         for _ in range(1 + self.retries):
-            done = subprocess.run(
-                [sys.executable, "-m", "foreword.run.one"], input=json.dumps(task), capture_output=True, text=True,
-                check=False,
-            )  # fmt: skip
-            code = done.returncode
+            if self.stopped.is_set():
+                break
+            code, said, complained = self._process(task)
             if code == 0:
-                answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+                answer: dict[str, Any] = json.loads(said.splitlines()[-1])
                 return answer
             if code > 0 and code != 137:  # an error of its own, which would come again
-                return {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {code}"}
+                return {"error": complained.strip().splitlines()[-1] if complained.strip() else f"exit code {code}"}
         return {"error": f"its process was killed {1 + self.retries} times (exit code {code})"}
+
+    def _process(self, task: Task) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of one try.
+
+        In a session of its own: Ctrl-C is for this process, which passes it on.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        self.alive.add(process)
+        try:
+            said, complained = process.communicate(json.dumps(task))
+        finally:
+            self.alive.discard(process)
+        return process.returncode, said, complained
 
 
 @dataclass(frozen=True)
@@ -191,9 +238,10 @@ class _Ray:
     threads: ThreadPoolExecutor
     ray: Any
     retries: int
+    by: Perform
 
     def hand_out(self, task: Task) -> Future[dict[str, Any]]:
-        reference = self.ray.remote(perform).options(max_retries=self.retries, num_cpus=1).remote(dict(task))
+        reference = self.ray.remote(self.by).options(max_retries=self.retries, num_cpus=1).remote(dict(task))
         return self.threads.submit(self._wait, reference)
 
     def _wait(self, reference: Any) -> dict[str, Any]:

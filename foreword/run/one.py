@@ -1,12 +1,17 @@
-"""One run in a process of its own, here or on another machine: what :func:`foreword.run.many.run_all` hands out."""
+"""One run in a process of its own, here or on another machine: what :func:`foreword.run.many.run_all` hands out.
+
+Other rooms have tasks of their own kind: a module with a ``perform`` that ends with ``sys.exit(answer(perform))``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
             request = from_json(task["train"], "a run's settings").request()
             folder = Path(request.output_dir)
             if not is_finished(folder):
-                member(request, folder.name, _Told(folder))
+                member(request, folder.name, Told(folder))
         else:
             predict(**task["predict"])
     except ForewordError as problem:
@@ -37,7 +42,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"error": None}
 
 
-class _Told:
+class Told:
     """Progress for whoever waits, in a file of the run's folder, at most once a second."""
 
     def __init__(self, folder: Path) -> None:
@@ -51,12 +56,22 @@ class _Told:
             write_atomically(self.path, [json.dumps(state).encode()])
 
 
-def main() -> int:
-    """Take a task from standard input; the answer is one line of standard output."""
-    answer = perform(json.load(sys.stdin))
-    sys.stdout.write(json.dumps(answer) + "\n")
+def answer(perform: Callable[[Mapping[str, Any]], dict[str, Any]]) -> int:
+    """Take a task from standard input; what ``perform`` says to it is the last line of standard output."""
+    task = json.load(sys.stdin)
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+    found = perform(task)
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
 
+def _end_without(parent: int) -> None:
+    """Stop, with the state saved, when the process that handed the task out is gone: it may be started again, and then
+    two would work in one folder."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(perform))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,15 @@ from foreword.core import crew
 from foreword.core.base import Base
 from foreword.core.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
-from foreword.evaluation.predictions import write_atomically
-from foreword.methods.base import make_writer
 from foreword.run.claim import claim, recorded
-from foreword.run.course import ablated, course_of, facts_of, mixed
+from foreword.run.course import ablated, facts_of
 from foreword.run.crew import crewed
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts, interruptible
-from foreword.run.kept import fitted, keep_work
 from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.run.result import TrainResult, finish
 from foreword.run.scratch import keep_base
+from foreword.run.trials import TRIALS, Log, Maker
 from foreword.settings import ProgressCall, TrainRequest
 from foreword.settings_file import from_json, resolve
 from foreword.training.group import abreast
@@ -151,7 +148,7 @@ def learn(
     """
     with interrupts.noted():
         found = _search(prepared, folder, dev, lambda: crew.any_of(interrupts.asked()))
-    alarms = _alarms(prepared, found, floor)
+    alarms = alarms_of(prepared, found, floor)
     if found.trial is None:
         raise NothingLearnedError(
             "no learning rate worked",
@@ -165,23 +162,10 @@ def learn(
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
     request, settings = prepared.request, prepared.request.settings
     report = request.progress or say_nothing
-    rows, objective = prepared.examples["train"], prepared.asker.objective
-    rates = _rates(prepared)
-    course = course_of(prepared)
-    total = total_steps(len(rows), settings)
-    planned = planned_steps(total, len(rates))
-    seen = mixed(prepared)
-    kept, store = keep_work(prepared, folder)
+    rates, rows = _rates(prepared), prepared.examples["train"]
+    planned = planned_steps(total_steps(len(rows), settings), len(rates))
     together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
-    fitting = fitted(prepared, folder, together)
-
-    def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        writer = make_writer(prepared.method, prepared.start)
-        value = writer.write().detach()
-        model = prepared.base.model
-        trial = Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, course, seen)
-        trial.progress.rows_at_once = fitting
-        return kept.give(trial)
+    maker = Maker.of(prepared, folder, dev, together)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
@@ -197,7 +181,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     trials: dict[float, Trial] = {}
 
     def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        trial = make(rate, evaluate_at)
+        trial = maker.trial(rate, evaluate_at)
         if evaluate_at:
             trials[rate] = trial
         return trial
@@ -205,19 +189,14 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     def found() -> list[Trial]:
         return list(trials.values())
 
-    log = _Log(folder / "trainer_log.jsonl")
+    log = Log(folder / "trainer_log.jsonl")
     pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
-    result = search(rates, made, folder / "trials", on_event, interrupted, together)
+    result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
     log.write(found())
     report("train", planned, planned)
-    store.clear()
-    if result.trial is not None and result.trial.progress.rows_at_once != fitting:
-        result.notes.append(
-            f"out of memory: trained with {result.trial.progress.rows_at_once} rows at a time, with the same result; "
-            "`--batch auto` begins with as many as fit"
-        )
+    maker.store.clear()
     result.speed.update(pace.figures())
-    result.notes += [f"every layer was computed in every step: {kept.why_not}"] if kept.why_not else []
+    result.notes += maker.notes(result.trial)
     return result
 
 
@@ -228,41 +207,7 @@ def _rates(prepared: Prepared) -> tuple[float, ...]:
     return settings.sweep or prepared.method.learning_rates
 
 
-@dataclass(frozen=True)
-class _Log:
-    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run
-    has each once."""
-
-    path: Path
-
-    def write(self, trials: list[Trial]) -> None:
-        lines = []
-        for trial in trials:
-            for step in trial.progress.steps:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": step.step,
-                        "loss": step.loss,
-                        "learning_rate": step.learning_rate,
-                        "grad_norm": step.gradient_norm,
-                    }
-                )
-            for one in trial.progress.evaluations:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": one.step,
-                        "eval_metric": one.score.metric,
-                        "eval_loss": one.score.loss,
-                        "best": one.best,
-                    }
-                )
-        lines.sort(key=lambda line: (line["trial"], line["step"]))
-        write_atomically(self.path, (json.dumps(line).encode() + b"\n" for line in lines))
-
-
-def _alarms(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
+def alarms_of(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     """What points to a run that taught the model nothing, one sentence each."""
     alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
     trial = found.trial

@@ -41,7 +41,7 @@ def _beside(trial: Trial, path: Path) -> Path:
     return beside
 
 
-def save_all(entries: Sequence[tuple[Trial, Path, Failure | None]]) -> None:
+def save_all(entries: Sequence[tuple[Trial, Path, Failure | None]], folder: Path | None = None) -> None:
     """Write the states of several trials, and why some of them are out, all of them or none.
 
     The files are written beside their places first; then a list of them, which makes the set valid; then each is moved.
@@ -49,14 +49,15 @@ def save_all(entries: Sequence[tuple[Trial, Path, Failure | None]]) -> None:
 
     Args:
         entries: trial, place of its checkpoint, and why it is out (None: it is not). Each place is in a folder of its
-            own, and these stand beside each other.
+            own.
+        folder: above all of these, where the list stands; None: these stand beside each other, in it.
     """
     moves: list[tuple[Path, Path]] = []
     for trial, path, failure in entries:
         moves.append((_beside(trial, path), path))
         if failure is not None:
             moves.append((_failure_beside(path, failure), path.with_name(_FAILED)))
-    folder = entries[0][1].parent.parent
+    folder = folder or entries[0][1].parent.parent
     if len(moves) > 1:
         listed = [[str(place.relative_to(folder)) for place in move] for move in moves]
         beside = folder / f"{_LIST}.partial"

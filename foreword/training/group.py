@@ -42,6 +42,7 @@ def train_all(
     *,
     until: int | None = None,
     paths: Sequence[Path] | None = None,
+    folder: Path | None = None,
 ) -> list[Failure | None]:
     """Train every trial, in passes that they share; each ends as it would alone, up to rounding.
 
@@ -50,13 +51,15 @@ def train_all(
         on_event: told of every step and evaluation.
         interrupted: asked after every event; True saves the trials and raises KeyboardInterrupt.
         until: steps of each trial at most; None means all.
-        paths: where each trial keeps its checkpoint: files of folders beside each other. None keeps nothing. Loading
-            them (:func:`foreword.training.checkpoint.load`) is the caller's.
+        paths: where each trial keeps its checkpoint, each in a folder of its own. None keeps nothing. Loading them
+            (:func:`foreword.training.checkpoint.load`) is the caller's.
+        folder: above these folders, where :func:`foreword.training.checkpoint.settle` finds a set that was cut off;
+            None: they stand beside each other, in it.
 
     Returns:
         For each trial why it is out, None for those that are not.
     """
-    kept = _Kept(trials, paths)
+    kept = _Kept(trials, paths, folder)
     for trial, event in advance(trials, until):
         if isinstance(event, NotFinite):
             kept.failures[trial] = Failure(event.step, event.problem)
@@ -73,8 +76,8 @@ def train_all(
 class _Kept:
     """Saves the trials as a set: after evaluations, every ``save_steps``, now and then, and at once when told to."""
 
-    def __init__(self, trials: Sequence[Trial], paths: Sequence[Path] | None) -> None:
-        self.trials, self.paths = trials, paths
+    def __init__(self, trials: Sequence[Trial], paths: Sequence[Path] | None, folder: Path | None) -> None:
+        self.trials, self.paths, self.folder = trials, paths, folder
         self.failures: dict[Trial, Failure] = {}
         self.saved, self.last, self.wanted = self._standing(), time.monotonic(), False
 
@@ -91,7 +94,7 @@ class _Kept:
         if self.paths is None or self._standing() == self.saved:
             return
         pairs = zip(self.trials, self.paths, strict=True)
-        checkpoint.save_all([(trial, path, self.failures.get(trial)) for trial, path in pairs])
+        checkpoint.save_all([(trial, path, self.failures.get(trial)) for trial, path in pairs], self.folder)
         self.saved, self.last, self.wanted = self._standing(), time.monotonic(), False
 
     def _standing(self) -> list[tuple[int, int, bool]]:

@@ -86,7 +86,7 @@ def search(
     alive: list[tuple[Outcome, Trial]] = []
     for outcome in result.outcomes:
         trial = make(outcome.learning_rate, marks)
-        checkpoint.load(trial, _path(folder, outcome.learning_rate))
+        checkpoint.load(trial, place(folder, outcome.learning_rate))
         alive.append((outcome, trial))
     waiting: list[tuple[Outcome, Trial]] = []
     for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
@@ -109,7 +109,8 @@ def _standing(outcome: Outcome) -> float:
     return math.inf if outcome.score is None else outcome.score.loss
 
 
-def _path(folder: Path, rate: float) -> Path:
+def place(folder: Path, rate: float) -> Path:
+    """Where the trial of a rate keeps its checkpoint, for a search in ``folder``."""
     return folder / f"{rate!r}" / "checkpoint.safetensors"
 
 
@@ -124,12 +125,12 @@ def _advance(
     going: list[tuple[Outcome, Trial]] = []
     for outcome, trial in pairs:
         # A failure counts from its step: a resumed sweep walks through the earlier rungs as before.
-        failed = checkpoint.load_failure(_path(folder, outcome.learning_rate))
+        failed = checkpoint.load_failure(place(folder, outcome.learning_rate))
         if failed is not None and failed.step <= until:
             outcome.failure = failed.why
         else:
             going.append((outcome, trial))
-    paths = [_path(folder, outcome.learning_rate) for outcome, _ in going]
+    paths = [place(folder, outcome.learning_rate) for outcome, _ in going]
     failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
     for (outcome, _), failure in zip(going, failures, strict=True):
         outcome.failure = failure.why if failure else None

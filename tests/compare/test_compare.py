@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
+from foreword.artifact.store import load
 from foreword.compare.decide import columns
 from foreword.compare.options import CompareOptions
 from foreword.compare.reproduce import reproduce
@@ -20,9 +23,11 @@ from foreword.compare.run import answers_digest, compare, resume
 from foreword.errors import FileFormatError, ResumeError, SettingsError
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import read_jsonl
+from foreword.run.many import Workers
+from foreword.run.one import STATE
 from foreword.settings import TaskOptions, TrainRequest, TrainSettings
 from foreword.training.loop import Trial
-from tests.run.conftest import save_tiny
+from tests.run.conftest import kill_one, save_tiny
 
 OPTIONS = CompareOptions(budget="10min", methods=("prefix", "prompt"), seeds=2)
 
@@ -48,7 +53,10 @@ def labelled(path: Path, count: int, seed: int = 0) -> str:
 
 
 def request(data: str, base: str, folder: Path, **more: Any) -> TrainRequest:
-    settings = {"per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1}
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1,
+        "side_by_side": "off", **more.pop("settings", {}),
+    }  # fmt: skip
     task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
     return TrainRequest(
         data=data, base=base, output_dir=folder, settings=TrainSettings(**settings), task_options=TaskOptions(**task),
@@ -147,10 +155,11 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def test_killed_anywhere_it_goes_on_and_done_again_it_agrees(tmp_path: Path, base: str) -> None:
     data = labelled(tmp_path / "rows.csv", 60, 5)
-    options = replace(OPTIONS, methods=("prefix",), shots=0)
-    compare(request(data, base, tmp_path / "whole"), options)
+    options = replace(OPTIONS, methods=("prefix",), shots=0, seeds=3)
+    more = {"settings": {"side_by_side": "on", "save_steps": 1}}
+    compare(request(data, base, tmp_path / "whole", **more), options)
     whole, real = facts(tmp_path / "whole"), Trial.begin
-    for stop in (1, 8):
+    for stop in (1, 10):  # in the first training, and in the two that are side by side
         folder, count = tmp_path / f"stopped{stop}", [0]
 
         def begin(self: Trial, count: list[int] = count, stop: int = stop) -> Any:
@@ -163,8 +172,9 @@ def test_killed_anywhere_it_goes_on_and_done_again_it_agrees(tmp_path: Path, bas
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Trial, "begin", begin)
             with pytest.raises(Killed):
-                compare(request(data, base, folder), options)
+                compare(request(data, base, folder, **more), options)
         assert not (folder / "report.json").exists()
+        assert len(list(folder.glob("systems/*/*/trials"))) == (1 if stop == 1 else 2)
         resume(folder)
         assert facts(folder) == whole, stop
     again = reproduce(tmp_path / "whole" / "report.json", tmp_path / "again")
@@ -174,6 +184,79 @@ def test_killed_anywhere_it_goes_on_and_done_again_it_agrees(tmp_path: Path, bas
     assert "every row is answered as before" in again.render()
     with pytest.raises(FileFormatError, match="not a report"):
         reproduce(tmp_path / "whole" / "plan.json")
+
+
+def test_seeds_side_by_side_are_the_seeds_one_after_another(tmp_path: Path, base: str) -> None:
+    data = labelled(tmp_path / "rows.csv", 60, 5)
+    options = replace(OPTIONS, methods=("prefix",), shots=0, seeds=3, curve=True)
+    for how in ("on", "off"):
+        compare(request(data, base, tmp_path / how, settings={"side_by_side": how}), options)
+    told = {}
+    for how in ("on", "off"):
+        parts = [
+            *sorted((tmp_path / how / "systems" / "prefix").iterdir()),
+            *sorted((tmp_path / how / "curve").iterdir()),
+        ]
+        told[how] = {
+            part.name: (json.loads((part / "done.json").read_text()), load(part / "model.foreword")[0])
+            for part in parts
+        }
+    assert [one["abreast"] for one, _ in told["on"].values()] == [1, 2, 2, 3, 3, 3]
+    assert {one["abreast"] for one, _ in told["off"].values()} == {1}
+    for name, (found, value) in told["on"].items():
+        alone, other = told["off"][name]
+        assert found["dev_loss"] == pytest.approx(alone["dev_loss"], abs=1e-4)
+        assert (found["steps"], found["alarms"]) == (alone["steps"], alone["alarms"])
+        for key, tensor in other.tensors().items():
+            assert torch.allclose(value.tensors()[key], tensor, atol=1e-3 * max(1.0, float(tensor.abs().max()))), name
+    assert len({value.digest() for _, value in told["on"].values()}) == 6
+
+
+def test_a_seed_that_fails_leaves_the_one_beside_it(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Trial.finish
+
+    def finish(self: Trial, total: Any) -> Any:
+        if self.settings.seed == 14:
+            total.loss = float("nan")
+        return real(self, total)
+
+    monkeypatch.setattr(Trial, "finish", finish)
+    options = replace(OPTIONS, methods=("prefix",), shots=0, seeds=3)
+    data = labelled(tmp_path / "rows.csv", 60, 5)
+    result = compare(request(data, base, tmp_path / "out", settings={"side_by_side": "on"}), options)
+    assert result.systems["prefix"]["seeds"] == 2
+    assert any("prefix, seed 14: no learning rate worked" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("ray", [None, "local"])
+def test_workers_come_to_the_same_report_also_when_one_is_killed(tmp_path: Path, base: str, ray: str | None) -> None:
+    if ray:
+        pytest.importorskip("ray")
+    data = labelled(tmp_path / "rows.csv", 60, 5)
+    options = replace(OPTIONS, seeds=1, shots=0)
+    more = {"settings": {"num_train_epochs": 12.0, "save_steps": 1, "early_stopping_patience": 0}}
+    compare(request(data, base, tmp_path / "alone", **more), options)
+    folder = tmp_path / "shared"
+    killed: list[int] = []
+    units = [folder / "systems" / name / "seed-13" for name in ("prefix", "prompt_tuning")]
+    watcher = threading.Thread(target=kill_one, args=(units, killed))
+    watcher.start()
+    told: list[tuple[str, int, int]] = []
+    asked = request(
+        data, base, folder, progress=lambda name, done, total, **_: told.append((name, done, total)), **more
+    )
+    compare(asked, options, workers=Workers(2, ray))
+    watcher.join()
+    assert killed
+    assert ("train by runs", 2, 2) in told
+    assert not list(folder.rglob(STATE))
+    assert facts(folder) == facts(tmp_path / "alone")
+
+
+def test_data_in_memory_is_refused_for_workers(tmp_path: Path, base: str) -> None:
+    asked = replace(request("", base, tmp_path / "out"), data=[{"text": "a", "label": "b"}])
+    with pytest.raises(SettingsError, match="memory"):
+        compare(asked, OPTIONS, workers=Workers(2))
 
 
 def test_another_comparison_in_the_folder_is_refused(made: tuple[CompareResult, Path, str], base: str) -> None:

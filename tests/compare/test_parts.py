@@ -19,6 +19,7 @@ from foreword.compare.pool import _spread
 from foreword.compare.retention import LANGUAGES, passages
 from foreword.data.task import Task
 from foreword.errors import SettingsError
+from foreword.evaluation.chinese import chinese
 from foreword.evaluation.metrics import METRICS
 from foreword.evaluation.predictions import Prediction
 from foreword.settings import TrainSettings
@@ -86,16 +87,52 @@ def test_with_time_enough_nothing_is_cut() -> None:
 
 def test_less_time_is_a_smaller_plan_that_fits_and_says_what_was_cut() -> None:
     before = plan(1e9)
-    for budget in (4500, 3000, 900, 400):
+    for budget in (4500, 3000, 900, 600, 400, 200):
         found = plan(budget)
         assert found.seconds <= budget
         assert found.seconds == pytest.approx(estimate(found, COSTS, TrainSettings(), SIZE), abs=0.1)
-        assert found.rows["train"] <= before.rows["train"]
-        assert len(found.seeds) <= len(before.seeds)
+        assert found.seconds <= before.seconds
         assert found.notes
         before = found
-    assert "rates" in " ".join(plan(4500).notes)
     assert len({note.split(" ", 1)[1] for note in before.notes}) == len(before.notes)  # each kind once, as it is
+
+
+def test_a_plan_has_three_seeds_or_one_and_cuts_rows_and_rates_first() -> None:
+    size = replace(SIZE, dev=900)
+    plans = [plan(budget, size=size) for budget in range(100, 6000, 100)[::-1]]
+    seeds = [len(found.seeds) for found in plans]
+    assert set(seeds) == {3, 1}
+    last = plans[seeds.index(1) - 1]
+    assert last.rows["train"] < 500
+    assert last.rows["dev"] <= 200
+    assert {len(rates) for rates in last.rates.values()} <= {1, 2}
+    assert any("1 seed to fit" in note for note in plans[-1].notes)
+    assert not any("seed" in note for note in last.notes)
+
+
+def test_what_one_cut_leaves_over_is_given_back() -> None:
+    costs = {"prefix": Cost(1.0, 10.0), "lora": Cost(1.0, 10.0)}
+    size = Size(train=600, dev=1000, test=100, prompts=0)
+    dear = make_plan(RATES, costs, TrainSettings(), size, 60_000, None)
+    assert dear.rows["dev"] < 1000
+    assert dear.rows["train"] == 600  # only the answers on dev were dear
+
+
+def test_seeds_side_by_side_where_that_was_faster() -> None:
+    costs = {"prefix": Cost(1.0, 0.01, 1.5), "lora": Cost(2.0, 0.01, 1.02)}
+    found = make_plan(RATES, costs, TrainSettings(), SIZE, 1e9, None)
+    assert found.abreast == ("prefix",)
+    assert found.waves == [(13,), (14, 15)]
+    assert found.seconds < plan(1e9).seconds
+    assert Plan.from_json(found.to_json()) == found
+    for told, wanted in (("off", ()), ("on", ("prefix", "lora"))):
+        settings = TrainSettings(side_by_side=told)  # type: ignore[arg-type]
+        assert make_plan(RATES, costs, settings, SIZE, 1e9, None).abreast == wanted
+
+
+def test_machines_of_a_cluster_share_the_trainings() -> None:
+    one, four = (make_plan(RATES, COSTS, TrainSettings(), SIZE, 1e9, None, count).seconds for count in (1, 4))
+    assert 0.3 * one < four < 0.6 * one  # the dearest training of each wave is still one
 
 
 def test_seeds_that_the_user_said_are_kept() -> None:
@@ -177,6 +214,8 @@ def test_dev_chooses_and_test_judges() -> None:
     }
     found = decide(TASK, systems, CompareOptions())
     assert (found.prompt, found.trained) == ("prompt", "prefix")
+    assert "3 seeds" in found.lines[0]
+    assert "one training" not in found.lines[0]
     assert found.lines[0].startswith("Prefix tuning beats your prompt by +")
     assert {(c.a, c.b) for c in found.which} == {("lora", "prefix")}
     tied = decide(TASK, {**systems, "lora": replace(systems["lora"], dev=0.9, loss=0.1)}, CompareOptions())
@@ -191,9 +230,18 @@ def test_what_needs_no_model_is_said_first_where_it_is_better() -> None:
     }
     found = decide(TASK, systems, CompareOptions())
     assert found.lines[0].startswith("Do not train: TF-IDF with logistic regression is better than prefix tuning by +")
-    assert any("One seed each" in line for line in found.lines)
+    assert found.lines[0].endswith("). This rests on one training each: another seed may say otherwise.")
     alone = decide(TASK, {"prompt": systems["prompt"]}, CompareOptions())
     assert "nothing to compare" in alone.lines[0]
+
+
+@pytest.mark.parametrize("level", [0.2, 0.6, 0.64, 0.9])
+def test_whatever_is_said_first_says_that_it_rests_on_one_seed(level: float) -> None:
+    systems = {"prompt": answered(0.6, dev=0.6, seed=1), "prefix": answered(level, dev=0.6, seed=5)}
+    first = decide(TASK, systems, CompareOptions()).lines[0]
+    assert "one training each" in first
+    assert "换个种子" in str(chinese(first))
+    assert "Your" not in str(chinese(first))
 
 
 # --- costs

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from foreword.run.one import STATE
 from foreword.settings import TaskOptions, TrainRequest, TrainSettings
 from foreword.testing import FAMILIES, byte_tokenizer
 
@@ -121,3 +126,16 @@ def rows_of() -> Callable[[str, int], list[dict[str, str]]]:
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny Llama whose tokenizer has a chat template."""
     return str(save_tiny(tmp_path_factory.mktemp("chat") / "llama", "llama", chat=True))
+
+
+def kill_one(folders: list[Path], killed: list[int]) -> None:
+    """Kill the first worker that says where it is."""
+    for _ in range(1200):
+        for folder in folders:
+            state = folder / STATE
+            if state.exists() and list(folder.rglob("checkpoint.safetensors")):
+                pid = json.loads(state.read_text())["pid"]
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+        time.sleep(0.05)

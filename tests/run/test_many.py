@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,25 +18,13 @@ from foreword.errors import ForewordError, SettingsError
 from foreword.run.many import Workers, run_all
 from foreword.run.one import STATE
 from foreword.settings import TrainRequest
+from tests.run.conftest import kill_one
 
 Requests = Callable[..., TrainRequest]
 
 
 def digest(folder: Path) -> str:
     return load(folder / "model.foreword")[0].digest()
-
-
-def kill_one(folders: list[Path], killed: list[int]) -> None:
-    """Kill the first worker that says where it is."""
-    for _ in range(1200):
-        for folder in folders:
-            state = folder / STATE
-            if state.exists() and list(folder.rglob("checkpoint.safetensors")):
-                pid = json.loads(state.read_text())["pid"]
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-                return
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("ray", [None, "local"])

@@ -268,9 +268,9 @@ def test_a_checkpoint_never_stands_between_a_step_and_its_evaluation(
     kept: list[tuple[int, int]] = []
     real = checkpoint.save_all
 
-    def save(entries: Any) -> None:
+    def save(entries: Any, *more: Any) -> None:
         kept.extend((trial.progress.step, len(trial.progress.evaluations)) for trial, _, _ in entries)
-        real(entries)
+        real(entries, *more)
 
     monkeypatch.setattr(checkpoint, "save_all", save)
     monkeypatch.setattr(group, "_SAVE_EVERY", 0.0)  # as if every step took long
