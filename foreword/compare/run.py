@@ -194,7 +194,7 @@ def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
     """What a report says besides its figures: the verdict, what was done, and all that doing it again needs."""
     prepared = done.prepared
     return {
-        "title": f"comparison on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "title": f"Comparison on {prepared.base.id.rsplit('/', 1)[-1]}",
         "kind": "comparison",
         "schema": page.SCHEMA,
         "verdict": decision.lines[0],

@@ -30,7 +30,8 @@ class Table:
     """Cells as text, the first column naming the line; ``shades`` (0 to 1, or None) colours cells in HTML.
 
     ``words`` says which cells are our own words, which another language may say in its way: all,
-    only the head, or of the head only the corner; ``own`` names columns whose cells are, too.
+    only the head, or of the head only the corner; ``own`` names columns whose cells are, too. ``folded``: HTML shows
+    the table when it is asked for.
     """
 
     head: Sequence[str]
@@ -38,6 +39,7 @@ class Table:
     shades: Sequence[Sequence[float | None]] | None = None
     words: Literal["all", "head", "corner"] = "head"
     own: Collection[int] = ()
+    folded: bool = False
 
     def says(self, column: int, head: bool = False) -> bool:
         """Whether a column's cells, or its head, are our own words."""

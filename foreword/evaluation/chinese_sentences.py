@@ -131,7 +131,14 @@ SENTENCES = {
         "这些数值来自用来挑选提示词的行：许多之中最好的那个会被高估。上面的结果来自搜索从未见过的行。",
     "Rows of each label answered right, and how often the prompt says the label at all.":
         "每个标签答对的行的占比，以及该提示词总共说了多少次这个标签。",
-    "On the search rows.": "在搜索行上。", "{metric}, search rows": "{metric}，搜索行",
+    "Each round makes new prompts from the best so far and races them on the search rows.":
+        "每一轮从目前最好的提示词造出新的，在搜索行上角逐。",
+    "Best {metric} by round, search rows": "各轮最佳{metric}，搜索行",
+    "settings.yaml holds it: foreword train --config settings.yaml starts from it.":
+        "settings.yaml 保存着它：foreword train --config settings.yaml 从它开始训练。",
+    "settings.yaml holds your prompt: this one is worse on the held rows.":
+        "settings.yaml 保存的是你的提示词：这一个在留出的行上更差。",
+    "{metric}, search rows": "{metric}，搜索行",
     "stopped after {n} of {m} rows": "答完 {m} 行中的 {n} 行后淘汰", "refused: {why}": "被拒绝：{why}",
     "{what} (of {name})": "{what}（基于 {name}）",
     "{text}, calibrated": "{text}，已校准",
@@ -173,10 +180,28 @@ SENTENCES = {
     "it. Chance: 99 of 100 random directions stay below this cosine.":
         "{m} 个虚拟词元中有 {n} 个比随机方向更接近某个词。不是这样的，其最近的词不能当作它的含义。随机水平：100 个随机"
         "方向中有 99 个低于此余弦。",
-    "Mean loss of {n} rows without each part. {m} parts matter by more than chance in these rows (95%, each for "
-    "itself). A removed token moves those behind it; a soft slot becomes a mean embedding.":
-        "去掉每个部分后 {n} 行的平均损失。有 {m} 个部分在这些行上的作用超出偶然（95%，各自单独计）。去掉一个词元，其后"
-        "的会前移；软槽位换成平均嵌入。",
+    "It can be said in words: a text answers {n} of {m} rows as it does.":
+        "它可以用文字说出来：一段文本在 {m} 行中有 {n} 与它答案相同。",
+    "The best of {k} texts answers {n} of {m} rows as it does.":
+        "{k} 段文本中最好的一段，在 {m} 行中有 {n} 与它答案相同。",
+    "It cannot be said in the words that were tried: the best of {k} texts answers {n} of {m} rows as it does.":
+        "试过的文字都说不出它：{k} 段文本中最好的一段，在 {m} 行中只有 {n} 与它答案相同。",
+    "token {n} ({m})": "词元 {n}（{m}）", "slot {n} ({m})": "槽位 {n}（{m}）", "layer {n} ({m})": "第 {n} 层（{m}）",
+    "encoder layer {n} ({m})": "编码器第 {n} 层（{m}）",
+    "Most is lost without {names}.": "去掉后损失最大的是：{names}。",
+    "No single part is missed by more than chance in these rows.":
+        "在这些行上，去掉任何单独一部分的影响都没有超出偶然。",
+    "Attention goes to it most at {word} ({n}), least at {site} ({m}).":
+        "对它的注意力以 {word} 处最多（{n}），{site} 处最少（{m}）。",
+    "Share of {n} rows that a text answers as the foreword does. The best found is the best of {m}, chosen on other "
+    "rows; the prompt is the task's own.":
+        "{n} 行中文本与前言答案相同的占比。找到的最好一段是在其他行上从 {m} 段文本中选出的；提示词是任务自己的。",
+    "Mean loss of {n} rows without each part. {m} of {k} matter by more than chance in these rows (95%, each for "
+    "itself).":
+        "去掉每个部分后 {n} 行的平均损失。{k} 个部分中有 {m} 个在这些行上的作用超出偶然（95%，各自单独计）。",
+    "A removed token moves those behind it.": "去掉一个词元，其后的会前移。",
+    "A soft slot keeps its place and becomes a mean embedding.": "软槽位保留位置，换成平均嵌入。",
+    "Rings: if every token got the same.": "圆圈：若各词元平分。",
     "Share of the content's attention that goes to what stands in front; mean over heads, tokens and rows.":
         "内容的注意力中落在前言上的比例；对注意力头、词元和行取平均。",
     "Attention on the foreword by site (%)": "各位置对前言的注意力 (%)",
@@ -209,11 +234,13 @@ SENTENCES = {
     "Rings: the text prompt.": "圆圈：文本提示词。",
     "Broken line: the loss that does not matter, below whole inputs.": "虚线：完整输入以下、可以不计的损失。",
     "Nearest words": "最近的词", "A text that answers like it": "答案相近的文本",
-    "What each part is worth": "各部分的作用",
+    "What each virtual token is worth": "每个虚拟词元的作用",
+    "What each layer's part is worth": "每一层所得部分的作用",
+    "Rise of the loss without it": "去掉后损失的增加",
     "Attention": "注意力", "What could not be explained": "未能解读的部分", "not readable": "不可读",
     "{low} to {high}": "{low} 到 {high}",
     "{n} points": "{n} 个百分点", "{n} points {metric}": "{n} 个百分点（{metric}）",
-    "{word} on {b}": "{b} 上的{word}", "comparison on {b}": "{b} 上的比较", "Prompts on {b}": "{b} 上的提示词",
+    "{word} on {b}": "{b} 上的{word}", "Comparison on {b}": "{b} 上的比较", "Prompts on {b}": "{b} 上的提示词",
     "{metric} by first k tokens": "{metric}，按前 k 个词元", "{metric} by work": "{metric}与运算量",
     "{metric} by training rows": "{metric}与训练行数", "Dev {metric}": "开发集{metric}", "Classes: {a}": "分类别：{a}",
     "Better with {b} than with {a}": "{b}好于{a}的行", "Worse with {b} than with {a}": "{b}不如{a}的行",

@@ -35,7 +35,9 @@ WORDS = {
     "What each says": "每个提示词的内容",
     "By label": "按标签",
     "Rounds": "各轮",
+    "The best prompt": "最好的提示词",
     "Explained": "解读",
+    "Figures": "数值",
     "Which start helps which task": "哪种起点对哪个任务有帮助",
     "How much of an input is enough": "读多少输入才够",
     # Systems
@@ -123,6 +125,8 @@ WORDS = {
     "best": "最佳",
     "before": "之前",
     "after": "之后",
+    "asked every row": "答完所有行",
+    "part": "部分",
     "made by": "由谁生成",
     "tokens in front": "前面的词元数",
     "layer": "层",
@@ -190,6 +194,7 @@ WORDS = {
     "site": "位置",
     "if every token got the same": "若各词元平分",
     "text": "文本",
+    "the best found": "找到的最好一段",
     "same answers": "相同答案",
     "whole": "完整",
     # Charts

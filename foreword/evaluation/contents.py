@@ -19,7 +19,8 @@ The report is a plain dict; every key may be absent, and its section is then lef
                               :mod:`foreword.evaluation.worth`, or absent
     tables                    list of {title, notes, chart, head, lines, own, folded}: tables of a command's own, after
                               the results; own: the cells are the program's words (true, or a list of the columns
-                              where they are); chart: {kind, title, metric, points},
+                              where they are); folded: true, or "lines" where only they are; chart: {kind, title,
+                              metric, points},
                               a ``steps`` (points: name, value, low, high, beside; line), ``pareto`` (points: name, x,
                               y, front; axis) or ``band`` (points: rows, value; expected: rows, value, low, high; axis)
 """
@@ -48,7 +49,7 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
         Section("", list(_opening(report))),
         Section("Results", list(_results(systems, called))),
         Section("Notes", list(_notes(report, called))),
-        *(Section(str(one.get("title", "")), list(_own(one)), one.get("folded", False)) for one in _tables(report)),
+        *(Section(str(one.get("title", "")), list(_own(one)), one.get("folded") is True) for one in _tables(report)),
         *_classes(systems, _shown(report, systems), called),
         Section("Training", list(_training(report.get("training") or {}))),
         Section("Rows to read", list(_rows(report.get("rows") or [], called))),
@@ -118,7 +119,8 @@ def _own(table: Mapping[str, Any]) -> Iterator[Block]:
         lines = [[short(cell) for cell in line] for line in table["lines"]]
         own = table.get("own") or ()
         words: Literal["all", "head"] = "all" if own is True else "head"
-        yield Table([str(cell) for cell in table["head"]], lines, words=words, own=() if own is True else own)
+        head, folded = [str(cell) for cell in table["head"]], table.get("folded") == "lines"
+        yield Table(head, lines, words=words, own=() if own is True else own, folded=folded)
 
 
 def _drawn(chart: Mapping[str, Any]) -> str:

@@ -31,9 +31,9 @@ summary { font-weight: 600; padding: .4rem 0; cursor: pointer; }
 .wide { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
-  overflow-wrap: normal; max-width: 28rem; }
+  overflow-wrap: normal; word-break: keep-all; max-width: 28rem; }
 tbody th { font-weight: 400; min-width: 4.5rem; } td { white-space: nowrap; } td.figure { text-align: right; }
-td.text { white-space: pre-line; overflow-wrap: anywhere; min-width: 12rem; }
+td.text { white-space: pre-line; overflow-wrap: anywhere; word-break: normal; min-width: 12rem; }
 td.shade { padding: .3rem .7rem; text-align: right; }
 figure { margin: .5rem 0 1rem; max-width: 30rem; } svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
@@ -118,10 +118,11 @@ def _table(table: Table, title: str) -> str:
         cells = [_cell(*one) for one in zip(line[1:], shades[1:], figures[1:], ours[1:], strict=True)]
         name = _both(line[0]) if ours[0] else escape(line[0])
         lines.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n')
-    return (
+    drawn = (
         f'<div class="wide" role="region" tabindex="0" aria-label="{escape(title or "table")}"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody></table></div>"
     )
+    return f"<details>\n<summary>{_both('Figures')}</summary>\n{drawn}\n</details>" if table.folded else drawn
 
 
 def _cell(text: str, shade: float | None, figure: bool, ours: bool) -> str:

@@ -53,10 +53,11 @@ def contents(
         "warnings": _warnings(pool, played, task.metric),
         "systems": dict(systems),
         "tables": [
+            _best(prompts, played.champion.name, found),
+            _rounds(played, task.metric),
             _prompt_table(prompts, task.metric, len(pool.search)),
             _texts(prompts),
             *_classes(answers, task.labels),
-            _rounds(played, task.metric),
         ],
         "rows": _matrix(answers),
         "prompts": prompts,
@@ -133,10 +134,10 @@ def _prompt_table(prompts: Sequence[Mapping[str, Any]], metric: str, rows: int) 
         [
             one["name"],
             figure_text(metric, one["metric"]),
+            one["change"] + (f" (of {one['parent']})" if one["parent"] else ""),
+            one["origin"],
             one["rows"],
             one["tokens"],
-            one["origin"],
-            one["change"] + (f" (of {one['parent']})" if one["parent"] else ""),
             state(one),
         ]
         for one in prompts
@@ -145,15 +146,28 @@ def _prompt_table(prompts: Sequence[Mapping[str, Any]], metric: str, rows: int) 
         "These figures are from the rows that chose among the prompts: the best of many is flattered by them. "
         "The results above are from rows that the search never saw."
     )
-    head = ["prompt", f"{heading(metric)}, search rows", "rows", "tokens in front", "made by", "what changed", ""]
-    return {"title": "Prompts", "notes": [note], "head": head, "lines": lines, "own": [0, 4, 5, 6]}
+    head = ["prompt", f"{heading(metric)}, search rows", "what changed", "made by", "rows", "tokens in front", ""]
+    return {"title": "Prompts", "notes": [note], "head": head, "lines": lines, "own": [0, 2, 3, 6]}
+
+
+def _best(prompts: Sequence[Mapping[str, Any]], winner: str, found: Gain) -> dict[str, Any]:
+    """What the best prompt says, and whether training starts from it."""
+    (one,) = (one for one in prompts if one["name"] == winner)
+    note = "settings.yaml holds it: foreword train --config settings.yaml starts from it."
+    if found.lost:
+        note = "settings.yaml holds your prompt: this one is worse on the held rows."
+    lines = [["guidance", one["text"].strip()], ["template", one["template"]]]
+    lines += [["label words", _words(one)]] if one["labels"] else []
+    return {"title": "The best prompt", "notes": [note], "head": ["part", "text"], "lines": lines, "own": [0]}
+
+
+def _words(one: Mapping[str, Any]) -> str:
+    words = ", ".join(f"{label} -> {text!r}" for label, text in one["labels"].items())
+    return words + (", calibrated" if one["calibrate"] else "")
 
 
 def _texts(prompts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    lines = []
-    for one in prompts[: 2 * COLUMNS]:
-        words = ", ".join(f"{label} -> {text!r}" for label, text in one["labels"].items())
-        lines.append([one["name"], one["text"], one["template"], words + (", calibrated" if one["calibrate"] else "")])
+    lines = [[one["name"], one["text"].strip(), one["template"], _words(one)] for one in prompts[: 2 * COLUMNS]]
     head = ["prompt", "guidance", "template", "label words"]
     return {"title": "What each says", "head": head, "lines": lines, "own": [0, 3]}
 
@@ -184,19 +198,21 @@ def _class(right: int, rows: int, said: int) -> str:
 
 
 def _rounds(played: Played, metric: str) -> dict[str, Any]:
-    lines = [
-        [
-            made.number,
-            len(made.entrants),
-            made.change,
-            made.after,
-            figure_text(metric, plain(metric, made.metric_before)),
-            figure_text(metric, plain(metric, made.metric_after)),
-        ]
-        for made in played.rounds
-    ]
-    head = ["round", "new prompts", "what changed", "best", "before", "after"]
-    return {"title": "Rounds", "notes": ["On the search rows."], "head": head, "lines": lines, "own": [2, 3]}
+    lines, points = [], []
+    for made in played.rounds:
+        before, after = (plain(metric, score) for score in (made.metric_before, made.metric_after))
+        whole = sum(entrant["whole"] for entrant in made.entrants)
+        lines.append(
+            [made.number, made.change, made.after, figure_text(metric, before), figure_text(metric, after),
+             len(made.entrants), whole]
+        )  # fmt: skip
+        points.append({"name": str(made.number), "value": after})
+    chart = None
+    if len(points) > 1:
+        chart = {"title": f"Best {heading(metric)} by round, search rows", "metric": metric, "points": points}
+    head = ["round", "what changed", "best", "before", "after", "new prompts", "asked every row"]
+    notes = ["Each round makes new prompts from the best so far and races them on the search rows."]
+    return {"title": "Rounds", "notes": notes, "chart": chart, "head": head, "lines": lines, "own": [1, 2]}
 
 
 def _matrix(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ def comparison() -> dict[str, object]:
     band = {"kind": "band", "title": "Accuracy (%) by training rows", "metric": "accuracy", "axis": "training rows",
             "points": [{"rows": 25, "value": 0.5}], "expected": law}  # fmt: skip
     return {
-        "title": "comparison on tiny",
+        "title": "Comparison on tiny",
         "verdict": "Do not train: your prompt is as good "
         "(LoRA: +0.0 points; 95% interval -0.5 to +0.5, paired, 3 seeds).",
         "verdict_lines": ["P-tuning is 0.1 points less; the interval (-0.3 to +0.5) includes 0."],
@@ -236,10 +236,10 @@ def test_markdown_says_in_chinese_what_the_page_says() -> None:
     assert "**不必训练：你的提示词一样好（LoRA：+0.0 个百分点；95% 区间 -0.5 到 +0.5，配对，3 个种子）。**" in text
     assert "## 学习曲线" in text
     lines = [["worse", "better"], ["about better", "better"]]
-    report = {"title": "better", "warnings": ["On the search rows."],
+    report = {"title": "better", "warnings": ["Rings: the text prompt."],
               "tables": [{"title": "Rounds", "head": ["note", "value"], "lines": lines, "own": [0]}]}  # fmt: skip
     text = render_markdown(report, "zh")
-    assert "> 警告：在搜索行上。" in text
+    assert "> 警告：圆圈：文本提示词。" in text
     assert "| 更差 | better |" in text
     assert "| 改成更好 | better |" in text
     page = render_html(report)

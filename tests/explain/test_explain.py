@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.errors import SettingsError
 from foreword.evaluation.answers import Asker
-from foreword.explain.ablate import layers, tokens, worth
-from foreword.explain.attention import attention_mass
-from foreword.explain.imitate import imitate
-from foreword.explain.nearest import of_embeddings
+from foreword.evaluation.chinese import chinese
+from foreword.evaluation.report import render_html
+from foreword.explain.ablate import Without, layers, tokens, worth
+from foreword.explain.attention import Mass, attention_mass
+from foreword.explain.imitate import Imitation, imitate
+from foreword.explain.nearest import Near, of_embeddings
+from foreword.explain.result import Explained
 from foreword.explain.run import explain
+from foreword.search.judge import standing
 from foreword.testing import byte_tokenizer, reaches, tiny, trained_for
 
 TOKENIZER = byte_tokenizer()
@@ -105,6 +110,76 @@ def test_a_text_in_another_form_is_imitated_by_that_text() -> None:
     assert (found.equal, found.rows, found.tried) == (1.0, 4, 3)
 
 
+def test_texts_with_its_own_answers_as_examples_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, rows, texts = asker("llama"), [ROWS[i % 8] for i in range(28)], []
+    value = Foreword(sites=seeds.from_ids(one.model, one.lead(Foreword(text="Do.\n"))))
+    answers = {row.id: found for row, found in zip(rows, one.answer(value, rows), strict=True)}
+
+    def stand(given: Asker, text: str) -> Foreword:
+        texts.append(text)
+        return standing(given, text)
+
+    monkeypatch.setattr(sys.modules["foreword.explain.imitate"], "standing", stand)
+    tried: list[tuple[int, int]] = []
+    found = imitate(one, value, rows, [], ["word"], lambda done, total: tried.append((done, total)))
+    said = answers[rows[0].id]
+    assert texts[0] == found.prompt == "Say it.\n"
+    assert texts[1].startswith(f"Say it.\n\n{said.input}{TASK.verbalizer[said.output]}\n\n")
+    assert [text.count("xy:") > 0 for text in texts[1:4]] == [True] * 3
+    assert found.rows == 14
+    assert found.low <= found.equal <= found.high
+    assert found.prompt_low <= found.prompt_equal <= found.prompt_high
+    assert found.tried == len(tried) == len(texts) - 2
+    assert all(done <= total for done, total in tried)
+
+
+def card(share: float, low: float, high: float, more: float = 0.4) -> Explained:
+    parts = [Without("whole", 0.5, 0.0, 0.0, 0.0, 0.8)]
+    parts += [
+        Without(f"token {i}", 0.6, more - i / 10, more - i / 10 - 0.1, more - i / 10 + 0.1, 0.7) for i in range(4)
+    ]
+    parts += [Without(f"layer {i}", 0.5, 0.0, -0.1, 0.1, 0.8) for i in range(20)]
+    mass = [Mass(f"decoder.self.{i}", 0.2 + i / 100, 0.4) for i in range(20)]
+    near = [
+        Near("token 0", (" film", " movie"), (0.9, 0.8), None, 0.2),
+        Near("token 1", ("x", "y"), (0.1, 0.1), None, 0.2),
+    ]
+    imitation = Imitation("A\nB\n\n", share, low, high, 32, "Ask.\n", 0.5, 0.3, 0.7, 20)
+    return Explained("m", 64, near, parts, mass, imitation)
+
+
+def test_the_card_says_in_sentences_what_its_tables_come_to() -> None:
+    tables = {table["title"]: table for table in card(0.6, 0.4, 0.75).tables()}
+    assert tables["Explained"]["notes"] == [
+        "It cannot be said in the words that were tried: the best of 20 texts answers 60.0% of 32 rows as it does.",
+        "Most is lost without token 0 (+0.40), token 1 (+0.30), token 2 (+0.20).",
+        "Attention goes to it most at decoder.self.19 (39.0%), least at decoder.self.0 (20.0%).",
+    ]
+    assert "can be said" in card(1.0, 0.92, 1.0).tables()[0]["notes"][0]
+    assert card(0.95, 0.8, 0.99).tables()[0]["notes"][0].startswith("The best of 20 texts answers")
+    assert "No single part" in card(1.0, 0.92, 1.0, 0.0).tables()[0]["notes"][1]
+    near = tables["Nearest words"]
+    assert [line[2] for line in near["lines"]] == ["yes", "not readable"]
+    assert "distance" not in near["head"]
+    # Long tables are folded below their charts, whose points are theirs.
+    layers = tables["What each layer's part is worth"]
+    assert (layers["folded"], len(layers["chart"]["points"]), len(layers["lines"])) == ("lines", 20, 21)
+    assert not tables["What each virtual token is worth"]["folded"]
+    page = render_html({"tables": card(0.6, 0.4, 0.75).tables()})
+    assert page.count("<details>") == 2
+    assert "NaN" not in page
+    assert "A\\nB" in card(0.6, 0.4, 0.75).render()
+
+
+def test_every_word_of_the_card_is_there_in_chinese() -> None:
+    for table in card(0.6, 0.4, 0.75).tables():
+        for text in (table["title"], *table["notes"], *filter(None, table["head"])):
+            assert chinese(text) is not None, text
+        for line in table["lines"]:
+            for place in table.get("own", ()):
+                assert chinese(line[place]) is not None or line[place] == "-", line
+
+
 def test_the_card_joins_the_report_of_a_run(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = labelled(60)
     made = train(data, base=base, output_dir=tmp_path / "run", max_steps=20, num_virtual_tokens=3, learning_rate=0.05)
@@ -118,7 +193,7 @@ def test_the_card_joins_the_report_of_a_run(base: str, tmp_path: Path, capsys: p
     assert len(card["nearest"]) == 3
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     titles = [table["title"] for table in report["tables"]]
-    assert titles.count("Nearest words") == titles.count("What each part is worth") == 1
+    assert titles.count("Nearest words") == titles.count("What each virtual token is worth") == 1
     assert report["explain"] == card
     assert "A text that answers like it" in (tmp_path / "run" / "report.html").read_text()
     found = explain(made.file)

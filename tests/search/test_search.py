@@ -42,7 +42,11 @@ def test_a_search_and_what_it_writes(tmp_path: Path, labelled: str, tiny_folder:
     divided = [len(set(row["outputs"].values())) for row in report["matrix"]]
     assert divided == sorted(divided, reverse=True)
     assert len(divided) == len(chose)
-    for form in ("report.html", "report.md", "guidance.txt"):
+    best, played = report["tables"][0], report["tables"][1]
+    assert best["lines"][0] == ["guidance", next(p for p in report["prompts"] if p["name"] == name)["text"].strip()]
+    assert [line[:3] for line in played["lines"]] == [[one["number"], one["change"], one["after"]] for one in rounds]
+    assert len(played["chart"]["points"]) == 3
+    for form in ("report.html", "report.md", "report.zh-CN.md", "guidance.txt"):
         assert (tmp_path / "s" / form).stat().st_size
 
 
