@@ -3,9 +3,9 @@
     python bench/choices.py --data FOLDER [--table slots ...] [--seeds 3] [--output RUNS] [--json]
 
 FOLDER holds ``sst2/{train,dev,test}.jsonl`` (text, label). Each table has one plain run, and one run for each choice
-with everything else as it was; each seed draws its own training rows. Differences to the plain run are paired over test
-rows and seeds. The bases are all-MiniLM-L6-v2 with a head and SmolLM2-135M-Instruct, which answers in words. A run that
-was interrupted goes on.
+with everything else as it was; each seed draws its own training rows. Differences to the plain run are means over
+seeds with an interval over test rows. The bases are all-MiniLM-L6-v2 with a head and SmolLM2-135M-Instruct, which
+answers in words. A run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,7 +24,7 @@ from foreword import load, samples
 from foreword.core.base import Base, load_base
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
-from foreword.evaluation.repeated import paired_difference_of_runs, score_of_runs
+from foreword.evaluation.repeated import runs_table, spread_of_runs
 from foreword.evaluation.summary import figure_text
 from foreword.progress import Progress
 from foreword.run.prepare import prepare
@@ -205,21 +205,20 @@ def measure(name: str, splits: Splits, base: Base, asked: argparse.Namespace, re
     return {
         "table": name, "base": table.base, "metric": table.metric, "seeds": list(seeds),
         "rows": {split: found["rows"] for split, found in next(iter(runs.values()))[0].report["data"].items()},
-        "prompt": None if prompt is None else _score(table.metric, [prompt]),
+        "prompt": None if prompt is None else _mean(table.metric, [prompt]),
         "lines": {line: _line(table.metric, line, answers, runs.get(line)) for line in answers},
     }  # fmt: skip
 
 
-def _score(metric: str, runs: Sequence[Sequence[Prediction]]) -> dict[str, Any]:
-    value, interval = score_of_runs(get_metric(metric), [_outputs(run) for run in runs], _golds(runs[0]))
-    return {"value": value, "low": interval.low, "high": interval.high}
+def _mean(metric: str, runs: Sequence[Sequence[Prediction]]) -> float:
+    return mean(get_metric(metric).corpus(_outputs(run), _golds(run)) for run in runs)
 
 
 def _line(
     metric: str, line: str, answers: dict[str, list[list[Prediction]]], runs: Sequence[Member] | None
 ) -> dict[str, Any]:
     first = next(iter(answers))
-    found: dict[str, Any] = {"test": _score(metric, answers[line]), "difference": None}
+    found: dict[str, Any] = {"test": _mean(metric, answers[line]), "difference": None}
     if runs is not None:
         found |= {
             "dev": mean(run.report["training"]["dev"] for run in runs),
@@ -234,11 +233,21 @@ def _line(
 def difference_of_lines(
     metric: str, runs: Sequence[Sequence[Prediction]], first: Sequence[Sequence[Prediction]], level: float = 0.95
 ) -> dict[str, Any]:
-    """Both means over seeds, and the gain of ``runs`` over ``first`` with its interval over rows and seeds."""
-    a, b = ([_outputs(run) for run in some] for some in (runs, first))
-    found = paired_difference_of_runs(get_metric(metric), a, b, _golds(first[0]), level=level)
-    ends = {"low": found.interval.low, "high": found.interval.high, "level": level}
-    return {"value": found.a, "first": found.b, "gain": found.estimate, **ends}
+    """Both means over seeds, the gain of ``runs`` over ``first``, for each seed too, and its interval.
+
+    Two or three seeds say next to nothing of their own variance, and here both sides share what a seed draws: the
+    interval is over other test rows, for the runs that there are.
+    """
+    found, a, b = get_metric(metric), [_outputs(run) for run in runs], [_outputs(run) for run in first]
+    table = runs_table(found, a, b, _golds(first[0]))
+    scores = found.score(table.sum(axis=1))
+    spread = replace(spread_of_runs(found, table, len(a), 2000, 13), seeds=())
+    value, before, reach = float(scores[: len(a)].mean()), float(scores[len(a) :].mean()), float(spread.reach(level))
+    return {
+        "value": value, "first": before, "gain": value - before, "low": float(spread.centre) - reach,
+        "high": float(spread.centre) + reach, "level": level,
+        "by_seed": (scores[: len(a)] - scores[len(a) :]).tolist(),
+    }  # fmt: skip
 
 
 def _outputs(run: Sequence[Prediction]) -> list[Any]:
@@ -256,16 +265,11 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         metric, rows = one["metric"], "/".join(map(str, one["rows"].values()))
         lines.append(f"{one['table']} on {one['base']}: {metric}, {rows} rows, seeds {one['seeds']}")
         if one["prompt"] is not None:
-            lines.append(f"  {'prompt':<38} test {_figure(metric, one['prompt'])}")
+            lines.append(f"  {'prompt':<38} test {figure_text(metric, one['prompt'])}")
         for line, found in one["lines"].items():
             dev = f"dev {figure_text(metric, found['dev']):>5}, " if "dev" in found else ""
-            lines.append(f"  {line:<38} {dev}test {_figure(metric, found['test'])}{_gain(metric, found)}")
+            lines.append(f"  {line:<38} {dev}test {figure_text(metric, found['test'])}{_gain(metric, found)}")
     return "\n".join(lines)
-
-
-def _figure(metric: str, figure: dict[str, Any]) -> str:
-    low, high = (figure_text(metric, figure[end]) for end in ("low", "high"))
-    return f"{figure_text(metric, figure['value'])} [{low}, {high}]"
 
 
 def _gain(metric: str, found: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@
 ``news`` has 200 rows of four topics of Reuters R8, ``money`` 32 rows of three others, ``film`` 32 rows of SST-2
 (FOLDER/sst2): the case where a start could help is a task with few rows. all-MiniLM-L6-v2 with a head answers; the head
 is each task's own and drawn anew, a prefix is what goes from one task to the other. Each seed draws its own rows and is
-one ``foreword transfer --together``. Gains are paired over rows and seeds, and all intervals hold together.
+one ``foreword transfer --together``. Gains are means over seeds, with intervals over test rows that hold together.
 """
 
 from __future__ import annotations

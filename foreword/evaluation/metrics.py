@@ -5,6 +5,7 @@ A reference is one text or a sequence of texts (any of them counts); labels have
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,6 +43,11 @@ class Metric:
     sums: Sums | None = None
     whole: Callable[[Sequence[str]], float] | None = None
     form: Literal["proportion", "mean", "corpus"] = "corpus"
+
+    @property
+    def widest(self) -> float:
+        """The largest difference that there can be."""
+        return math.inf if self.name == "perplexity" else self.top
 
     def rows(self, outputs: Sequence[Any], references: Sequence[Any]) -> Array:
         """Statistics ``[N, S]`` that add up. Raises DataError for no rows, SettingsError for distinct-n."""

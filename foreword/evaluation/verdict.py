@@ -131,15 +131,10 @@ def compare_family(
         wanted = max(abs(difference.estimate), default_margin(metric) if margin is None else margin)
         seeds = (len(outputs[a]), len(outputs[b]))
         step = _step(metric, seeds, len(references))
-        detectable = min(float(spread.detectable(each, POWER)) + step, _most(metric))
+        detectable = min(float(spread.detectable(each, POWER)) + step, metric.widest)
         needed = _rows_needed(spread, wanted, each, len(references), step > 0)
         made.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
     return made
-
-
-def _most(metric: Metric) -> float:
-    """The largest difference that there can be."""
-    return math.inf if metric.name == "perplexity" else metric.top
 
 
 def _step(metric: Metric, seeds: tuple[int, int], rows: int) -> float:

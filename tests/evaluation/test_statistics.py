@@ -283,6 +283,13 @@ def test_the_interval_of_runs_weighs_the_quantiles_of_rows_and_seeds() -> None:
     assert (found.p_value < 0.05) == found.decided
 
 
+def test_an_interval_of_two_seeds_ends_where_differences_end() -> None:
+    rows = 50
+    runs = [["a"] * right + ["b"] * (rows - right) for right in (45, 5, 40, 10)]
+    found = paired_difference_of_runs(ACCURACY, runs[:2], runs[2:], ["a"] * rows)
+    assert (found.interval.low, found.interval.high) == (-1.0, 1.0)
+
+
 def test_one_run_each_is_the_plain_paired_bootstrap() -> None:
     rng = np.random.default_rng(13)
     a, golds = answers(rng, rng.random(300) < 0.8)
