@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from foreword.data.example import references
 from foreword.data.split import input_text
 from foreword.data.table import Table
+from foreword.data.tagging import words_of
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.run.prepare import Prepared
@@ -23,8 +24,10 @@ def baselines(prepared: Prepared) -> dict[str, Callable[[], dict[str, Any]]]:
     kind, metric = prepared.task.kind, prepared.task.metric
     if kind == "classification":
         return {"majority": lambda: majority(prepared), "tfidf": lambda: tfidf(prepared)}
-    # A copied answer has no likelihood, and copied tags belong to other words.
-    if metric == "perplexity" or kind == "tagging":
+    if kind == "tagging":
+        return {"one_tag": lambda: one_tag(prepared), "word_tags": lambda: word_tags(prepared)}
+    # A copied answer has no likelihood.
+    if metric == "perplexity":
         return {}
     return {"nearest": lambda: nearest(prepared)}
 
@@ -64,6 +67,48 @@ def majority(prepared: Prepared) -> dict[str, Any]:
     """Always the label that is most frequent in training."""
     label = Counter(_golds(prepared.tables["train"])).most_common(1)[0][0]
     return _found(prepared, lambda table: [label] * len(table), 0, label=label)
+
+
+def _tagged(prepared: Prepared) -> list[tuple[str, str]]:
+    """Every word of the training rows with its tag."""
+    table, words = prepared.tables["train"], prepared.task.words
+    return [
+        pair
+        for row in table.rows
+        for pair in zip(words_of(row.fields[words]), words_of(row.fields[prepared.task.target]), strict=True)
+    ]
+
+
+def _commonest(tags: Iterable[str]) -> str:
+    return Counter(tags).most_common(1)[0][0]
+
+
+def one_tag(prepared: Prepared) -> dict[str, Any]:
+    """Every word the tag that is most frequent in training."""
+    tag, words = _commonest(tag for _, tag in _tagged(prepared)), prepared.task.words
+
+    def say(table: Table) -> list[str]:
+        return [" ".join([tag] * len(words_of(row.fields[words]))) for row in table.rows]
+
+    return _found(prepared, say, 0, tag=tag)
+
+
+def word_tags(prepared: Prepared) -> dict[str, Any]:
+    """Every word the tag that it had most often in training; one that was not there as it is in lower case, and else
+    the most frequent tag."""
+    seen, words = _tagged(prepared), prepared.task.words
+    other = _commonest(tag for _, tag in seen)
+    known: dict[str, list[str]] = {}
+    for word, tag in seen:
+        for form in dict.fromkeys((word, word.lower())):
+            known.setdefault(form, []).append(tag)
+    tags = {word: _commonest(found) for word, found in known.items()}
+
+    def say(table: Table) -> list[str]:
+        rows = [words_of(row.fields[words]) for row in table.rows]
+        return [" ".join(tags.get(word, tags.get(word.lower(), other)) for word in row) for row in rows]
+
+    return _found(prepared, say, len(tags), other=other)
 
 
 def tfidf(prepared: Prepared) -> dict[str, Any]:

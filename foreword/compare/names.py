@@ -6,6 +6,8 @@ from foreword.methods.base import registry
 
 BASELINES = {
     "majority": "the most frequent label",
+    "one_tag": "the most frequent tag",
+    "word_tags": "the tag that each word had most often",
     "tfidf": "TF-IDF with logistic regression",
     "nearest": "the answer of the nearest training row",
 }

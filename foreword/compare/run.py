@@ -42,7 +42,7 @@ from foreword.run.interrupt import interruptible
 from foreword.run.many import Workers, refuse_memory
 from foreword.run.prepare import Prepared, plain_settings
 from foreword.run.result import versions
-from foreword.settings import ProgressCall, TrainRequest
+from foreword.settings import ProgressCall, TrainRequest, TrainSettings
 from foreword.settings_file import from_json
 
 NAME = "compare.json"
@@ -76,8 +76,10 @@ def compare(
     folder = Path(request.output_dir)
     if workers is not None:
         refuse_memory(request)
+    _refuse(request.settings)
     prepared = prepared_for(request, methods)
     _check(prepared, options)
+    there, new = folder.exists(), not (folder / NAME).exists()
     claim(folder, replace(prepared, request=request), name=NAME, more={"compare": options.to_json()})
     clock.before = _spent(folder)
     with interruptible() as interrupts:
@@ -85,6 +87,13 @@ def compare(
         try:
             plan = done.plan(fixed)
             return _finish(done, plan, gate)
+        except SettingsError:
+            # What was refused before it began leaves nothing that could only be gone on with as it was.
+            if new and not done.planned:
+                (folder / NAME).unlink()
+                if not there:
+                    folder.rmdir()
+            raise
         except KeyboardInterrupt:
             done.spend()
             raise Interrupted(
@@ -117,12 +126,22 @@ def _systems(methods: Mapping[str, Method]) -> list[str]:
     return [*BASELINES, *PROMPTS, *map(system_of, methods)]
 
 
+def _refuse(settings: TrainSettings) -> None:
+    """Settings that would do nothing in a comparison."""
+    if settings.processes > 1 or settings.shard:
+        raise SettingsError(
+            "each training of a comparison is in one process",
+            where="processes" if settings.processes > 1 else "shard",
+            hint="share the trainings out with --workers",
+        )
+    if settings.ablate:
+        raise SettingsError("a comparison does not train without augmentation once more", where="ablate")
+
+
 def _check(prepared: Prepared, options: CompareOptions) -> None:
     metric = get_metric(prepared.task.metric)
     if metric.sums is None:
         raise SettingsError(f"{metric.name} has no interval to judge by", where="--metric", hint="use another metric")
-    if prepared.task.kind == "tagging":
-        raise SettingsError("a comparison is of labels or of written answers, not of tags", where="DATA")
     if len(prepared.examples.get("test", [])) < 2:
         raise SettingsError("a comparison needs test rows", where="--test", hint="leave test_fraction above 0")
     if options.pool is not None:

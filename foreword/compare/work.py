@@ -31,6 +31,8 @@ from foreword.run.many import Workers, do_all
 from foreword.run.one import STATE
 from foreword.run.prepare import Prepared, say_nothing
 
+_PLAN = "plan.json"
+
 
 @dataclass
 class Work:
@@ -64,14 +66,19 @@ class Work:
         """The progress of the user."""
         return self.prepared.request.progress or say_nothing
 
+    @property
+    def planned(self) -> bool:
+        """Whether there is a plan already."""
+        return (self.folder / _PLAN).exists()
+
     def spend(self) -> None:
         """Write down how much of the budget is gone, for a run that goes on after this one."""
         write_atomically(self.folder / "spent.json", [json.dumps({"seconds": round(self.clock.spent, 3)}).encode()])
 
     def plan(self, fixed: Plan | None = None) -> Plan:
         """The plan of this folder; made once, from real timings, unless one is given."""
-        path = self.folder / "plan.json"
-        if path.exists():
+        path = self.folder / _PLAN
+        if self.planned:
             saved = json.loads(path.read_text(encoding="utf-8"))
         else:
             saved = self._made(fixed)

@@ -42,6 +42,8 @@ WORDS = {
     "How much of an input is enough": "读多少输入才够",
     # Systems
     "the most frequent label": "最常见的标签",
+    "the most frequent tag": "最常见的标记",
+    "the tag that each word had most often": "每个词最常有的标记",
     "TF-IDF with logistic regression": "TF-IDF 加逻辑回归",
     "the answer of the nearest training row": "最近的训练行的答案",
     "your prompt": "你的提示词",

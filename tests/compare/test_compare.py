@@ -52,6 +52,22 @@ def labelled(path: Path, count: int, seed: int = 0) -> str:
     return str(path)
 
 
+def tagged(count: int, seed: int) -> list[dict[str, Any]]:
+    """An x begins a span and a y behind it goes on; a y alone is outside."""
+    dice = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        words, tags = [], []
+        for _ in range(5):
+            words.append(dice.choice("abcdefy"))
+            tags.append("O")
+            if dice.random() < 0.3:
+                words += ["x", "y", "d"]
+                tags += ["B-thing", "I-thing", "O"]
+        rows.append({"tokens": words, "tags": tags})
+    return rows
+
+
 def request(data: str, base: str, folder: Path, **more: Any) -> TrainRequest:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1,
@@ -287,7 +303,33 @@ def test_what_cannot_be_is_refused_before_training(
     with pytest.raises(Exception, match=told) as caught:
         compare(request(data, base, tmp_path / "out"), replace(OPTIONS, **options))
     assert caught.value.exit_code in (2, 3)  # type: ignore[attr-defined]
-    assert not list((tmp_path / "out").rglob("model.foreword"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("setting", "value"), [("processes", 2), ("shard", True), ("ablate", True)])
+def test_settings_that_do_nothing_here_are_refused(setting: str, value: Any, tmp_path: Path) -> None:
+    asked = request("nowhere.csv", "nowhere", tmp_path / "out", settings={setting: value})
+    with pytest.raises(SettingsError) as caught:
+        compare(asked, OPTIONS)
+    assert caught.value.where == setting
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_taggers_are_compared_by_spans(tmp_path: Path, family: str) -> None:
+    folder = save_tiny(tmp_path / "base", family)
+    asked = replace(request("", str(folder), tmp_path / "out"), data=tagged(90, 1), skip_bad=True)
+    settings = {"per_device_train_batch_size": 8, "num_train_epochs": 4.0, "learning_rate": 5e-2}
+    asked = replace(asked, task_options=TaskOptions(), settings=replace(asked.settings, **settings))  # type: ignore[arg-type]
+    result = compare(asked, replace(OPTIONS, methods=("prefix",), seeds=1))
+    assert result.metric == "span_f1"
+    assert list(result.systems) == ["one_tag", "word_tags", "prefix"]
+    assert result.systems["one_tag"]["metrics"]["span_f1"]["value"] == 0
+    # A y is of a span behind an x only, which the word alone does not say.
+    assert 0 < result.systems["word_tags"]["metrics"]["span_f1"]["value"] < 0.95
+    assert {(one["a"], one["b"]) for one in result.comparisons["worth"]} == {("prefix", "word_tags")}
+    assert any("the tag that each word had most often" in line for line in result.verdict)
+    assert "one training each" in result.verdict[0]
+    assert "Comparisons" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_generation_is_compared_by_bleu(tmp_path: Path, base: str) -> None:
