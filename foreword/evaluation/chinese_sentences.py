@@ -252,6 +252,7 @@ SENTENCES = {
     "no better on dev than always saying the most frequent label ({n}): {names}":
         "在开发集上不比总说最常见的标签更好（{n}）：{names}",
     "{n} more rows are in report.json.": "report.json 里还有 {n} 行。",
+    "Met: {text} ({said})": "达到要求：{text}（{said}）", "Not met: {text} ({said})": "未达到要求：{text}（{said}）",
     "Met: {text}": "达到要求：{text}", "Not met: {text}": "未达到要求：{text}",
     "About {n} more labels for {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows).":
         "再标约 {n} 行可得 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）。",

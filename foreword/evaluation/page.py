@@ -34,6 +34,12 @@ th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; tex
   overflow-wrap: normal; word-break: keep-all; max-width: 28rem; }
 tbody th { font-weight: 400; min-width: 4.5rem; } td { white-space: nowrap; } td.figure { text-align: right; }
 td.text { white-space: pre-line; overflow-wrap: anywhere; word-break: normal; min-width: 12rem; }
+.stack .head { display: none; }
+@media (max-width: 40rem) { .stack thead { display: none; }
+  .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .stack tbody th, .stack tbody td { display: block; border: 0; padding: .1rem 0; text-align: left; max-width: none;
+    overflow-wrap: anywhere; }
+  .stack td { white-space: pre-line; } .stack .head { display: inline; color: var(--soft); } }
 td.shade { padding: .3rem .7rem; text-align: right; }
 figure { margin: .5rem 0 1rem; max-width: 30rem; } svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
@@ -53,8 +59,9 @@ _SWITCH = "".join(
 )
 _DRAWN = re.compile(r"<text ([^>]*)>([^<]*)</text>")
 _FIGURE = re.compile(r"[-+<> ]*[\d.,]+(%|e[-+]\d+)?( \[.*\])?|-|")
-_LONG = 24
-"""Characters from which a cell is a text that may be broken anywhere."""
+_LONG, _READ = 24, 60
+"""Characters from which a cell is a text that may be broken anywhere, and from which a table is one to read: a phone
+shows the cells of its rows below each other, each with its column's name."""
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -112,22 +119,25 @@ def _table(table: Table, title: str) -> str:
     names = [_both(cell) if table.says(place, head=True) else escape(cell) for place, cell in enumerate(table.head)]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     ours = [table.says(place) for place in range(len(table.head))]
+    stack = any(len(cell) > _READ for line in table.lines for cell in line)
+    heads = [f'<span class="head">{name}: </span>' if stack and name else "" for name in names]
     lines = []
     for place, line in enumerate(table.lines):
         shades = table.shades[place] if table.shades else [None] * len(line)
-        cells = [_cell(*one) for one in zip(line[1:], shades[1:], figures[1:], ours[1:], strict=True)]
+        cells = [_cell(*one) for one in zip(line, shades, figures, ours, heads, strict=True)]
         name = _both(line[0]) if ours[0] else escape(line[0])
-        lines.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>\n')
+        lines.append(f'<tr><th scope="row">{name}</th>{"".join(cells[1:])}</tr>\n')
     drawn = (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(title or "table")}"><table>\n'
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(title or "table")}">'
+        f'<table class="{"stack" if stack else "figures"}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody></table></div>"
     )
     return f"<details>\n<summary>{_both('Figures')}</summary>\n{drawn}\n</details>" if table.folded else drawn
 
 
-def _cell(text: str, shade: float | None, figure: bool, ours: bool) -> str:
+def _cell(text: str, shade: float | None, figure: bool, ours: bool, head: str) -> str:
     if shade is not None:
         # A see-through mark colour reads in the light and in the dark page.
         return f'<td class="shade" style="background: rgba(53, 132, 228, {0.55 * shade:.3f})">{escape(text)}</td>'
     kind = ' class="figure"' if figure else ' class="text"' if len(text) > _LONG else ""
-    return f"<td{kind}>{_both(text) if ours else escape(text)}</td>"
+    return f"<td{kind}>{head if text else ''}{_both(text) if ours else escape(text)}</td>"

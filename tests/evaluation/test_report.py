@@ -247,6 +247,17 @@ def test_markdown_says_in_chinese_what_the_page_says() -> None:
     assert "警告" not in render_markdown(report)
 
 
+def test_rows_to_read_name_their_columns_where_a_phone_stacks_them() -> None:
+    rows = [{"id": "1", "input": "word " * 20, "gold": "a", "outputs": {"prompt": "b"}}]
+    page = render_html({"rows": rows})
+    assert '<table class="stack">' in page
+    name = '<span class="head"><span lang="en">input</span><span lang="zh">输入</span>: </span>'
+    assert f'<td class="text">{name}word word' in page
+    page = render_html({"rows": [{**rows[0], "input": "word"}]})
+    assert "<td>word</td>" in page
+    assert '"stack"' not in page
+
+
 def test_quoted_words_of_the_user_stay_as_they_are() -> None:
     assert chinese("'better' became 'worse, open' (of your prompt)") == "'better' 换成 'worse, open'（基于 你的提示词）"
     assert chinese("better became worse") is None
