@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from foreword.core.inject import injected
     from foreword.core.value import Foreword
     from foreword.data.read import read
-    from foreword.run import check, evaluate, predict, train
+    from foreword.run.prepare import check
+    from foreword.run.train import train
+    from foreword.run.use import evaluate, predict
     from foreword.training.attach import attach
 
 __all__ = [

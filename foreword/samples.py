@@ -1,6 +1,6 @@
 """Real models and real data to try things on, taken once from packages of the Python package index into the cache.
 
-Nothing here is imported by the rest of the package: the demo, the benchmarks and the tests marked ``real`` use it.
+The demo, the benchmarks and the tests marked ``real`` use it; and ``--base textgenrnn``.
 Each package is fetched at one exact version, without what it depends on and without running anything of it; only the
 files named here are taken out of the wheel, their digest is verified, and the wheel is removed.
 """

@@ -261,6 +261,8 @@ class TaskOptions:
 
 SCRATCH = ("lstm", "gru")
 """Bases that are not found but trained from scratch on the run's own training rows."""
+FETCHED = ("textgenrnn",)
+"""Bases that are fetched by a word of their own, from the package that ships them."""
 
 
 @dataclass(frozen=True)

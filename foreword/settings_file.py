@@ -9,13 +9,13 @@ to the working directory, wherever they are written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from foreword.errors import SettingsError
-from foreword.settings import SCRATCH, BaseSettings, ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.settings import FETCHED, SCRATCH, BaseSettings, ProgressCall, TaskOptions, TrainRequest, TrainSettings
 from foreword.settings_values import Given, build, field_types, unknown_key
 from foreword.settings_yaml import read_value, read_yaml
 
@@ -61,6 +61,8 @@ class Resolved:
     def request(self, progress: ProgressCall | None = None, resume: bool = False) -> TrainRequest:
         """The training request. Raises SettingsError when data, base or output folder was not given."""
         k = self.keys
+        if k.base is not None and k.base.lower() in (*SCRATCH, *FETCHED):
+            k = replace(k, base=k.base.lower())
         needed = {"DATA": k.data, "--base": k.base, "--output-dir": k.output_dir}
         for flag, value in needed.items():
             if value is None:

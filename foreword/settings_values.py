@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from foreword.errors import SettingsError
 
 T = TypeVar("T")
+_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 # What stands between labels and words, as a Chinese or Japanese keyboard types it.
 FULL_WIDTH = str.maketrans("，＝｜", ",=|")
 
@@ -83,6 +84,15 @@ class Given:
             where=self.where,
             expected=expected,
         )
+
+
+def range_of(kind: Any) -> Range | None:
+    """The bounds that an annotation such as ``Count | None`` sets; None where there are none."""
+    if get_origin(kind) is Annotated:
+        return next((one for one in get_args(kind) if isinstance(one, Range)), None)
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((found for arg in get_args(kind) if (found := range_of(arg)) is not None), None)
+    return None
 
 
 def unknown_key(key: str, known: Sequence[str], where: str | None) -> SettingsError:
@@ -214,7 +224,6 @@ def _scalar(given: Given, kind: Any, key: str) -> Any:
             return float(value)
         if kind is int and value == int(value):
             return int(value)
-    expected = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
-    if kind not in expected:
+    if kind not in _KINDS:
         raise TypeError(f"the setting {key} has a type that settings cannot have: {kind}")
-    raise given.wrong(key, expected[kind])
+    raise given.wrong(key, _KINDS[kind])

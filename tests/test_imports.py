@@ -35,9 +35,9 @@ LEVEL = {
     "explain": 8,
     "cli": 9,
     "families": 7,
-    "convert": 7,
+    "convert": 3,
     "testing": 9,
-    "samples": 9,
+    "samples": 4,
 }
 # Files of the settings room, and small ones at its level that lower rooms use.
 ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache", "budget"), "settings")

@@ -75,6 +75,17 @@ def test_rows_of_a_batch_as_the_command_line_gives_them() -> None:
         resolve(flags={"per_device_train_batch_size": "0"})
 
 
+def test_a_slice_is_text_whatever_yaml_makes_of_it() -> None:
+    assert resolve(assignments=["layers=15:"]).method_settings == {"layers": "15:"}
+    assert resolve(assignments=["method.layers=:4"]).method_settings == {"layers": ":4"}
+
+
+def test_words_for_bases_in_any_case() -> None:
+    for word in ("LSTM", "Gru", "TextGenRNN"):
+        flags = {"data": "d.csv", "output_dir": "out", "base": word}
+        assert resolve(flags=flags).request().base == word.lower()
+
+
 def test_labels_typed_on_a_chinese_keyboard() -> None:
     assert dict(resolve(flags={"labels": "好评＝好｜棒，差评=差"}).task_options.labels or {}) == {
         "好评": "好|棒",

@@ -17,7 +17,7 @@ def command(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder, GGUF file; lstm, gru.")
+        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
     ] = None,
     input_prefix: Annotated[
         str | None, typer.Option(metavar="K,K,...", help="Numbers of first tokens; whole inputs are always run.")

@@ -20,7 +20,7 @@ def command(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder, GGUF file; lstm, gru.")
+        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
     ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
     dev: options.Dev = None,

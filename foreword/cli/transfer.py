@@ -19,7 +19,7 @@ def command(
         list[Path] | None, typer.Argument(metavar="YAML...", help="Settings files, one a task; each names its data.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder, GGUF file; lstm, gru.")
+        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
     ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of all the runs.")] = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,

@@ -11,7 +11,7 @@ from typing import Any
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import save
 from foreword.core.adapt import linear_layers, sizes
-from foreword.core.base import Base, load_base
+from foreword.core.base import Base
 from foreword.core.inject import injected
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
@@ -20,8 +20,10 @@ from foreword.data.task import Task
 from foreword.errors import SettingsError
 from foreword.export.checkpoint import object_of
 from foreword.export.peft import SIDECAR, export_peft, import_peft
-from foreword.run.prepare import plain_settings, same_base
+from foreword.run.find import find_base
+from foreword.run.prepare import plain_settings
 from foreword.run.result import record_of, versions
+from foreword.run.start import same_base
 from foreword.run.use import open_foreword
 from foreword.settings import ProgressCall
 
@@ -87,7 +89,7 @@ def import_(
         SettingsError: it gives other answers here than there, or does not fit the base.
         BaseMismatchError: it was exported from a foreword of another base.
     """
-    loaded = base if isinstance(base, Base) else load_base(base, progress=progress)
+    loaded = base if isinstance(base, Base) else find_base(base, progress=progress)
     sites = find_sites(loaded.model)
     own = [name for name, site in sites.sites.items() if site.kind == "self"]
     layers = {name: sizes(layer) for name, layer in linear_layers(loaded.model).items()}

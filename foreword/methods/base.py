@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from foreword.core.sites import SiteMap, find_sites
 from foreword.core.value import Foreword
 from foreword.errors import SettingsError
+from foreword.settings_values import field_types, range_of
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,22 @@ class Method(ABC):
     per_row: ClassVar[bool] = True
     # Whether some parameters have no gradient at the very first step (behind a factor that starts at zero).
     silent_start: ClassVar[bool] = False
+    # Whether its writer works in layers of the base (Writer.layers), so that layer-wise learning rates mean something.
+    in_layers: ClassVar[bool] = False
+    # The part of a Foreword that init=foreword takes from a file; empty: the method says itself what it misses.
+    starts_from: ClassVar[str] = ""
     # For its row in docs/methods.md: "choose it when ..." and "what it cannot do", without a full stop.
     choose: ClassVar[str] = ""
     limits: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check the settings against the ranges in their annotations. Raises SettingsError."""
+        for name, kind in field_types(type(self)).items():
+            value, bounds = getattr(self, name), range_of(kind)
+            if bounds is not None and value is not None and not bounds.holds(value):
+                raise SettingsError(
+                    f"method {self.name}: {name} cannot be {value}", where=name, expected=bounds, received=value
+                )
 
     @abstractmethod
     def writer(self, start: Start) -> Writer:
@@ -190,7 +204,7 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
             near = difflib.get_close_matches(key, known, 1)
             raise SettingsError(
                 f"method {name} has no setting {key!r}",
-                expected=", ".join(known),
+                expected=", ".join(known) or "none",
                 received=key,
                 hint=f"did you mean {near[0]}?" if near else None,
             )

@@ -56,8 +56,11 @@ class Full(Method):
         "batch with another foreword's"
     )
     per_row: ClassVar[bool] = False
+    in_layers: ClassVar[bool] = True
+    starts_from: ClassVar[str] = "weights"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.train.startswith("top:") and not (self.train[4:].isdecimal() and int(self.train[4:])):
             raise SettingsError("no such number of layers", where="train", expected="top:1", received=self.train)
 

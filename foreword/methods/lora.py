@@ -20,6 +20,7 @@ from foreword.core.sites import layer_of
 from foreword.core.value import Foreword, LowRank
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.methods.base import Method, Start, Writer, trainable
+from foreword.settings import Count, Positive
 
 
 class LoraWriter(Writer):
@@ -43,9 +44,9 @@ class Lora(Method):
     """Low-rank changes of linear layers; the base stays shared and frozen."""
 
     # Rank of each change; init=foreword has that of the file.
-    r: int = 8
+    r: Count = 8
     # The changes are scaled by lora_alpha / r, so that the learning rate need not move with r.
-    lora_alpha: float = 16.0
+    lora_alpha: Positive = 16.0
     # Layers that are changed: all linear ones but the output layer; ends of names (q_proj) or patterns of whole names.
     target_modules: str | tuple[str, ...] = "all-linear"
     # Where the factors start: a drawn A and B = 0, which changes nothing, or another foreword's.
@@ -62,12 +63,8 @@ class Lora(Method):
         "text; needs linear layers, which an LSTM or GRU has not"
     )
     silent_start: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise SettingsError("there is no such rank", where="r", expected="1 or more", received=self.r)
-        if not self.lora_alpha > 0:
-            raise SettingsError("no such scale", where="lora_alpha", expected="above 0", received=self.lora_alpha)
+    in_layers: ClassVar[bool] = True
+    starts_from: ClassVar[str] = "adapters"
 
     def writer(self, start: Start) -> Writer:
         scale = self.lora_alpha / self.r

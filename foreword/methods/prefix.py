@@ -19,6 +19,7 @@ from foreword.core.sites import layer_of
 from foreword.core.value import Foreword, KeyValue
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, kept, trainable
+from foreword.settings import Count
 
 
 class _Row(nn.Module):
@@ -110,7 +111,7 @@ class Prefix(Method):
     """Keys and values in front at the attention sites."""
 
     # Virtual tokens P; None: as many as the text has (20 where there is none).
-    num_virtual_tokens: int | None = None
+    num_virtual_tokens: Count | None = None
     # Where the values start: the guidance text's own, another foreword's, or N(0, 0.02^2).
     init: Literal["text", "foreword", "random"] = "text"
     # Whether the first position, where attention sinks, keeps its values; None: when the start is a text or a foreword.
@@ -122,11 +123,13 @@ class Prefix(Method):
     # The paper's MLP, dropped once written.
     reparameterise: bool = False
     # Width of that MLP.
-    hidden_size: int = 128
+    hidden_size: Count = 128
 
     name: ClassVar[str] = "prefix"
     title: ClassVar[str] = "prefix tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (2e-2, 5e-2, 5e-3, 1e-1)
+    in_layers: ClassVar[bool] = True
+    starts_from: ClassVar[str] = "sites"
     choose: ClassVar[str] = (
         "in doubt: it begins as your prompt, its file is small, and every layer reads what was learned"
     )

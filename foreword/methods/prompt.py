@@ -12,6 +12,7 @@ from foreword.core import seeds
 from foreword.core.value import Foreword
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, trainable
+from foreword.settings import Count
 
 Init = Literal["text", "vocabulary", "random", "foreword"]
 
@@ -47,13 +48,14 @@ class Prompt(Method):
     """A soft prompt in front of the embeddings."""
 
     # Virtual tokens P; None: as many as the text has (20 where there is none).
-    num_virtual_tokens: int | None = None
+    num_virtual_tokens: Count | None = None
     # Where the values start; "text" without a text is "vocabulary".
     init: Init = "text"
 
     name: ClassVar[str] = "prompt"
     title: ClassVar[str] = "prompt tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-2, 3e-2, 3e-3, 1e-1)
+    starts_from: ClassVar[str] = "prompt"
     choose: ClassVar[str] = "the file must be as small as can be, or an engine takes embeddings only"
     limits: ClassVar[str] = (
         "only the first layer's input is learned; no way through the recurrent layers of hybrid models; where "

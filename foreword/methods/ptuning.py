@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foreword.core.value import Foreword
 from foreword.methods.base import Method, Start, Writer, kept
 from foreword.methods.prompt import Init, initial_prompt
+from foreword.settings import Count
 
 
 class PTuningWriter(Writer):
@@ -49,17 +50,18 @@ class PTuning(Method):
     """A soft prompt through a small network."""
 
     # Virtual tokens P; None: as many as the text has (20 where there is none).
-    num_virtual_tokens: int | None = None
+    num_virtual_tokens: Count | None = None
     # Where the values start; "text" without a text is "vocabulary".
     init: Init = "text"
     # The network; the LSTM is slower and no better, here because it is the paper's.
     encoder: Literal["mlp", "lstm"] = "mlp"
     # Its width.
-    hidden_size: int = 128
+    hidden_size: Count = 128
 
     name: ClassVar[str] = "ptuning"
     title: ClassVar[str] = "P-tuning"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
+    starts_from: ClassVar[str] = "prompt"
     choose: ClassVar[str] = (
         "a soft prompt is wanted and does not train well directly: a network couples its tokens and is gone from "
         "the file"

@@ -18,6 +18,7 @@ from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, trainable
 from foreword.methods.prompt import Init
 from foreword.methods.ptuning import PTuningWriter
+from foreword.settings import Count
 
 
 class SlotsWriter(Writer):
@@ -52,7 +53,7 @@ class Slots(Method):
     # P-tuning's network between what is trained and the slots; dropped once written.
     encoder: Literal["none", "mlp", "lstm"] = "none"
     # Its width.
-    hidden_size: int = 128
+    hidden_size: Count = 128
 
     name: ClassVar[str] = "slots"
     learning_rates: ClassVar[tuple[float, ...]] = (1e-2, 3e-2, 3e-3, 1e-1)
@@ -62,6 +63,7 @@ class Slots(Method):
     )
     limits: ClassVar[str] = "needs a template with soft slots; they and the guidance take up positions in every row"
     fills_slots: ClassVar[bool] = True
+    starts_from: ClassVar[str] = "slots"
 
     def writer(self, start: Start) -> Writer:
         first = self._first(start)

@@ -12,9 +12,7 @@ from typing import Any
 
 import torch
 
-from foreword.artifact.manifest import Manifest
-from foreword.artifact.store import load
-from foreword.core.base import Base, fingerprint_differences, load_base
+from foreword.core.base import Base
 from foreword.data.batch import Example, encode
 from foreword.data.check import check as check_tables
 from foreword.data.encoding import lead_ids, pieces, token_ids
@@ -22,18 +20,18 @@ from foreword.data.guidance import in_front
 from foreword.data.make import make_task
 from foreword.data.read import read
 from foreword.data.report import CheckReport, clean
-from foreword.data.rows import slot_starts
 from foreword.data.split import DataLock, split
 from foreword.data.table import Table
 from foreword.data.task import Decoding, Task
-from foreword.errors import BaseMismatchError, DataError, SettingsError
+from foreword.errors import DataError, SettingsError
 from foreword.evaluation.answers import Asker
-from foreword.methods.base import Method, Start, make
+from foreword.methods.base import Method, Start
 from foreword.run.calibrate import calibrated
+from foreword.run.find import find_base
 from foreword.run.first_k import refuse_long_k, refuse_uncut
-from foreword.run.fits import fits
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
+from foreword.run.start import begin
 from foreword.run.variants import refuse_course
 from foreword.settings import SCRATCH, TaskOptions, TrainRequest
 
@@ -95,7 +93,7 @@ def check(
     if base is None or base in SCRATCH:
         found = check_tables(tables, task)
     else:
-        loaded = load_base(base)
+        loaded = find_base(base)
         found = _checked(tables, task, loaded, None if options.first_k else loaded.context)
     return replace(found, notes=(*found.notes, *shown(task)))
 
@@ -130,7 +128,8 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
         BaseError: the base cannot be loaded.
     """
     options, progress = request.task_options, request.progress or say_nothing
-    method = _method(request)
+    begun = begin(request)
+    method = begun.method
     if request.settings.shard and not method.per_row:
         raise SettingsError(
             f"method {method.name} changes the base itself, which cannot be spread over processes",
@@ -142,13 +141,13 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     refuse_course(request.settings, task)
     if request.settings.num_threads:
         torch.set_num_threads(request.settings.num_threads)
-    base = base_for(request, task, whole, trained, progress, partial(fits, task, method))
+    base = base_for(request, task, whole, trained, progress, partial(begun.accept, task))
     special = base.kind != "decoder"
     asker = Asker(base.model, base.tokenizer, task, special, request.settings.per_device_eval_batch_size)
     if options.calibrate:
         task = calibrated(asker)
         asker = replace(asker, task=task)
-    start = _start(request, task, base)
+    start = begun.start(task, base)
     front, limit = most_taken(start, method, base, asker), limit_of(base, request.settings.max_length)
     # Fields that are cut to their first tokens are measured as they are encoded, not as they were written.
     cut = limit is not None and options.first_k is not None
@@ -193,50 +192,6 @@ def rows_of(request: TrainRequest) -> tuple[Task, dict[str, Table], dict[str, Ta
     report = check_tables(tables, task)
     _refuse(report, request.skip_bad)
     return task, clean(tables, report)[0], tables
-
-
-def _method(request: TrainRequest) -> Method:
-    """The method; a file to start from is its init unless it says otherwise."""
-    settings = dict(request.method_settings)
-    if request.init_from is not None:
-        settings.setdefault("init", "foreword")
-    return make(request.method, settings)
-
-
-def _start(request: TrainRequest, task: Task, base: Base) -> Start:
-    """What the writer starts from: the guidance's tokens, the words of soft slots, and the file of ``init`` where there
-    is one."""
-    value = None
-    if request.init_from is not None:
-        value, manifest = load(request.init_from)
-        same_base(manifest, base, str(request.init_from))
-    lead = tuple(lead_ids(task, base.tokenizer, special_tokens=base.kind != "decoder", whatever_place=True))
-    return Start(
-        base.model,
-        task.guidance,
-        lead,
-        value,
-        request.settings.seed,
-        len(task.labels) if task.head else 0,
-        tuple(token for group in slot_starts(task, base.tokenizer) for token in group),
-    )
-
-
-def same_base(manifest: Manifest, base: Base, where: str) -> None:
-    """Make sure that a foreword meets the base that it was trained on.
-
-    Raises:
-        BaseMismatchError: says what differs.
-    """
-    differences = fingerprint_differences(manifest.base.fingerprint, base.fingerprint)
-    if differences:
-        raise BaseMismatchError(
-            "the foreword was trained on another base",
-            where=where,
-            expected=f"{manifest.base.architecture} {manifest.base.id}",
-            received=f"{base.architecture} {base.id}: {'; '.join(differences)}",
-            hint="give the base it was trained on with --base, or train it again on this one",
-        )
 
 
 def splits(request: TrainRequest) -> dict[str, Table]:

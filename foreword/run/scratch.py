@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from foreword.cache import building
-from foreword.core.base import Base, Outline, load_base
+from foreword.core.base import Base, Outline
 from foreword.data.table import Table
 from foreword.data.task import Task
 from foreword.errors import Interrupted
 from foreword.recurrent.build import Text, build_base, untrained_base
+from foreword.run.find import find_base
 from foreword.run.interrupt import interruptible
 from foreword.settings import SCRATCH, BaseSettings, ProgressCall, TrainRequest
 
@@ -45,13 +46,15 @@ def base_for(
     if name in SCRATCH:
         kept = Path(request.output_dir) / FOLDER
         texts = [Text(task, tables["train"], tables["dev"])]
-        if not train:
+        if not (train and request.resume and kept.is_dir()):
             made = untrained_base(name, texts, request.base_settings)
             accept(made)
-            return made
-        name = kept if request.resume and kept.is_dir() else built(name, texts, request.base_settings, report)
+            if not train:
+                return made
+            kept = built(name, texts, request.base_settings, report)
+        name = kept
     how = {"device": settings.device, "dtype": settings.dtype}
-    return load_base(name, **how, task_head=task.masked, accept=accept, progress=report)
+    return find_base(name, **how, task_head=task.masked, accept=accept, progress=report)
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:

@@ -21,6 +21,7 @@ from foreword.recurrent.build import Text
 from foreword.run.prepare import rows_of, say_nothing
 from foreword.run.scratch import base_for, built, copy_base
 from foreword.run.series import Member, finished, is_finished, member, needs_test, refuse_other
+from foreword.run.start import refuse_start
 from foreword.run.together import together
 from foreword.settings import SCRATCH, ProgressCall, TrainRequest
 
@@ -162,6 +163,7 @@ def transfer(
 def _check(requests: Mapping[str, TrainRequest]) -> None:
     if len(requests) < 2:
         raise SettingsError("transfer takes two tasks or more", received=len(requests))
+    refuse_start(next(iter(requests.values())).method)
     for name, request in requests.items():
         if name in (TOGETHER, DEFAULT):
             raise SettingsError("a task cannot have this name", received=name, hint="rename its file")

@@ -9,7 +9,7 @@ from typing import Any
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
-from foreword.core.base import Base, load_base
+from foreword.core.base import Base
 from foreword.core.masked import refuse_headless
 from foreword.core.sites import find_sites
 from foreword.core.value import Foreword
@@ -24,8 +24,10 @@ from foreword.evaluation.answers import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.summary import evaluate as summarise
 from foreword.run.dev import metric_names
+from foreword.run.find import find_base
 from foreword.run.front import taken
-from foreword.run.prepare import same_base, say_nothing
+from foreword.run.prepare import say_nothing
+from foreword.run.start import same_base
 from foreword.settings import ProgressCall
 
 # log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
@@ -73,9 +75,9 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
     if base is None:
         of = manifest.base
-        base = load_base(of.id, dtype=str(dtype), revision=of.revision, task_head=task.masked, progress=progress)
+        base = find_base(of.id, dtype=str(dtype), revision=of.revision, task_head=task.masked, progress=progress)
     if not isinstance(base, Base):
-        base = load_base(base, dtype=str(dtype), task_head=task.masked, progress=progress)
+        base = find_base(base, dtype=str(dtype), task_head=task.masked, progress=progress)
     loaded = base
     if task.masked:
         refuse_headless(loaded.model)

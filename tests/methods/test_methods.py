@@ -13,7 +13,7 @@ from foreword.core.sites import find_sites
 from foreword.core.value import Foreword, equal
 from foreword.errors import SettingsError
 from foreword.methods.base import Start, Writer, make, make_writer, registry
-from foreword.testing import TEXT, gradients, output, sample_ids, tiny
+from foreword.testing import TEXT, gradients, output, sample_ids, tiny, writer_for
 
 
 def trained(writer: Writer, family: str = "llama", steps: int = 3) -> Foreword:
@@ -151,6 +151,31 @@ def test_a_wrong_type_is_told_in_words() -> None:
         with pytest.raises(SettingsError) as caught:
             make("prefix", {key: value})
         assert caught.value.expected == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("prefix", {"num_virtual_tokens": 0}, "at least 1"),
+        ("prompt", {"num_virtual_tokens": -1}, "at least 1"),
+        ("ptuning", {"hidden_size": 0}, "at least 1"),
+        ("prefix", {"num_virtual_tokens": "many"}, "a whole number"),
+        ("ptuning", {"encoder": "gru"}, "mlp or lstm"),
+        ("lora", {"target_modules": 3}, "text"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_words(name: str, settings: dict[str, object], expected: str) -> None:
+    with pytest.raises(SettingsError, match=f"expected: {expected}"):
+        make(name, settings)
+
+
+def test_methods_say_whether_they_work_in_layers_and_what_they_start_from() -> None:
+    for name, method in registry().items():
+        writer = writer_for(name, tiny("llama"))
+        assert method.in_layers == bool(writer.layers), name
+        assert bool(method.starts_from) == ("init" in {field.name for field in fields(method)}), name
+        found = getattr(writer.write(), method.starts_from or "text")
+        assert len(found) or name == "text"
 
 
 def test_every_setting_survives_the_manifest() -> None:

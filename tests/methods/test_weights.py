@@ -105,8 +105,8 @@ def test_a_foreword_is_a_start(method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "settings", "problem"),
     [
-        ("lora", {"r": 0}, "rank"),
-        ("lora", {"lora_alpha": 0}, "scale"),
+        ("lora", {"r": 0}, "at least 1"),
+        ("lora", {"lora_alpha": 0}, "greater than 0"),
         ("lora", {"target_modules": "q_porj"}, "no linear layer"),
         ("lora", {"target_modules": "lm_head"}, "no linear layer"),
         ("full", {"train": "top:0"}, "number of layers"),

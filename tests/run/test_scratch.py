@@ -15,7 +15,8 @@ import pytest
 from foreword import run
 from foreword.cli.main import main
 from foreword.core.base import load_base
-from foreword.errors import DataError, Interrupted, SettingsError
+from foreword.errors import BaseError, DataError, ForewordError, Interrupted, SettingsError
+from foreword.run import find
 from foreword.settings import BaseSettings, TrainRequest
 from foreword.settings_file import from_json, resolve
 
@@ -159,6 +160,32 @@ def test_soft_slots_on_it(scratch: Callable[..., TrainRequest]) -> None:
     template = "{{ soft(2) }}{{ text }}{{ soft('is') }}:"
     made = run.train(scratch(method="slots", task={"template": template, "labels": "no=n|none,yes=y"}))
     assert run.verify(made.file).ok
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "problem"),
+    [("lora", {}, "no linear layers"), ("prefix", {"num_virtual_tokens": 4}, "one state in front")],
+)
+def test_what_cannot_be_learned_on_it_is_refused_before_it_is_trained(
+    scratch: Callable[..., TrainRequest], method: str, settings: dict[str, int], problem: str
+) -> None:
+    seen: list[str] = []
+    request = replace(
+        scratch(method=method, method_settings=settings), progress=lambda name, *_, **__: seen.append(name)
+    )
+    with pytest.raises(ForewordError, match=problem):
+        run.train(request)
+    assert not seen
+
+
+def test_textgenrnn_is_a_word(monkeypatch: pytest.MonkeyPatch, base: Callable[[str], str], tmp_path: Path) -> None:
+    folder = base("lstm")
+    monkeypatch.setitem(find._FETCH, "textgenrnn", lambda progress: Path(folder))
+    assert find.find_base("textgenrnn").id == "textgenrnn"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "textgenrnn").mkdir()
+    with pytest.raises(BaseError):  # a folder of that name comes first
+        find.find_base("textgenrnn")
 
 
 def test_k_tokens_must_cut_something(

@@ -36,6 +36,11 @@ def names_of(folder: Path) -> list[str]:
     return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in folder.glob("*/*/model.foreword"))
 
 
+def test_a_method_that_starts_from_nothing_is_refused(tasks: dict[str, TrainRequest], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot start from another"):
+        run.transfer({name: replace(one, method="text") for name, one in tasks.items()}, tmp_path / "out")
+
+
 def test_the_matrix(tasks: dict[str, TrainRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A tiny random base gains nothing; what is learned is kept all the same here, for there to be a start.
     monkeypatch.setattr("foreword.training.loop.Score.beats", lambda self, other: other is None)

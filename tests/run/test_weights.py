@@ -59,7 +59,7 @@ def test_a_run_starts_from_a_file_of_its_own_method(
         labelled, base("llama"), tmp_path / "b", method=method, init_from=first.file, settings={**steps, "max_steps": 1}
     )
     assert run.train(again).rows == first.rows
-    with pytest.raises(SettingsError, match="nothing at some sites"):
+    with pytest.raises(SettingsError, match="starts from keys and values"):
         run.train(request_of(labelled, base("llama"), tmp_path / "c", method="prefix", init_from=first.file))
 
 
