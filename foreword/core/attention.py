@@ -204,7 +204,33 @@ def _attend(
     mass.weigh(module, query, key, attention_mask, bool(causal and front is None), kwargs)
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _eager(module, query, key, value, attention_mask, bool(causal and front is None), **kwargs)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)
+    return _sdpa(module, query, key, value, attention_mask, is_causal, **kwargs)
+
+
+def _sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """transformers' function; where it would copy keys and values for every head of a group, as it does when there is a
+    mask, torch's own is asked, which on CPU reads them as they are."""
+    groups = query.shape[1] != key.shape[1] and query.shape[2] > 1
+    if not groups or mask is None or key.device.type != "cpu" or kwargs.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, mask, is_causal=is_causal, **kwargs)
+    output = nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask[..., : key.shape[2]],
+        dropout_p=kwargs.get("dropout", 0.0),
+        scale=kwargs.get("scaling"),
+        enable_gqa=True,
+    )
+    return output.transpose(1, 2).contiguous(), None
 
 
 def _causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
@@ -219,10 +245,12 @@ def _widen(mask: Tensor | None, front: Front, query: Tensor, key: Tensor, window
     P - p before the content, and a query that sees n content keys stands n - 1 after its start. That
     count holds for every padding side and every kind of cache.
     """
-    rows, queries, length = query.shape[0], query.shape[2], front.keys.shape[2]
+    queries, length = query.shape[2], front.keys.shape[2]
     if mask is None:
         mask = torch.ones(1, 1, queries, key.shape[2], dtype=torch.bool, device=key.device)
     allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    # One mask for all rows where they are alike.
+    rows = mask.shape[0] if front.live is None and window is None else query.shape[0]
     shape = (rows, mask.shape[1], queries, length)
     seen = torch.ones(1, 1, 1, length, dtype=torch.bool, device=key.device)
     if front.live is not None:

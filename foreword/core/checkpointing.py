@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core import attention, narrow, packing
+from foreword.core import attention, fused, narrow, packing
 from foreword.core.patched import put_around
 
 _OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
@@ -29,10 +29,10 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         if _OFF.get() or narrow.stopping() or not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        chosen, how = attention.sources(), packing.current()
+        chosen, how, merged = attention.sources(), packing.current(), fused.in_force()
 
         def under(*inner: Any, **named: Any) -> Any:
-            with attention.only(chosen), packing.packed(how):
+            with attention.only(chosen), packing.packed(how), fused.only(merged):
                 return forward(*inner, **named)
 
         return checkpoint(under, *args, use_reentrant=False, **kwargs)

@@ -1,4 +1,5 @@
-"""What stands on a model's modules while somebody needs it: put there for the first, taken away by the last."""
+"""What stands on a model's modules, or in its family's source file, while somebody needs it: put there for the first,
+taken away by the last."""
 
 from __future__ import annotations
 
@@ -6,8 +7,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
 
 Undo = Callable[[], object]
 
@@ -18,7 +17,7 @@ class _Use:
     undo: Undo
 
 
-_HELD: weakref.WeakKeyDictionary[nn.Module, dict[str, _Use]] = weakref.WeakKeyDictionary()
+_HELD: weakref.WeakKeyDictionary[object, dict[str, _Use]] = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
@@ -26,9 +25,9 @@ class Hold:
     """What one user needs on modules; the same kind of thing stands on a module once, however many need it."""
 
     def __init__(self) -> None:
-        self._mine: set[tuple[nn.Module, str]] = set()
+        self._mine: set[tuple[object, str]] = set()
 
-    def need(self, module: nn.Module, kind: str, put_on: Callable[[], Undo]) -> None:
+    def need(self, module: object, kind: str, put_on: Callable[[], Undo]) -> None:
         """Make sure that ``kind`` stands on ``module``; ``put_on`` puts it there and gives what takes it away."""
         if (module, kind) in self._mine:
             return

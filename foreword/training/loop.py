@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from foreword.core import crew
 from foreword.core.checkpointing import checkpointing
 from foreword.core.frozen import Frozen, reusing
+from foreword.core.fused import fused
 from foreword.core.inject import injected
 from foreword.core.memory import out_of_memory, release
 from foreword.core.past import Past
@@ -298,6 +299,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     try:
         with (
             injected(first.model) as injection,
+            fused(first.model),
             checkpointing(first.model, first.settings.gradient_checkpointing),
             reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
         ):
