@@ -192,6 +192,14 @@ def _pairs(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids]
     return scores.view(len(inputs), len(choices))
 
 
+def beginning(model: PreTrainedModel) -> tuple[int, ...]:
+    """What an encoder-decoder's decoder reads before an answer: its start token, and the token that its checkpoint
+    forces to the first place (BART's start of text, mBART's language), which is no part of the answer."""
+    start = int(model.config.decoder_start_token_id)
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    return (start,) if forced is None else (start, int(forced))
+
+
 def completion_losses(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
 ) -> tuple[Tensor, Tensor]:
@@ -202,9 +210,9 @@ def completion_losses(
     labels = torch.tensor([token for t in targets for token in t], device=device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
-        begin = model.config.decoder_start_token_id
-        answer = pad([[begin, *t[:-1]] for t in targets], fill, device)
-        places = torch.tensor([i for t in targets for i in range(len(t))], device=device)
+        begin = beginning(model)
+        answer = pad([[*begin, *t[:-1]] for t in targets], fill, device)
+        places = torch.tensor([len(begin) - 1 + i for t in targets for i in range(len(t))], device=device)
         arguments = {
             "input_ids": batch.ids,
             "attention_mask": batch.mask,

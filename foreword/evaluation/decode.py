@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, PreTrainedModel, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
-from foreword.core.forward import pad, refuse_empty
+from foreword.core.forward import beginning, pad, refuse_empty
 from foreword.core.inject import injected
 from foreword.core.value import Foreword
 from foreword.data.encoding import Tokenizer
@@ -79,19 +79,22 @@ def decode(
     fill = int(tokenizer.pad_token_id or 0)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     batch = pad(inputs, fill, model.device, "right" if encoder_decoder else "left")
-    start = 1 if encoder_decoder else batch.ids.shape[1]
+    begin = beginning(model) if encoder_decoder else ()
+    start = len(begin) or batch.ids.shape[1]
     soft = not encoder_decoder and bool((batch.ids < 0).any())
     shapers: list[LogitsProcessor] = []
     if soft and decoding.repetition_penalty != 1:
         shapers.append(_WordsRepeated(decoding.repetition_penalty))
     if decoding.do_sample:
         shapers.append(RowSampler(decoding, inputs))
-    asked = {
+    asked: dict[str, Any] = {
         "repetition_penalty": 1.0 if soft else decoding.repetition_penalty,
         "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         "length_penalty": decoding.length_penalty,
         "min_new_tokens": decoding.min_new_tokens or None,
     }
+    if encoder_decoder:
+        asked["decoder_input_ids"] = torch.tensor([begin] * len(inputs), device=model.device)
     with torch.no_grad(), injected(model, [value]):
         out = model.generate(  # type: ignore[operator]
             input_ids=batch.ids,
@@ -106,8 +109,9 @@ def decode(
             **_PLAIN | asked,
         )
     written = [_until(row[start:].tolist(), end, fill) for row in out]
-    # BART's kind begins every text with its start-of-text token, which is no part of the answer.
-    first = [tokenizer.bos_token_id] if encoder_decoder else None
+    # BART's kind begins every text with its start-of-text token, also where nothing forces it to; it is no part of the
+    # answer.
+    first = [tokenizer.bos_token_id] if len(begin) == 1 else None
     return [ids[1:] if ids[:1] == first else ids for ids in written]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from foreword.core.forward import completion_losses
 from foreword.core.inject import injected
 from foreword.core.value import EMPTY, Foreword
 from foreword.data.task import Decoding
@@ -191,5 +192,24 @@ def test_a_token_that_is_forced_first_is_not_part_of_the_answer() -> None:
     """BART checkpoints force their start-of-text token at the first place."""
     model = tiny("bart")
     model.generation_config.forced_bos_token_id = 1
-    got = decode(model, TOKENIZER, rows(), EMPTY, Decoding(max_new_tokens=5), None)
-    assert all(ids[:1] != [1] for ids in got)
+    for decoding in (Decoding(max_new_tokens=5), Decoding(max_new_tokens=5, num_beams=2)):
+        got = decode(model, TOKENIZER, rows(), EMPTY, decoding, None)
+        for row, ids in zip(rows(), got, strict=True):
+            made = model.generate(  # type: ignore[operator]
+                input_ids=torch.tensor([row]), max_new_tokens=6, do_sample=False, num_beams=decoding.num_beams,
+                eos_token_id=None, pad_token_id=0,
+            )  # fmt: skip
+            assert made[0, 1:].tolist() == [1, *ids]
+
+
+def test_teacher_forcing_has_the_forced_token_in_front_too() -> None:
+    model = tiny("bart")
+    model.generation_config.forced_bos_token_id = 1
+    row, answer = rows()[0], [9, 8, 7]
+    with torch.no_grad():
+        losses, owners = completion_losses(model, [row, row], [answer, answer[:2]], 0)
+        begin = torch.tensor([[model.config.decoder_start_token_id, 1, *answer[:-1]]])
+        logits = model(input_ids=torch.tensor([row]), decoder_input_ids=begin).logits[0, 1:]
+    wanted = -logits.log_softmax(-1)[range(3), answer]
+    assert torch.allclose(losses, torch.cat([wanted, wanted[:2]]), atol=1e-4)
+    assert owners.tolist() == [0, 0, 0, 1, 1]
