@@ -122,7 +122,7 @@ def _places(count: int, text: str) -> dict[str, Change]:
 
 def _gradual(*methods: str) -> dict[str, Change]:
     # 1:1 keeps the guidance in every row as text, so that it can be left away afterwards.
-    shares = {"always": "1:1", "half of the rows": "0.5", "less and less": "1:0"}
+    shares = {"always": "1:1", "more and more": "0:1", "less and less": "1:0"}
     return {
         f"{method}, {name}": {"settings": {"guidance_share": share}, "method": {"name": method}}
         for method in methods
@@ -151,7 +151,10 @@ TABLES: dict[str, Table] = {
          "prefix of as many values": _one_token(_WORDS["template"]), "prefix": {"method": {"name": "prefix"}}},
         method="slots",
     ),
-    "gradual": Table("smollm2", few(200, 48, 200), _SMOLLM2, _WORDS, _gradual("prefix", "lora"), without=True),
+    "gradual": Table(
+        "smollm2", few(96, 32, 100), {**_SMOLLM2, "num_train_epochs": 1, "per_device_train_batch_size": 8}, _WORDS,
+        _gradual("prefix", "lora"), without=True,
+    ),
 }  # fmt: skip
 # The prefix's rate is not LoRA's or that of slots.
 _RATES = {"lora": 1e-3, "slots": 3e-2}
@@ -191,9 +194,10 @@ def unguided(request: TrainRequest, run: Member) -> list[Prediction]:
 def measure(name: str, splits: Splits, base: Base, asked: argparse.Namespace, report: ProgressCall) -> dict[str, Any]:
     """All runs of a table, and each line beside the first."""
     table, seeds = TABLES[name], range(1, asked.seeds + 1)
+    asked_for = [line for line in table.lines if line in (asked.line or table.lines)]
     runs: dict[str, list[Member]] = {}
     answers: dict[str, list[list[Prediction]]] = {}
-    for line in table.lines:
+    for line in asked_for:
         for seed in seeds:
             request = request_for(table, line, seed, splits, base, asked.output / name)
             run = member(request, f"{name}, {line}, seed {seed}", report)
@@ -295,6 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--table", choices=TABLES, action="append")
+    parser.add_argument("--line", action="append", help="a line of the table; else all of them")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("bench/results/choices"))
     parser.add_argument("--json", action="store_true")

@@ -42,7 +42,7 @@ class EncoderDecoder:
     heads: int = 4
     layers: int = 2
     inner: int = 384
-    dropout: float = 0.1
+    dropout: float = 0.0
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 3e-3

@@ -118,7 +118,18 @@ def hotel(data: Path) -> Parts:
     folder = data / "zh_chnsenticorp_htl"
     parts = ([r for r in rows_of(folder / f"{name}.jsonl") if _brief(r["text"])] for name in ("train", "dev", "test"))
     rows, dev, test = parts
-    return {"base": rows[:_READ], "base_dev": dev[::2], "train": rows[_READ:], "dev": dev[1::2], "test": test}
+    return {
+        "base": rows[:_READ], "base_dev": dev[::2],
+        "train": _even(rows[_READ:]), "dev": _even(dev[1::2]), "test": _even(test),
+    }  # fmt: skip
+
+
+def _even(rows: Rows) -> Rows:
+    """As many rows of each label: three quarters of the reviews are good, and saying so is hard to beat."""
+    piles = {label: [row for row in rows if row["label"] == label] for label in {row["label"] for row in rows}}
+    least = min(map(len, piles.values()), default=0)
+    kept = {id(row) for pile in piles.values() for row in pile[:least]}
+    return [row for row in rows if id(row) in kept]
 
 
 def products(data: Path) -> Parts:
@@ -205,22 +216,22 @@ _BEHIND = Learner("slots", {}, (3e-2, 1e-1), {"template": "评论：{{ text }}{{
 _ANSWERS: dict[str, Learner] = {"prefix": _PREFIX, "soft prompt": _SOFT, "soft slots behind": _BEHIND, "full": _FULL}
 _READER, _SHOWN = Recurrent("gru", _GRU), ("accuracy", "macro_f1")
 SPECS: dict[str, Spec] = {
-    "zh_hotel": Spec(_READER, hotel, {"train": 430}, _REVIEW, _SHOWN, 8, _ANSWERS),
+    "zh_hotel": Spec(_READER, hotel, {}, _REVIEW, _SHOWN, 12, _ANSWERS),
     "zh_products": Spec(_READER, products, {}, _REVIEW, _SHOWN, 12, _ANSWERS),
     "zh_hotel_head": Spec(
-        Recurrent("gru", replace(_GRU, answers=False)), hotel, {"train": 430},
+        Recurrent("gru", replace(_GRU, answers=False)), hotel, {},
         {"head": True, "guidance": _REVIEW["guidance"], "template": "{{ text }}"}, _SHOWN, 12,
         {"head alone": Learner("full", {"train": "head"}, (2e-2, 1e-1)), "prefix": _PREFIX, "full": _FULL},
     ),
     "translation": Spec(
         EncoderDecoder(vocab_size=3000, epochs=16), translation, {"train": 200, "dev": 100, "test": 300},
-        {"guidance": "translate English to Chinese: ", "template": "{{ en }}", "inputs": ("en",), "target": "zh",
+        {"guidance": "in Chinese: ", "template": "{{ en }}", "inputs": ("en",), "target": "zh",
          "metric": "perplexity", "max_new_tokens": 40},
         ("perplexity", "bleu", "chrf"), 8, _WRITTEN, traditional,
     ),
     "headlines": Spec(
         EncoderDecoder(epochs=30), headlines, {"train": 200, "dev": 100, "test": 300},
-        {"guidance": "write the headline: ", "template": "{{ story }}", "inputs": ("story",), "target": "headline",
+        {"guidance": "headline: ", "template": "{{ story }}", "inputs": ("story",), "target": "headline",
          "metric": "perplexity", "max_new_tokens": 24},
         ("perplexity", "rouge_l", "rouge_1", "chrf"), 8, _WRITTEN,
     ),

@@ -64,7 +64,7 @@ def test_a_table_of_guidance_brought_in_gradually(
     monkeypatch.setitem(choices.TABLES, "gradual", replace(table, settings=settings, task=task))
     # A tiny random base gains nothing; what is learned is kept all the same.
     monkeypatch.setattr("foreword.training.loop.Score.beats", lambda self, other: other is None)
-    asked = argparse.Namespace(seeds=2, output=tmp_path)
+    asked = argparse.Namespace(seeds=2, output=tmp_path, line=None)
     with Progress() as progress:
         found = choices.measure("gradual", splits, base_of(tiny("llama"), byte_tokenizer(), id="tiny"), asked, progress)
     assert set(found["lines"]) == {name + more for name in table.lines for more in ("", "; left away")}
