@@ -231,6 +231,8 @@ SENTENCES = {
     "all rows.":
         "无法说多少词元够用：读完整输入的答案本身就不比对所有行都说同一个标签更好。",
     "Dots: what was learned on so many tokens, with its 95% interval.": "圆点：用这么多词元学到的结果及其 95% 区间。",
+    "Nothing beat the prompt on dev at k = {tried}: there the prompt itself is measured.":
+        "k = {tried} 时开发集上没有胜过提示词的：那里测的就是提示词。",
     "Rings: the text prompt.": "圆圈：文本提示词。",
     "Broken line: the loss that does not matter, below whole inputs.": "虚线：完整输入以下、可以不计的损失。",
     "Nearest words": "最近的词", "A text that answers like it": "答案相近的文本",

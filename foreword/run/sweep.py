@@ -295,6 +295,8 @@ def _report(result: SweepResult) -> dict[str, Any]:
     notes = ["Dots: what was learned on so many tokens, with its 95% interval."]
     notes += ["Rings: the text prompt."] if any(point["beside"] is not None for point in points) else []
     notes += ["Broken line: the loss that does not matter, below whole inputs."] if result.informative else []
+    kept = ", ".join(point.name for point in result.points if point.outcome == "text")
+    notes += [f"Nothing beat the prompt on dev at k = {kept}: there the prompt itself is measured."] if kept else []
     notes.append("Minus all: on the same rows, with a 90% interval; each end alone is a one-sided 95%.")
     return {
         "title": "How much of an input is enough",

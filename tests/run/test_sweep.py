@@ -123,7 +123,10 @@ def test_a_sweep(
         assert saved["settings"]["first_k"] == (None if name == "k-all" else int(name[2:]))
     told = json.loads((tmp_path / "sweep" / "report.json").read_text())
     assert told["result"]["enough"] is None
-    assert "<svg" in (tmp_path / "sweep" / "report.html").read_text()
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "<svg" in page
+    kept = ", ".join(point.name for point in result.points if point.outcome == "text")
+    assert not kept or f"on dev at k = {kept}: there the prompt" in page
     # Given again, nothing is trained; with other settings it is refused.
     seen: list[str] = []
     again = run.sweep(
