@@ -18,6 +18,7 @@ RUN_FILES = (
     "model.foreword",
     "search.json",
     "compare.json",
+    "folds.json",
 )
 
 

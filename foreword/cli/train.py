@@ -44,6 +44,9 @@ def command(
         str | None, typer.Option("--batch", metavar="ROWS", help="Rows in a training batch, or auto.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", min=2, help="Test every row once, by K trainings on the other rows.")
+    ] = None,
     config: options.Config = None,
     set: options.Assign = None,
     encoding: options.Encoding = None,
@@ -55,12 +58,14 @@ def command(
     verbose: options.Verbose = False,
 ) -> int:
     """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
-    flags = options.settings(context)
+    flags = {name: value for name, value in options.settings(context).items() if name != "folds"}
     if resume is not None:
-        controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run}
+        controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}
         given = [*flags, *(key for key, value in controls.items() if value)]
         return _resume(resume, given, json)
-    return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json)
+    if folds is not None and dry_run:
+        raise SettingsError("--dry-run is of one training", where="--folds", hint="leave --folds out")
+    return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json, folds)
 
 
 def _resume(folder: Path, given: list[str], machine: bool) -> int:
@@ -76,12 +81,13 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
     with work() as progress:
         from foreword import run
 
-        result = run.resume(folder, progress)
+        resumed = run.resume_folds if (folder / "folds.json").exists() else run.resume
+        result = resumed(folder, progress)
     show(result, machine)
     return 0
 
 
-def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool) -> int:
+def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> int:
     if dry_run:
         with work() as progress:
             from foreword import run
@@ -92,6 +98,7 @@ def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool)
     with claimed(request.output_dir, overwrite), work() as progress:
         from foreword import run
 
-        result = run.train(replace(request, progress=progress))
+        told = replace(request, progress=progress)
+        result = run.train(told) if folds is None else run.cross_validate(told, folds)
     show(result, machine)
     return 0

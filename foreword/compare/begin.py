@@ -8,10 +8,9 @@ from dataclasses import replace
 
 from foreword.compare.options import CompareOptions
 from foreword.compare.plan import Plan
-from foreword.compare.trained import with_rows
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, make, registry
-from foreword.run.prepare import Prepared, prepare
+from foreword.run.prepare import Prepared, prepare, with_rows
 from foreword.settings import TrainRequest
 
 

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 from foreword.compare.plan import Plan
 from foreword.core.value import Foreword
-from foreword.data.split import DataLock
 from foreword.errors import NothingLearnedError
 from foreword.evaluation.predictions import write_atomically
 from foreword.methods.base import Method, make_writer
@@ -23,7 +22,7 @@ from foreword.run.abreast import Run, learn_abreast
 from foreword.run.claim import claim
 from foreword.run.dev import DevScore
 from foreword.run.interrupt import Interrupts
-from foreword.run.prepare import Prepared, say_nothing
+from foreword.run.prepare import Prepared, say_nothing, with_rows
 from foreword.run.result import finish
 from foreword.run.train import learn
 from foreword.run.trials import TRIALS
@@ -42,17 +41,6 @@ def keep(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Mark a part as finished: the last thing that is written of it."""
     write_atomically(folder / DONE, [json.dumps(values, ensure_ascii=False, indent=1).encode("utf-8", "replace")])
     return values
-
-
-def with_rows(prepared: Prepared, indices: Mapping[str, Sequence[int]]) -> Prepared:
-    """The same with some of the rows of some splits."""
-    tables, examples, plain = dict(prepared.tables), dict(prepared.examples), dict(prepared.plain)
-    for split, chosen in indices.items():
-        tables[split] = tables[split].with_rows(tables[split].rows[i] for i in chosen)
-        for forms in (examples, plain):
-            if split in forms:
-                forms[split] = [forms[split][i] for i in chosen]
-    return replace(prepared, tables=tables, examples=examples, plain=plain, lock=DataLock.of(tables))
 
 
 def shuffled(count: int, seed: int) -> list[int]:

@@ -58,15 +58,7 @@ def split(
             "no rows are left to train on", where=table.name, received=f"{total} rows, {sizes} asked for",
             hint="ask for smaller splits, or give --dev and --test files",
         )  # fmt: skip
-    groups = _groups(table, group_duplicates)
-    by_label = stratify and table.layout.kind == "classification"
-    strata: dict[str, list[list[int]]] = defaultdict(list)
-    for group in groups:
-        label = (target_texts(table.rows[group[0]], table.layout.target)[:1] or ("",))[0] if by_label else ""
-        strata[label].append(group)
-    dice = random.Random(seed)
-    for _, members in sorted(strata.items()):
-        dice.shuffle(members)
+    strata = _strata(table, seed, stratify, group_duplicates)
     chosen: dict[str, set[int]] = {}
     for name in ("test", "dev"):
         chosen[name] = _draw(strata, sizes[name])
@@ -76,6 +68,48 @@ def split(
             hint = "give more rows, ask for smaller splits, or give --dev and --test files"
             raise DataError(f"the {name} split would be empty", where=table.name, received=f"{total} rows", hint=hint)
     return Splits(*(table.with_rows(table.rows[index] for index in sorted(chosen[name])) for name in _SPLITS))
+
+
+def folds(table: Table, count: int, *, seed: int) -> list[list[int]]:
+    """Divide a table into ``count`` parts of equal size, for cross-validation: the indices of each, in order.
+
+    As in :func:`split`, each has the same share of every label, and equal inputs go to one part.
+
+    Raises:
+        SettingsError: fewer than two parts, or more than can have rows.
+    """
+    if count < 2:
+        raise SettingsError("cross-validation takes two folds or more", where="folds", received=count)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for _, members in sorted(_strata(table, seed).items()):
+        own = [0] * count
+        # Large groups first, each to the part with the fewest rows of this label, of all labels where that is a tie.
+        for group in sorted(members, key=len, reverse=True):
+            place = min(range(count), key=lambda i: (own[i], len(parts[i]), i))
+            own[place] += len(group)
+            parts[place] += group
+    if not all(parts):
+        filled = sum(map(bool, parts))
+        raise SettingsError(
+            "there are too few different rows for so many folds", where="folds", expected=f"at most {filled}",
+            received=count,
+        )  # fmt: skip
+    return [sorted(part) for part in parts]
+
+
+def _strata(
+    table: Table, seed: int, stratify: bool = True, group_duplicates: bool = True
+) -> dict[str, list[list[int]]]:
+    """Label -> its groups of rows, in an order that the seed draws; one stratum where there are no labels."""
+    by_label = stratify and table.layout.kind == "classification"
+    strata: dict[str, list[list[int]]] = defaultdict(list)
+    for group in _groups(table, group_duplicates):
+        label = (target_texts(table.rows[group[0]], table.layout.target)[:1] or ("",))[0] if by_label else ""
+        strata[label].append(group)
+    dice = random.Random(seed)
+    for _, members in sorted(strata.items()):
+        dice.shuffle(members)
+    return strata
 
 
 def _size(name: str, asked: float | int, total: int) -> int:

@@ -43,6 +43,14 @@ SENTENCES = {
     "Paired difference, foreword minus prompt, in {metric}: {n} ({level} interval {low} to {high}, {way}; {test} p = "
     "{p}; {m} rows).":
         "配对差异（前言减提示词），{metric}：{n}（{level} 区间 {low} 到 {high}，{way}；{test} p = {p}；{m} 行）。",
+    # Cross-validation
+    "cross-validation on {word}": "{word} 上的交叉验证",
+    "Folds: {metric}": "各折：{metric}",
+    "{k} folds: every one of {n} rows was answered without having been learned.":
+        "{k} 折：{n} 行中的每一行都由没有学过它的前言作答。",
+    "The interval is that of the rows: that other training rows give another foreword is not in it.":
+        "区间只含测试行的偶然性；换一批训练行会得到另一个前言，这不在其中。",
+    "{said}: every fold": "{said}（每一折）",
     # A run and others, without figures
     "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on dev.":
         "逐行配对。同一组比较的区间同时成立；p 值经 Holm 校正。参与裁决的系统由开发集选出。",

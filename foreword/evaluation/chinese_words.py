@@ -58,6 +58,8 @@ WORDS = {
     "the prompt": "提示词",
     # Heads and cells of tables
     "rows": "行数",
+    "fold": "折",
+    "learning rate": "学习率",
     "against": "对照",
     "difference": "差异",
     "interval": "区间",

@@ -5,8 +5,9 @@ Their checkpoints stand where those of a run alone do, so a run goes on by itsel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreword.run.dev import DevScore
@@ -31,11 +32,13 @@ class Run:
         prepared: with the one learning rate in its settings.
         folder: of the run.
         dev: what chooses its best step.
+        began: when, on the clock that only goes forward.
     """
 
     prepared: Prepared
     folder: Path
     dev: DevScore
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def rate(self) -> float:

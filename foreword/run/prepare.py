@@ -5,7 +5,7 @@ Whatever can be refused without a model is refused before one is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -272,6 +272,25 @@ def _refuse(report: CheckReport, skip_bad: bool) -> None:
         raise DataError(
             f"the data has problems\n{report.render()}", hint="mend them, or leave those rows out with --skip-bad"
         )
+
+
+def with_rows(
+    prepared: Prepared, indices: Mapping[str, Sequence[int]], sources: Mapping[str, str] | None = None
+) -> Prepared:
+    """The same with some of the rows of some splits.
+
+    Args:
+        indices: split -> the places of its rows.
+        sources: split -> the split that its rows are taken from, where that is another one.
+    """
+    tables, examples, plain = dict(prepared.tables), dict(prepared.examples), dict(prepared.plain)
+    for name, chosen in indices.items():
+        source = (sources or {}).get(name, name)
+        tables[name] = prepared.tables[source].with_rows(prepared.tables[source].rows[i] for i in chosen)
+        examples[name] = [prepared.examples[source][i] for i in chosen]
+        if source in prepared.plain:
+            plain[name] = [prepared.plain[source][i] for i in chosen]
+    return replace(prepared, tables=tables, examples=examples, plain=plain, lock=DataLock.of(tables))
 
 
 def plain_settings(value: Any) -> Any:

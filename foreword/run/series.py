@@ -33,7 +33,7 @@ class Member:
     Args:
         folder: of the run.
         report: what its ``report.json`` says.
-        answers: the foreword's predictions on test.
+        answers: the foreword's predictions on test; none without test rows.
         prompt: the text prompt's, None where there was none to compare with.
     """
 
@@ -110,11 +110,11 @@ def is_finished(folder: Path) -> bool:
 
 def finished(folder: Path) -> Member:
     """The finished run in ``folder``."""
-    prompt = folder / "predictions" / "prompt.jsonl"
+    answers, prompt = (folder / "predictions" / f"{name}.jsonl" for name in ("foreword", "prompt"))
     return Member(
         folder,
         json.loads((folder / "report.json").read_text(encoding="utf-8")),
-        read_jsonl(folder / "predictions" / "foreword.jsonl"),
+        read_jsonl(answers) if answers.exists() else [],
         read_jsonl(prompt) if prompt.exists() else None,
     )
 

@@ -123,13 +123,18 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     if prepared.request.settings.ablate:
         with interrupts.noted():
             course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
-    best = found.trial.progress.best if found.trial else None
-    value = found.trial.best() if found.trial else prompt
-    if floor is not None and (best is None or floor.beats(best)):
-        alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
-        value, best = prompt, floor
+    value, best, more = chosen(found, floor, prompt)
     compared = None if floor is None else prompt
-    return finish(prepared, folder, value, compared, best, floor, found, alarms, began, course)
+    return finish(prepared, folder, value, compared, best, floor, found, [*alarms, *more], began, course)
+
+
+def chosen(found: Sweep, floor: Score | None, prompt: Foreword) -> tuple[Foreword, Score | None, list[str]]:
+    """What is saved, with its score on dev: what was learned, or the prompt where that was no worse; and a word on
+    that."""
+    best = found.trial.progress.best if found.trial else None
+    if floor is not None and (best is None or floor.beats(best)):
+        return prompt, floor, ["nothing was gained on dev over the text prompt: the text itself is saved"]
+    return found.trial.best() if found.trial else prompt, best, []
 
 
 def learn(
@@ -162,7 +167,7 @@ def learn(
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
     request, settings = prepared.request, prepared.request.settings
     report = request.progress or say_nothing
-    rates, rows = _rates(prepared), prepared.examples["train"]
+    rates, rows = rates_of(prepared), prepared.examples["train"]
     planned = planned_steps(total_steps(len(rows), settings), len(rates))
     together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
     maker = Maker.of(prepared, folder, dev, together)
@@ -200,7 +205,8 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     return result
 
 
-def _rates(prepared: Prepared) -> tuple[float, ...]:
+def rates_of(prepared: Prepared) -> tuple[float, ...]:
+    """The learning rates that a run tries."""
     settings = prepared.request.settings
     if settings.learning_rate is not None:
         return (settings.learning_rate,)

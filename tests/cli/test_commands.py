@@ -65,6 +65,8 @@ class FakeRun(ModuleType):
             "base": {"folder": "OUT", "cell": "gru"},
             "dry_run": {"memory_mb": 900},
             "resume": {"file": "RUN/model.foreword"},
+            "cross_validate": {"folder": "RUN", "folds": []},
+            "resume_folds": {"folder": "RUN", "folds": []},
             "evaluate": {
                 "rows": 50,
                 "metrics": {"accuracy": {"value": 0.9, "low": 0.85, "high": 0.94}},
@@ -269,6 +271,21 @@ def test_train_builds_the_request_from_file_flags_and_set(run: FakeRun, tmp_path
     assert request.progress is not None
     assert request.places["optim"] == f"{config}:9"
     assert request.places["seed"] == "--seed"
+
+
+def test_folds(run: FakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "d.csv", "--base", "b", "--output-dir", str(tmp_path / "run"), "--folds", "5"]
+    assert main(words) == 0
+    assert run.calls[0][0] == "cross_validate"
+    assert run.calls[0][1][1] == 5
+    assert main([*words, "--dry-run"]) == 2
+    assert main([*words[:-1], "1"]) == 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "folds.json").write_text("{}")
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert run.calls[-1][0] == "resume_folds"
+    assert main(["train", "--resume", str(tmp_path / "run"), "--folds", "4"]) == 2
+    assert main([*words, "--overwrite"]) == 0
 
 
 def test_layers_as_a_flag(run: FakeRun, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from foreword.data.normal import normalise
 from foreword.data.read import Table, read
-from foreword.data.split import DataLock, split
+from foreword.data.split import DataLock, folds, split
 from foreword.errors import DataError, SettingsError
 
 
@@ -31,6 +31,31 @@ def test_every_row_is_in_one_split_and_the_labels_keep_their_shares() -> None:
     assert counts(parts.test) == {"a": 12, "b": 6, "c": 2}
     assert counts(parts.dev) == {"a": 6, "b": 3, "c": 1}
     assert [row.source.line for row in parts.train.rows] == sorted(row.source.line for row in parts.train.rows)
+
+
+def test_folds_have_every_row_once_and_every_label_evenly() -> None:
+    data = table("a" * 60 + "b" * 30 + "c" * 11)
+    parts = folds(data, 5, seed=13)
+    assert sorted(index for part in parts for index in part) == list(range(101))
+    for part in parts:
+        found = Counter(data.rows[index].fields["label"] for index in part)
+        assert (found["a"], found["b"]) == (12, 6)
+        assert found["c"] in (2, 3)
+    assert parts == folds(data, 5, seed=13) != folds(data, 5, seed=14)
+
+
+def test_equal_inputs_are_in_one_fold() -> None:
+    texts = [f"text {n // 3}" for n in range(30)]
+    data = read([{"text": text, "label": "ab"[int(text[5:]) % 2]} for text in texts])
+    for part in folds(data, 4, seed=1):
+        assert all(texts.count(texts[index]) == sum(texts[i] == texts[index] for i in part) for index in part)
+
+
+@pytest.mark.parametrize("count", [0, 1, 31])
+def test_folds_that_cannot_be(count: int) -> None:
+    with pytest.raises(SettingsError) as caught:
+        folds(table("ab" * 15), count, seed=1)
+    assert caught.value.where == "folds"
 
 
 def test_the_seed_decides() -> None:
