@@ -79,7 +79,8 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
 def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> Decision:
     """Compare ``systems`` on test by the task's metric."""
     metric = get_metric(task.metric)
-    untrained = [name for name in PROMPTS if name in systems] or [name for name in BASELINES if name in systems]
+    # Of equal prompts the first, which is the user's; of equal baselines the last, which knows most.
+    untrained = [name for name in PROMPTS if name in systems] or [n for n in reversed(BASELINES) if n in systems]
     trained = [name for name in systems if name not in PROMPTS and name not in BASELINES]
     prompt = max(untrained, key=lambda name: systems[name].dev, default=None)
     best = max(trained, key=lambda name: (systems[name].dev, -systems[name].loss), default=None)

@@ -235,6 +235,12 @@ def test_what_needs_no_model_is_said_first_where_it_is_better() -> None:
     assert "nothing to compare" in alone.lines[0]
 
 
+def test_without_a_prompt_the_baseline_that_knows_most_is_to_be_beaten() -> None:
+    systems = {"majority": answered(0.5, dev=0.5, seed=1), "tfidf": answered(0.5, dev=0.5, seed=2)}
+    found = decide(TASK, {**systems, "prefix": answered(0.9, dev=0.9, seed=3)}, CompareOptions())
+    assert found.prompt == "tfidf"
+
+
 @pytest.mark.parametrize("level", [0.2, 0.6, 0.64, 0.9])
 def test_whatever_is_said_first_says_that_it_rests_on_one_seed(level: float) -> None:
     systems = {"prompt": answered(0.6, dev=0.6, seed=1), "prefix": answered(level, dev=0.6, seed=5)}

@@ -15,7 +15,7 @@ from foreword import run
 from foreword.artifact.store import load
 from foreword.cli.main import main
 from foreword.errors import ForewordError, SettingsError
-from foreword.run.many import Workers, run_all
+from foreword.run.many import Workers, do_all, run_all
 from foreword.run.one import STATE
 from foreword.settings import TrainRequest
 from tests.run.conftest import kill_one
@@ -79,6 +79,40 @@ def test_what_workers_cannot_do_is_refused(
     with pytest.raises(SettingsError, match=r"foreword\[ray\]"):
         run_all([one], Workers(2, "local"))
     assert not (tmp_path / "one").exists()
+
+
+SLOW = """
+import json, signal, sys, time
+task = json.load(sys.stdin)
+def end(*_):
+    open(task["folder"] + "/told", "w").close()
+    sys.exit(1)
+signal.signal(signal.SIGINT, end)
+open(task["folder"] + "/begun", "w").close()
+time.sleep(60)
+"""
+
+
+def test_ctrl_c_ends_the_workers_and_begins_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+
+    def progress(*_: object, **__: object) -> None:
+        if (folders[0] / "begun").exists():
+            raise KeyboardInterrupt
+
+    def perform(task: object) -> dict[str, Any]:
+        raise AssertionError("carried out by its module, in another process")
+
+    perform.__module__ = "slow"
+    with pytest.raises(KeyboardInterrupt):
+        do_all([{"folder": str(folder)} for folder in folders], Workers(1), progress, folders, perform)
+    assert [(folder / "told").exists() for folder in folders] == [True, False, False]
+    assert not (folders[1] / "begun").exists()
 
 
 def test_workers_predict_what_one_process_predicts(
