@@ -70,8 +70,9 @@ class Finding:
 
     def sentence(self) -> str:
         """For people."""
+        rows = f"{self.rows} row{'s' * (self.rows != 1)}"
         text = (
-            f"{self.axis}, {self.change}: {self.changed} of {self.rows} rows change their answer "
+            f"{self.axis}, {self.change}: {self.changed} of {rows} change their answer "
             f"({100 * self.share:.1f}%, 95% interval {100 * self.low:.1f} to {100 * self.high:.1f})"
         )
         if self.shift is not None and self.shift.decided:
@@ -139,7 +140,7 @@ def finding(
     shift = _largest(pairs, labels, seed, family) if labels else None
     enough = len(pairs) >= FEW
     moved = shift is not None and shift.decided and abs(shift.mean) >= 0.01
-    note = "" if enough else f"only {len(pairs)} rows: a hint, no more"
+    note = "" if enough else f"only {len(pairs)} row{'s' * (len(pairs) > 1)}: a hint, no more"
     return Finding(
         probe, axis, change, len(pairs), changed, interval.low, interval.high, shift,
         enough and (interval.low > tolerance or moved), note,

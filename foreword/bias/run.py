@@ -200,7 +200,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             _moved(one),
             one.note,
         ]
-        for one in result.findings
+        for one in sorted(result.findings, key=lambda one: not one.flagged)
     ]
     rows = [
         [row["change"], row["id"], row["input"], row["output"], row["changed_input"], row["changed_output"]]
@@ -220,7 +220,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
                 ],
                 "head": head,
                 "lines": lines,
-                "own": [0, 1, 2, 7],
+                "own": [0, 1, 2, 5, 7],
             },
             _labels(result.priors),
             {
@@ -253,7 +253,7 @@ def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if judged:
         notes.append("Too often: how often it is said, minus how often it is right; intervals for all labels together.")
     head = ["", "label", "without input", "lowest", "highest", "said", *(["too often", "95% interval"] * judged)]
-    return {"title": "Labels without an input", "notes": notes, "head": head, "lines": lines, "own": [0]}
+    return {"title": "Labels without an input", "notes": notes, "head": head, "lines": lines, "own": [0, 7]}
 
 
 def _moved(one: Finding) -> str:

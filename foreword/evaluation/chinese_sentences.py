@@ -144,6 +144,8 @@ SENTENCES = {
     "Best {metric} by round, search rows": "各轮最佳{metric}，搜索行",
     "settings.yaml holds it: foreword train --config settings.yaml starts from it.":
         "settings.yaml 保存着它：foreword train --config settings.yaml 从它开始训练。",
+    "settings.yaml holds it, though the held rows do not show that it is better than yours.":
+        "settings.yaml 保存着它，尽管留出的行没有显示它比你的更好。",
     "settings.yaml holds your prompt: this one is worse on the held rows.":
         "settings.yaml 保存的是你的提示词：这一个在留出的行上更差。",
     "{metric}, search rows": "{metric}，搜索行",
@@ -176,7 +178,7 @@ SENTENCES = {
     "the prompt neither lists all label words once nor holds examples: it has no order to probe":
         "提示词既没有把标签词各列一次，也没有示例：没有顺序可探查",
     "{a} instead of {b}": "{b}改成{a}", "about {name}": "改成{name}", "mixed {n}": "打乱 {n}",
-    "only {n} rows: a hint, no more": "只有 {n} 行：仅供参考",
+    "only {n} row{s}: a hint, no more": "只有 {n} 行：仅供参考",
     "Without an input: the label's probability where a row says nothing, the mean over several ways to do so.":
         "没有输入时：行里什么都没说时该标签的概率，取几种空输入的平均。",
     "Too often: how often it is said, minus how often it is right; intervals for all labels together.":

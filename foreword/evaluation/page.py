@@ -18,8 +18,8 @@ from foreword.evaluation.contents import sections
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1d20; --soft: #5c5f66; --line: #d9dbe0; --paper: #fff; --mark: #1a5fb4;
   --warn: #8a4b00; --fill: rgba(53, 132, 228, .16); }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --soft: #a3a7af; --line: #3a3d44; --paper: #17181b;
-  --mark: #78aeed; --warn: #f0b060; } }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --soft: #a3a7af; --line: #3a3d44;
+  --paper: #17181b; --mark: #78aeed; --warn: #f0b060; } }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, "Noto Sans CJK SC", sans-serif; overflow-wrap: anywhere; }
 #zh:checked ~ main [lang=en], #en:checked ~ main [lang=zh] { display: none; }
@@ -39,7 +39,8 @@ td.text { white-space: pre-line; overflow-wrap: anywhere; word-break: normal; mi
   .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; }
   .stack tbody th, .stack tbody td { display: block; border: 0; padding: .1rem 0; text-align: left; max-width: none;
     overflow-wrap: anywhere; }
-  .stack td { white-space: pre-line; } .stack .head { display: inline; color: var(--soft); } }
+  .stack tbody th { font-weight: 600; } .stack td { white-space: pre-line; }
+  .stack .head { display: inline; color: var(--soft); } }
 td.shade { padding: .3rem .7rem; text-align: right; }
 figure { margin: .5rem 0 1rem; max-width: 30rem; } svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
@@ -49,8 +50,10 @@ svg .grid { stroke: var(--line); } svg .bar { stroke: var(--mark); stroke-width:
 svg .ring { fill: var(--paper); stroke: var(--mark); stroke-width: 1.5; } svg .band { fill: var(--fill); }
 svg .curve { fill: none; stroke: var(--mark); stroke-width: 1.6; }
 svg .front { fill: none; stroke: var(--mark); stroke-dasharray: 4 3; }
-@media print { .switch, input { display: none; } .wide { overflow: visible; } figure, tr { break-inside: avoid; }
-  body { max-width: none; } details::details-content { content-visibility: visible; block-size: auto; } }
+@media print { .switch, input { display: none; } .wide { overflow: visible; } td { white-space: normal; }
+  table { font-size: .75rem; } th, td { padding-right: .5rem; overflow-wrap: break-word; }
+  figure, tr { break-inside: avoid; } body { max-width: none; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 """
 _SWITCH = "".join(
     f'<input type="radio" name="language" id="{code}"{first}><label class="switch" for="{code}" lang="{code}">{name}'
@@ -59,7 +62,7 @@ _SWITCH = "".join(
 )
 _DRAWN = re.compile(r"<text ([^>]*)>([^<]*)</text>")
 _FIGURE = re.compile(r"[-+<> ]*[\d.,]+(%|e[-+]\d+)?( \[.*\])?|-|")
-_LONG, _READ = 24, 60
+_LONG, _READ = 24, 100
 """Characters from which a cell is a text that may be broken anywhere, and from which a table is one to read: a phone
 shows the cells of its rows below each other, each with its column's name."""
 

@@ -154,6 +154,8 @@ def _best(prompts: Sequence[Mapping[str, Any]], winner: str, found: Gain) -> dic
     """What the best prompt says, and whether training starts from it."""
     (one,) = (one for one in prompts if one["name"] == winner)
     note = "settings.yaml holds it: foreword train --config settings.yaml starts from it."
+    if found.honest is not None and not found.found:
+        note = "settings.yaml holds it, though the held rows do not show that it is better than yours."
     if found.lost:
         note = "settings.yaml holds your prompt: this one is worse on the held rows."
     lines = [["guidance", one["text"].strip()], ["template", one["template"]]]

@@ -248,7 +248,7 @@ def test_markdown_says_in_chinese_what_the_page_says() -> None:
 
 
 def test_rows_to_read_name_their_columns_where_a_phone_stacks_them() -> None:
-    rows = [{"id": "1", "input": "word " * 20, "gold": "a", "outputs": {"prompt": "b"}}]
+    rows = [{"id": "1", "input": "word " * 30, "gold": "a", "outputs": {"prompt": "b"}}]
     page = render_html({"rows": rows})
     assert '<table class="stack">' in page
     name = '<span class="head"><span lang="en">input</span><span lang="zh">输入</span>: </span>'

@@ -21,6 +21,7 @@ from foreword.core.value import Foreword
 from foreword.data.example import Row, Source
 from foreword.data.task import Task
 from foreword.errors import SettingsError
+from foreword.evaluation.chinese import chinese
 from foreword.evaluation.predictions import Prediction
 from foreword.settings import TrainRequest, TrainSettings
 
@@ -180,6 +181,15 @@ def test_a_prompt_and_a_file(
     report = json.loads((tmp_path / "prompt" / "report.json").read_text())
     assert report["verdict"] == found.verdict
     assert len(report["findings"]) == len(found.findings)
+    changes, labels, _ = report["tables"]
+    flags = [line[0] for line in changes["lines"]]
+    assert flags == sorted(flags, reverse=True)  # what is flagged stands first
+    for table in (changes, labels):
+        said = [text for line in table["lines"] for text in (line[place] for place in table["own"]) if text]
+        texts = {*table["notes"], *said, *filter(None, table["head"])}
+        assert {text for text in texts if chinese(text) is None} <= {"verbs"}  # the user's own word
+    assert [line[1] for line in labels["lines"]] == [one["label"] for one in found.priors]
+    assert [line[2] for line in labels["lines"]] == [f"{100 * one['without_input']:.0f}%" for one in found.priors]
     lines = (tmp_path / "prompt" / "flagged.jsonl").read_text().splitlines()
     assert len(lines) == len(found.flagged)
     assert not (tmp_path / "unused").exists()
