@@ -320,7 +320,7 @@ def test_how_many_train_side_by_side() -> None:
     short = [Example(str(i), (5,) * 20, (), 0, "a") for i in range(100)]
     settings = TrainSettings(per_device_train_batch_size=8)
     assert abreast(short, settings, 4) == 4
-    assert abreast(short, settings, 9) == 6
+    assert abreast(short, settings, 9) == 9
     assert abreast([replace(row, input_ids=(5,) * 200) for row in short], settings, 4) == 1
     assert abreast(short, replace(settings, side_by_side="off"), 4) == 1
     assert abreast(short, replace(settings, side_by_side="on"), 9) == 9
