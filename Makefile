@@ -40,8 +40,10 @@ format: $(READY)
 compat: $(READY)
 	@$(BIN)/python -m tests.compat
 
+# What needs nothing but the sample models; the other scripts in bench/ want data and say so (--help).
 bench: $(READY)
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for name in roofline train_speed many cached growth dry_run_memory verdict; do \
+		echo "== bench/$$name.py"; $(BIN)/python "bench/$$name.py"; done
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
