@@ -4,9 +4,10 @@
 
 Every method trains on the same batches of 16 rows (Reuters R8, rows of at most 50 words) in one process, in turns: one
 batch each, round by round, so that whatever else the machine does hits all alike. Ratios are medians over batches of
-the time of the same batch. Two kinds of batches: drawn at random, as HF Trainer draws them by default
-(``prefix_vs_peft``), and grouped by length, as this project's own loop does (``prefix_vs_peft_grouped``). Peak memory
-is that of a process of its own for each method, above the loaded weights, on 4 rows of 300 words.
+the time of the same batch. PEFT's prefix tuning is trained by a plain loop and by transformers' Trainer. Two kinds of
+batches: drawn at random, as Trainer draws them by default (``prefix_vs_peft``), and grouped by length, as this
+project's own loop does (``prefix_vs_peft_grouped``). Peak memory is that of a process of its own for each method, above
+the loaded weights, on 4 rows of 300 words.
 
 With ``--task`` the batches are of SST-2 sentences (labels as words) or E2E meaning representations and references
 (completions); FOLDER is that of ``bench/quality.py``.
@@ -23,19 +24,23 @@ import copy
 import csv
 import gc
 import json
+import queue
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from quality import rows_of as records
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from foreword import samples
 from foreword.core.base import load_base
@@ -48,7 +53,7 @@ from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Complete
 
 P, BATCH = 20, 16
-METHODS = ("foreword prefix", "PEFT prefix", "LoRA", "full")
+METHODS = ("foreword prefix", "PEFT prefix", "PEFT prefix, Trainer", "LoRA", "full")
 Step = Callable[[list[Example]], None]
 
 
@@ -119,6 +124,19 @@ def ours(model: PreTrainedModel, objective: Choose | Complete, checkpoint: bool 
     return step
 
 
+def padded(rows: list[Example], objective: Choose | Complete) -> dict[str, Tensor]:
+    """A batch as transformers' models take it: ids, mask and labels, -100 but at the answers."""
+    chosen = objective.choices if isinstance(objective, Choose) else ()
+    full = [(*row.input_ids, *(row.target_ids or chosen[row.gold])) for row in rows]
+    ids = torch.full((len(rows), max(map(len, full))), objective.fill)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, (row, whole) in enumerate(zip(rows, full, strict=True)):
+        ids[i, : len(whole)] = torch.tensor(whole)
+        mask[i, : len(whole)] = 1
+        labels[i, len(row.input_ids) : len(whole)] = torch.tensor(whole[len(row.input_ids) :])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
 def theirs(model: PreTrainedModel, objective: Choose | Complete, kind: str) -> Step:
     """One step as a user of PEFT writes it: labels at the answer, the model's own loss, AdamW."""
     if kind == "full":
@@ -131,19 +149,42 @@ def theirs(model: PreTrainedModel, objective: Choose | Complete, kind: str) -> S
     optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=5e-3)
 
     def step(rows: list[Example]) -> None:
-        chosen = objective.choices if isinstance(objective, Choose) else ()
-        full = [(*row.input_ids, *(row.target_ids or chosen[row.gold])) for row in rows]
-        width = max(map(len, full))
-        ids = torch.full((len(rows), width), objective.fill)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-        for i, (row, whole) in enumerate(zip(rows, full, strict=True)):
-            ids[i, : len(whole)] = torch.tensor(whole)
-            mask[i, : len(whole)] = 1
-            labels[i, len(row.input_ids) : len(whole)] = torch.tensor(whole[len(row.input_ids) :])
-        wrapped(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        wrapped(**padded(rows, objective)).loss.backward()
         torch.nn.utils.clip_grad_norm_(wrapped.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+class _Feed:
+    """A data loader that is given its batches one by one and knows when each was learned."""
+
+    def __init__(self) -> None:
+        self.given: queue.Queue[dict[str, Tensor]] = queue.Queue()
+        self.learned: queue.Queue[None] = queue.Queue()
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield self.given.get()
+            # Asked for the next one: the step is over.
+            self.learned.put(None)
+
+
+def theirs_in_trainer(model: PreTrainedModel, objective: Choose | Complete) -> Step:
+    """PEFT's prefix as most people train it: in transformers' Trainer, here in a thread that waits between steps."""
+    wrapped = get_peft_model(model, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P))
+    arguments = TrainingArguments(
+        tempfile.mkdtemp(), max_steps=10**6, learning_rate=5e-3, lr_scheduler_type="constant", report_to=[],
+        save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, remove_unused_columns=False,
+    )  # fmt: skip
+    trainer, feed = Trainer(model=wrapped, args=arguments, train_dataset=[{}]), _Feed()
+    trainer.get_train_dataloader = lambda: feed
+    threading.Thread(target=trainer.train, daemon=True).start()
+
+    def step(rows: list[Example]) -> None:
+        feed.given.put(padded(rows, objective))
+        feed.learned.get()
 
     return step
 
@@ -152,6 +193,8 @@ def make_step(method: str, model: PreTrainedModel, objective: Choose | Complete)
     """The training step of a method; it may change the model."""
     if method.startswith("foreword"):
         return ours(model, objective, "checkpointing" in method)
+    if method.endswith("Trainer"):
+        return theirs_in_trainer(model, objective)
     return theirs(model, objective, method)
 
 
@@ -219,7 +262,12 @@ def summary(
     for kind, found in times.items():
         mine = found[METHODS[0]]
         name = "" if kind == "random" else f"_{kind}"
-        for method, key in (("PEFT prefix", "peft"), ("LoRA", "lora"), ("full", "full")):
+        for method, key in (
+            ("PEFT prefix", "peft"),
+            ("PEFT prefix, Trainer", "peft_trainer"),
+            ("LoRA", "lora"),
+            ("full", "full"),
+        ):
             result[f"prefix_vs_{key}{name}"] = statistics.median(
                 t / o for t, o in zip(found[method], mine, strict=True)
             )
