@@ -20,6 +20,7 @@ from foreword.compare.options import CompareOptions
 from foreword.compare.reproduce import reproduce
 from foreword.compare.result import CompareResult
 from foreword.compare.run import answers_digest, compare, resume
+from foreword.compare.work import Work
 from foreword.errors import FileFormatError, ResumeError, SettingsError
 from foreword.evaluation.metrics import get_metric
 from foreword.evaluation.predictions import read_jsonl
@@ -244,29 +245,54 @@ def test_a_seed_that_fails_leaves_the_one_beside_it(tmp_path: Path, base: str, m
     assert any("prefix, seed 14: no learning rate worked" in warning for warning in result.warnings)
 
 
+LONG: dict[str, Any] = {"settings": {"num_train_epochs": 12.0, "save_steps": 1, "early_stopping_patience": 0}}
+SHORT = replace(OPTIONS, seeds=1, shots=0)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, base: str) -> tuple[str, dict[str, Any]]:
+    """Data, and what a comparison in one process finds."""
+    folder = tmp_path_factory.mktemp("alone")
+    data = labelled(folder / "rows.csv", 60, 5)
+    compare(request(data, base, folder / "out", **LONG), SHORT)
+    return data, facts(folder / "out")
+
+
 @pytest.mark.parametrize("ray", [None, "local"])
-def test_workers_come_to_the_same_report_also_when_one_is_killed(tmp_path: Path, base: str, ray: str | None) -> None:
+def test_workers_come_to_the_same_report_also_when_one_is_killed(
+    tmp_path: Path, base: str, alone: tuple[str, dict[str, Any]], ray: str | None
+) -> None:
     if ray:
         pytest.importorskip("ray")
-    data = labelled(tmp_path / "rows.csv", 60, 5)
-    options = replace(OPTIONS, seeds=1, shots=0)
-    more = {"settings": {"num_train_epochs": 12.0, "save_steps": 1, "early_stopping_patience": 0}}
-    compare(request(data, base, tmp_path / "alone", **more), options)
+    data, wanted = alone
     folder = tmp_path / "shared"
     killed: list[int] = []
     units = [folder / "systems" / name / "seed-13" for name in ("prefix", "prompt_tuning")]
     watcher = threading.Thread(target=kill_one, args=(units, killed))
     watcher.start()
     told: list[tuple[str, int, int]] = []
-    asked = request(
-        data, base, folder, progress=lambda name, done, total, **_: told.append((name, done, total)), **more
-    )
-    compare(asked, options, workers=Workers(2, ray))
+
+    def progress(name: str, done: int, total: int, **fields: object) -> None:
+        told.append((name, done, total))
+
+    compare(request(data, base, folder, progress=progress, **LONG), SHORT, workers=Workers(2, ray))
     watcher.join()
     assert killed
     assert ("train by runs", 2, 2) in told
     assert not list(folder.rglob(STATE))
-    assert facts(folder) == facts(tmp_path / "alone")
+    assert facts(folder) == wanted
+
+
+def test_what_time_does_not_hold_is_left_out_and_told(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "_fits", lambda self, plan, number: False)
+    data = labelled(tmp_path / "rows.csv", 60, 5)
+    options = replace(OPTIONS, methods=("prefix",), shots=0, seeds=3)
+    result = compare(request(data, base, tmp_path / "out"), options)
+    assert result.systems["prefix"]["seeds"] == 1
+    assert any(warning.startswith("2 of 3 seeds were left out") for warning in result.warnings)
+    assert "one training each" in result.verdict[0]
 
 
 def test_data_in_memory_is_refused_for_workers(tmp_path: Path, base: str) -> None:
