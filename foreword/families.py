@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -128,9 +128,13 @@ REFUSED: dict[str, Family] = {
 }
 
 
-def tiny(family: str, seed: int = 0) -> PreTrainedModel:
-    """A tiny random model of a family, in eval mode and frozen. Families: the keys of ``FAMILIES``."""
+def tiny(family: str, seed: int = 0, masked: bool = False) -> PreTrainedModel:
+    """A tiny random model of a family, in eval mode and frozen; ``masked``: an encoder with its language head.
+
+    Families: the keys of ``FAMILIES``.
+    """
     spec = FAMILIES.get(family) or REFUSED[family]
+    spec = replace(spec, model=spec.model.replace("Model", "ForMaskedLM")) if masked else spec
     make_config, make_model = spec.parts()
     config = make_config(**spec.settings)
     with torch.random.fork_rng(devices=[]):

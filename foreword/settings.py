@@ -167,7 +167,7 @@ class TaskOptions:
         metrics: more metrics to report.
         chat: use the base model's chat template.
         head: classify by a trained head instead of by words.
-        pooling: what the head reads of the last hidden state.
+        pooling: what the head reads of the last hidden state: ``mean``, ``cls``, ``last``.
         dev_fraction: share of the rows (below 1) or number of rows for dev, when no dev file is given.
         test_fraction: the same for test.
         split_seed: of the split.
@@ -200,7 +200,7 @@ class TaskOptions:
     metrics: tuple[str, ...] = ()
     chat: bool = False
     head: bool = False
-    pooling: Literal["mean", "cls", "last"] = "mean"
+    pooling: str = "mean"
     dev_fraction: NotNegative = 0.1
     test_fraction: NotNegative = 0.2
     split_seed: Whole = 13

@@ -46,8 +46,10 @@ def byte_tokenizer(chat: bool = False, mask: bool = False) -> PreTrainedTokenize
 
 
 TEXT = (7, 11, 23, 31, 47)
-# Where a template may have its soft slots; "around" has some in front, in the middle and at the end at once.
-PLACES = ("front", "middle", "end", "around")
+_ROW = 9
+# Where a template may have its soft slots: behind any number of a row's tokens, and in front, in the middle and at the
+# end at once.
+PLACES: tuple[str | int, ...] = ("around", *range(_ROW + 1))
 
 
 def sample_ids(rows: int = 3, length: int = 7, seed: int = 0) -> Tensor:
@@ -55,10 +57,12 @@ def sample_ids(rows: int = 3, length: int = 7, seed: int = 0) -> Tensor:
     return torch.randint(3, 260, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def around(ids: Tensor, parts: Sequence[int], place: str = "around") -> Tensor:
-    """Rows ``[B, T]`` with the ids ``parts`` in them: in front, in the middle, at the end, or in all three places."""
+def around(ids: Tensor, parts: Sequence[int], place: str | int = "around") -> Tensor:
+    """Rows ``[B, T]`` with the ids ``parts`` in them: in front, in the middle, at the end, in all three places, or
+    behind the first ``place`` tokens."""
     rows, length = ids.shape
-    cuts = {"front": (0, 0), "middle": (length // 2,) * 2, "end": (length, length), "around": (0, length // 2)}[place]
+    named = {"front": (0, 0), "middle": (length // 2,) * 2, "end": (length, length), "around": (0, length // 2)}
+    cuts = named[place] if isinstance(place, str) else (place, place)
     third = len(parts) // 3 if place == "around" else 0
     pieces = [parts[:third], parts[third : 2 * third], parts[2 * third :]]
     ends = (*cuts, length) if place == "around" else (0, 0, cuts[0])
@@ -69,7 +73,7 @@ def around(ids: Tensor, parts: Sequence[int], place: str = "around") -> Tensor:
     return torch.cat([*out, ids[:, begin:]], 1)
 
 
-def behind(value: Foreword | None, ids: Tensor, place: str = "around") -> Tensor:
+def behind(value: Foreword | None, ids: Tensor, place: str | int = "around") -> Tensor:
     """The rows as a template for ``value`` makes them: with a placeholder for each of its soft slots."""
     slots = None if value is None else value.slots
     return ids if slots is None else around(ids, [placeholder(i) for i in range(slots.shape[0])], place)
@@ -109,10 +113,11 @@ def writer_for(method: str, model: PreTrainedModel, **settings: Any) -> Writer:
 def trained_for(method: str, model: PreTrainedModel, text: tuple[int, ...] = TEXT, seed: int = 1) -> Foreword:
     """A foreword of a method as training could leave it: every value moved a little from where it starts."""
     writer = make_writer(make(method), Start(model, "guidance", text, seed=seed, slots=text))
-    return _moved(writer, seed).write().detach()
+    return moved(writer, seed).write().detach()
 
 
-def _moved(writer: Writer, seed: int = 1) -> Writer:
+def moved(writer: Writer, seed: int = 1) -> Writer:
+    """The writer with every value moved a little."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in writer.parameters():
@@ -140,7 +145,7 @@ def check_gradients(method: str, family: str) -> None:
     model = tiny(family)
     writer = writer_for(method, model)
     if registry()[method].silent_start:
-        _moved(writer)
+        moved(writer)
     names = {n for n, p in writer.named_parameters() if p.requires_grad}
     for evaluated in (False, True):
         if evaluated:
@@ -178,7 +183,7 @@ def check_mixed_batch(method: str, family: str) -> None:
             with torch.no_grad(), injected(model, [one] if one else []):
                 alone = output(model, own[i], None, answers[i : i + 1] if kind == "encoder-decoder" else None)
             got = together[i] if kind == "encoder-decoder" else together[i][mask[i].bool()]
-            _close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
+            close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
 
 
 def _check_refused(method: str, model: PreTrainedModel, a: Foreword, b: Foreword) -> None:
@@ -214,7 +219,7 @@ def check_generate(method: str, family: str) -> None:
             forced = output(model, ids, None, made.sequences[:, :-1])
         else:
             forced = output(model, made.sequences)[:, ids.shape[1] - 1 : -1]
-    _close(forced, stepwise, 1e-4, f"{method} on {family}")
+    close(forced, stepwise, 1e-4, f"{method} on {family}")
 
 
 def check_base_untouched(method: str, family: str) -> None:
@@ -251,7 +256,7 @@ def check_text_start(method: str, family: str) -> None:
     # Keys and values of a text that did not see the content are another thing in an encoder; a soft prompt is not.
     if value.sites and not FAMILIES[family].exact_text:
         return
-    ids = sample_ids(2, 9)
+    ids = sample_ids(2, _ROW)
     for place in PLACES if value.slots is not None else ("front",):
         # Where nothing that was learned stands in the row or in front of it, the text itself does.
         learned = value.slots is not None or value.num_virtual_tokens > 0
@@ -261,7 +266,7 @@ def check_text_start(method: str, family: str) -> None:
                 got = output(model, behind(value, ids, place) if learned else around(ids, TEXT, place), None, ids)
         if value.num_virtual_tokens and kind != "encoder-decoder":
             expected = expected[:, len(TEXT) :]
-        _close(got, expected, 1e-4, f"{method} on {family}, {place}")
+        close(got, expected, 1e-4, f"{method} on {family}, {place}")
 
 
 def check_checkpointing(method: str, family: str) -> None:
@@ -273,7 +278,7 @@ def check_checkpointing(method: str, family: str) -> None:
     plain, recomputed = gradients(model, writer), gradients(model, writer, checkpoint=True)
     assert plain.keys() == recomputed.keys()
     for name, gradient in plain.items():
-        _close(recomputed[name], gradient, 1e-5, f"{method} on {family}: {name}")
+        close(recomputed[name], gradient, 1e-5, f"{method} on {family}: {name}")
 
 
 def check_threads(method: str, family: str) -> None:
@@ -296,10 +301,10 @@ def check_threads(method: str, family: str) -> None:
     with ThreadPoolExecutor(len(chosen)) as pool:
         for _ in range(3):
             for got, expected in zip(pool.map(answer, chosen), alone, strict=True):
-                _close(got, expected, 1e-5, f"{method} on {family}")
+                close(got, expected, 1e-5, f"{method} on {family}")
 
 
-def _close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+def close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
     """Equal within ``tolerance``, relative to the largest expected value where that is above 1."""
     difference = (got - expected).abs().max().item() / max(1.0, expected.abs().max().item())
     assert difference <= tolerance, f"{what}: differs by {difference:.1e}, allowed {tolerance:.0e}"

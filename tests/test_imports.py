@@ -37,6 +37,7 @@ LEVEL = {
     "families": 7,
     "convert": 3,
     "testing": 9,
+    "testing_heads": 9,
     "samples": 4,
 }
 # Files of the settings room, and small ones at its level that lower rooms use.

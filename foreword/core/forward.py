@@ -231,6 +231,15 @@ def completion_losses(
     return -logp, rows
 
 
+def last_states(model: PreTrainedModel, **inputs: Any) -> Tensor:
+    """The last hidden state. No keys are kept for another pass: a checkpointed layer that runs again in the backward
+    pass would find its own among them."""
+    if find_sites(model).kind != "encoder":
+        inputs["use_cache"] = False
+    states: Tensor = backbone(model)(**inputs).last_hidden_state
+    return states
+
+
 def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
     """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
     ``"last"``."""
@@ -240,7 +249,7 @@ def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, f
     places = torch.zeros_like(lengths) if pooling == "cls" else lengths - 1
     nothing = rows[:0]
     with _running(model, laid.packed, *((nothing, nothing) if pooling == "mean" else (rows, places))):
-        hidden: Tensor = backbone(model)(**laid.arguments()).last_hidden_state
+        hidden = last_states(model, **laid.arguments())
         narrow = laid.packed is not None and packing.current() is not laid.packed
     if pooling != "mean":
         return (hidden[0] if narrow else hidden[laid.at(rows, places)]).float()

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.forward import Ids, pad
-from foreword.core.sites import backbone
+from foreword.core.forward import Ids, last_states, pad
 
 
 def states_at(
@@ -17,7 +16,7 @@ def states_at(
 ) -> tuple[Tensor, Tensor]:
     """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
     batch = pad(inputs, fill, model.device)
-    hidden: Tensor = backbone(model)(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
     rows = torch.tensor([b for b, own in enumerate(places) for _ in own], device=hidden.device, dtype=torch.long)
     at = torch.tensor([place for own in places for place in own], device=hidden.device, dtype=torch.long)
     return hidden[rows, at].float(), rows

@@ -16,7 +16,7 @@ from foreword.data.marks import ANSWER, MASK, WORDS
 from foreword.data.normal import cjk_share, is_cjk
 from foreword.data.table import Table
 from foreword.data.tagging import OUTSIDE, is_bio, tag_set
-from foreword.data.task import Decoding, Pooling, Task
+from foreword.data.task import Decoding, Task
 from foreword.data.template import parsed
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
 from foreword.settings_values import FULL_WIDTH
@@ -37,7 +37,7 @@ def make_task(
     metric: str | None = None,
     chat: bool = False,
     head: bool = False,
-    pooling: Pooling = "mean",
+    pooling: str = "mean",
     decoding: Decoding | None = None,
     kind: Kind | None = None,
     guidance_column: str | None = None,

@@ -13,9 +13,8 @@ from foreword.data.layout import Kind
 from foreword.data.template import parsed
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
 
-__all__ = ["METRIC_NAMES", "Decoding", "Pooling", "Task"]
+__all__ = ["METRIC_NAMES", "Decoding", "Task"]
 
-Pooling = Literal["mean", "cls", "last"]
 METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "micro_f1"),
     "generation": (
@@ -41,7 +40,7 @@ class Task:
         metric: what is measured and what early stopping looks at.
         chat: ask through the tokenizer's chat template.
         head: classify with a trained head on pooled states and not by words; tagging always does, word by word.
-        pooling: how states are pooled for the head.
+        pooling: how states are pooled for the head: ``mean``, ``cls``, ``last``, or what another head reads.
         decoding: how answers are generated.
         words: tagging: the field with the words, a space between.
         guidance_column: the field with each row's own guidance; the task's then stands in front of everything.
@@ -65,7 +64,7 @@ class Task:
     metric: str = ""
     chat: bool = False
     head: bool = False
-    pooling: Pooling = "mean"
+    pooling: str = "mean"
     decoding: Decoding = field(default_factory=Decoding)
     words: str = ""
     guidance_column: str = ""
@@ -80,7 +79,6 @@ class Task:
         if not self.metric:
             object.__setattr__(self, "metric", METRIC_NAMES[self.kind][0])
         _one_of("metric", self.metric, METRIC_NAMES[self.kind])
-        _one_of("pooling", self.pooling, get_args(Pooling))
         template = parsed(self.template)
         _one_of("guidance_form", self.guidance_form, get_args(Form))
         _check_places(self)
@@ -153,7 +151,6 @@ class Task:
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "Kind": ((str,), "text"),
-    "Pooling": ((str,), "text"),
     "Form": ((str,), "text"),
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),

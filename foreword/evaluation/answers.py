@@ -22,7 +22,8 @@ from foreword.data.task import Task
 from foreword.data.template import parsed
 from foreword.evaluation.decode import decode, text_of
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
-from foreword.training.objective import Choose, Classify, Complete, Tag, make_objective
+from foreword.training.heads.base import Chooser, Head
+from foreword.training.objective import Tag, make_objective
 
 Report = Callable[[int, int], None]
 
@@ -51,7 +52,7 @@ class Asker:
             return ()
         return tuple(lead_ids(self.task, self.tokenizer, text=value.text, special_tokens=self.special_tokens))
 
-    def objective(self, value: Foreword) -> Choose | Classify | Complete | Tag:
+    def objective(self, value: Foreword) -> Head:
         """The task's objective behind ``value``."""
         return make_objective(self.task, self.tokenizer).with_lead(self.lead(value))
 
@@ -89,17 +90,17 @@ class Asker:
         return [found[i] for i in range(len(rows))]
 
     def _made(
-        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: Sequence[Example]
+        self, objective: Head, value: Foreword, rows: Sequence[Example]
     ) -> list[tuple[str, float, int, dict[str, float]]]:
         return list(self._batch(objective, value, rows))
 
     def _batch(
-        self, objective: Choose | Classify | Complete | Tag, value: Foreword, rows: Sequence[Example]
+        self, objective: Head, value: Foreword, rows: Sequence[Example]
     ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
         if isinstance(objective, Tag):
             yield from self._tags(objective, value, rows)
             return
-        if not isinstance(objective, Complete):
+        if isinstance(objective, Chooser):
             with torch.no_grad(), injected(self.model, [value]):
                 found = objective.outputs(self.model, rows)
                 logp = objective.scores(found, value).log_softmax(-1)
@@ -136,7 +137,7 @@ class Asker:
             scores = {GOLD_NLL: -sum(right), GOLD_TOKENS: float(len(right))} if row.tags else {}
             yield " ".join(said), float(own.max(-1).values.sum()), len(row.input_ids), scores
 
-    def _likelihood(self, objective: Complete, value: Foreword, rows: Sequence[Example]) -> list[dict[str, float]]:
+    def _likelihood(self, objective: Head, value: Foreword, rows: Sequence[Example]) -> list[dict[str, float]]:
         with torch.no_grad(), injected(self.model, [value]):
             found = objective.outputs(self.model, rows)
         losses = found.values

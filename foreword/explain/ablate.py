@@ -15,6 +15,7 @@ from foreword.core.sites import layer_of
 from foreword.core.value import Foreword, KeyValue
 from foreword.data.batch import Example
 from foreword.evaluation.answers import Asker
+from foreword.training.heads.base import Chooser
 from foreword.training.objective import Complete, Tag
 
 _PAIRS = 64
@@ -119,7 +120,7 @@ def _measured(
             gold = torch.tensor([t for e in asked for t, at in zip(e.tags, e.places, strict=True) if at >= 0])
             owners, best = owners[gold.to(owners.device) >= 0], objective.scores(own, one).argmax(-1).cpu()
             right = (best == gold)[gold >= 0].float()
-        elif not isinstance(objective, Complete):
+        elif isinstance(objective, Chooser):
             best = objective.scores(own, one).argmax(-1).cpu()
             right = (best == torch.tensor([e.gold for e in asked])).float()
         out[name] = list(

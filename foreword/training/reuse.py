@@ -16,7 +16,7 @@ from foreword.core.store import Store
 from foreword.core.value import Foreword
 from foreword.data.batch import Example, eval_batches
 from foreword.training.loop import Trial
-from foreword.training.objective import Objective, reads_the_end
+from foreword.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _beginnings(
 ) -> Reuse:
     """Rows that find no room are simply read as a whole."""
     led = [(*objective.lead, *row.input_ids) for row in rows]
-    if not reads_the_end(objective) or not any(map(begins, led)):
+    if not objective.reads_the_end or not any(map(begins, led)):
         return Reuse()
     past = Past(model, store, name)
     for done, ids in enumerate(led, 1):

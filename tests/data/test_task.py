@@ -139,7 +139,6 @@ BASE = {"kind": "generation", "template": "{{ text }}", "guidance": "", "target"
         ({"kind": "generating"}, "did you mean 'generation'"),
         ({"metric": "blue"}, "did you mean 'bleu'"),
         ({"metric": "accuracy"}, "unknown metric"),
-        ({"pooling": "max"}, "mean, cls, last"),
         ({"verbalizer": {"a": 1, "b": 2}}, "label: words"),
         ({"verbalizer": {"a": "x", "b": "y"}}, "no labels"),
         ({"head": True}, "no head"),

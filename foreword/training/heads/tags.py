@@ -1,0 +1,60 @@
+"""Tagging by trained weights on the state of each word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from foreword.core.states import states_at
+from foreword.core.value import Foreword
+from foreword.data.batch import Example
+from foreword.data.encoding import Tokenizer
+from foreword.data.task import Task
+from foreword.training.heads.base import Chooser, Outputs, fill_of, linear
+
+
+@dataclass(frozen=True)
+class Tag(Chooser):
+    """Tagging by a trained head on the last hidden state of each word's token; words that were cut off are left out."""
+
+    fill: int
+    lead: tuple[int, ...] = ()
+
+    name: ClassVar[str] = "tags"
+
+    @classmethod
+    def suits(cls, task: Task) -> bool:
+        return task.kind == "tagging"
+
+    @classmethod
+    def of(cls, task: Task, tokenizer: Tokenizer) -> Self:
+        return cls(fill_of(tokenizer))
+
+    @classmethod
+    def tried(cls) -> Sequence[Self]:
+        return (cls(0),)
+
+    @property
+    def trained(self) -> bool:
+        return True
+
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """The states of the words ``[N, E]``, row by row."""
+        inputs = [(*self.lead, *e.input_ids) for e in batch]
+        places = [[len(self.lead) + place for place in e.places if place >= 0] for e in batch]
+        return Outputs(*states_at(model, inputs, places, self.fill))
+
+    def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
+        """The head's logits ``[N, C]``, one row a word."""
+        return linear(found.values, foreword)
+
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        """-log p of the tag of every word whose tag can be given ``[N]``."""
+        tags = [tag for e in batch for tag, place in zip(e.tags, e.places, strict=True) if place >= 0]
+        gold = torch.tensor(tags, device=found.values.device, dtype=torch.long)
+        return nn.functional.cross_entropy(self.scores(found, foreword)[gold >= 0], gold[gold >= 0], reduction="none")
