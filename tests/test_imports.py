@@ -37,11 +37,11 @@ LEVEL = {
     "families": 7,
     "convert": 3,
     "testing": 9,
-    "testing_heads": 9,
     "samples": 4,
 }
 # Files of the settings room, and small ones at its level that lower rooms use.
 ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache", "budget"), "settings")
+ROOM["testing_heads"] = "testing"
 FORBIDDEN = {"methods": {"data", "training", "artifact"}, "data": {"core", "methods", "artifact", "torch"}}
 
 
