@@ -88,6 +88,7 @@ SENTENCES = {
     "{n} seed{s} to fit the budget": "为合预算，只用 {n} 个随机种子",
     "{n} epoch{s} to fit the budget": "为合预算，只训练 {n} 轮",
     "{n} training rows to fit the budget": "为合预算，只用 {n} 行训练数据",
+    "{n} dev rows to fit the budget": "为合预算，只用 {n} 行开发数据",
     "{n} test rows to fit the budget": "为合预算，只用 {n} 行测试数据",
     "{n} of {m} seeds were left out: the budget of {time} would not have held them":
         "{m} 个随机种子中有 {n} 个没有训练：{time} 的预算不够",

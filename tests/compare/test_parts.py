@@ -108,6 +108,7 @@ def test_a_plan_has_three_seeds_or_one_and_cuts_rows_and_rates_first() -> None:
     assert {len(rates) for rates in last.rates.values()} <= {1, 2}
     assert any("1 seed to fit" in note for note in plans[-1].notes)
     assert not any("seed" in note for note in last.notes)
+    assert all(chinese(note) for found in plans for note in found.notes)
 
 
 def test_what_one_cut_leaves_over_is_given_back() -> None:
