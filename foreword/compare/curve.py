@@ -124,8 +124,11 @@ def _sentence(metric: Metric, found: Mapping[str, Any], here: int) -> str:
     else:
         said = f"About {_round(found['more'])} more labels for {wanted}"
     low, high = found["more_low"], found["more_high"]
-    ends = ["out of reach" if end is None else _round(end) for end in (low, high)]
-    said += f" (95% interval {ends[0]} to {ends[1]}, by {len(found['points'])} sizes up to {here} rows)"
+    sizes = f"by {len(found['points'])} sizes up to {here} rows"
+    if low is None:
+        said += f" anywhere in the 95% interval ({sizes})"
+    else:
+        said += f" (95% interval {_round(low)} to {'out of reach' if high is None else _round(high)}, {sizes})"
     if found["enough"] is not None:
         said += f"; little to gain beyond {_round(found['enough'])}"
     return said + "."

@@ -277,5 +277,10 @@ SENTENCES = {
     "More labels are not expected to give {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows); little to "
     "gain beyond {p}.":
         "预计再多标注也得不到 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）；超过 {p} 行收益很小。",
+    "More labels are not expected to give {gain} anywhere in the {level} interval (by {k} sizes up to {m} rows).":
+        "在整个 {level} 区间内，预计再多标注也得不到 {gain}（据 {k} 种规模、最多 {m} 行）。",
+    "More labels are not expected to give {gain} anywhere in the {level} interval (by {k} sizes up to {m} rows); "
+    "little to gain beyond {p}.":
+        "在整个 {level} 区间内，预计再多标注也得不到 {gain}（据 {k} 种规模、最多 {m} 行）；超过 {p} 行收益很小。",
     "out of reach": "达不到",
 }  # fmt: skip

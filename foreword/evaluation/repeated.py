@@ -22,7 +22,7 @@ import numpy as np
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics import Metric
-from foreword.evaluation.statistics import Difference, Interval, resamples, score_interval
+from foreword.evaluation.statistics import Difference, Interval, resamples, score_interval, wilson_interval
 from foreword.evaluation.sums import Array
 
 TEST = "rows-and-seeds-t"
@@ -41,12 +41,14 @@ class Spread:
         rows: its variance due to rows.
         freedom: degrees of freedom of ``rows``.
         seeds: for each system with several runs, the variance due to seeds and its degrees of freedom.
+        few: 1 over the number of rows where these hardly differ, so that their variance tells nothing; else 0.
     """
 
     centre: Array
     rows: Array
     freedom: float
     seeds: tuple[tuple[Array, int], ...] = ()
+    few: Array | float = 0.0
 
     def reach(self, level: float) -> Array:
         """Half the width of the interval at ``level``."""
@@ -56,7 +58,9 @@ class Spread:
         total = np.sqrt(sum(error**2 for error, _ in errors))
         weighed = sum(error * stdtrit(freedom, 0.5 + level / 2) for error, freedom in errors)
         whole = sum(error for error, _ in errors)
-        return np.asarray(total * np.divide(weighed, whole, out=np.zeros_like(total), where=whole > 0))
+        found = total * np.divide(weighed, whole, out=np.zeros_like(total), where=whole > 0)
+        # None of N rows differs with probability (1 - level) / 2 where a share of -log((1 - level) / 2) / N does.
+        return np.asarray(np.maximum(found, self.few * -np.log((1 - np.asarray(level)) / 2)))
 
     def p_value(self) -> Array:
         """Two-sided: 1 minus the level at which the interval just reaches 0."""
@@ -84,7 +88,8 @@ class Spread:
 
     def with_rows(self, factor: float) -> Spread:
         """The same with ``factor`` times as many rows."""
-        return replace(self, rows=self.rows / factor, freedom=max(1.0, (self.freedom + 1) * factor - 1))
+        freedom = max(1.0, (self.freedom + 1) * factor - 1)
+        return replace(self, rows=self.rows / factor, freedom=freedom, few=self.few / factor)
 
 
 def spread_of_means(a: Array, b: Array, *, proportions: bool) -> Spread:
@@ -103,7 +108,17 @@ def spread_of_means(a: Array, b: Array, *, proportions: bool) -> Spread:
     centre = gap.sum(axis=-1) / count
     variance = ((gap**2).sum(axis=-1) + 2 * more) / count - centre**2
     between = variance / (count if proportions else max(1, rows - 1))
-    return Spread(centre, np.maximum(0.0, between), rows - 1, tuple(s for x in (a, b) for s in _seeds(x.mean(-1), x)))
+    few = np.where(np.abs(gap).sum(axis=-1) <= 1, 1 / rows, 0.0) if proportions else 0.0
+    seeds = tuple(s for x in (a, b) for s in _seeds(x.mean(-1), x))
+    return Spread(centre, np.maximum(between, np.maximum(_least(a, b), _least(b, a))), rows - 1, seeds, few)
+
+
+def _least(a: Array, b: Array) -> Array:
+    """The variance due to rows if a's runs had nothing in common on a row: it is not less. Runs that happen to err on
+    each other's rows, such as one that always says yes and one that always says no, look as if they were sure."""
+    runs, rows = a.shape[-2:]
+    each = (a - b.mean(axis=-2, keepdims=True)).var(axis=-1)
+    return np.asarray(each.mean(axis=-1) / (runs * rows) if runs > 1 else np.zeros(each.shape[:-1]))
 
 
 def _seeds(scores: Array, influence: Array) -> list[tuple[Array, int]]:
@@ -218,6 +233,10 @@ def score_of_runs(
     spread = spread_of_scores(table, len(table), metric.score, n, 13)
     value, reach = float(metric.score(table.sum(axis=1)).mean()), float(spread.reach(level))
     low, high = value - reach, value + reach
+    if metric.form == "proportion":
+        # Not narrower than runs that have nothing in common on a row make it.
+        apart = wilson_interval(value * table.shape[0] * table.shape[1], table.shape[0] * table.shape[1], level)
+        low, high = min(low, apart.low), max(high, apart.high)
     if metric.top == 1 and metric.name != "perplexity":
         low, high = max(0.0, low), min(1.0, high)
     return value, Interval(low, high, level, TEST)

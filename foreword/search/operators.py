@@ -11,7 +11,7 @@ from foreword.search.honest import Pool
 from foreword.search.judge import Judge
 from foreword.search.loop import Proposer, State
 from foreword.search.propose import Model
-from foreword.search.reflective import Reflect, Reflective
+from foreword.search.reflective import Reflect, Reflective, library
 from foreword.search.rules import Rules
 from foreword.search.settings import OPERATORS, SearchSettings
 from foreword.search.shots import Shots
@@ -33,16 +33,24 @@ class Calibrate:
         ]
 
 
-def proposers(judge: Judge, pool: Pool, settings: SearchSettings, reflect: Reflect | None = None) -> list[Proposer]:
-    """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt.
+def ready(settings: SearchSettings, reflect: Reflect | None) -> None:
+    """Refuse, before anything is loaded, what cannot be proposed.
 
     Raises:
-        SettingsError: GEPA was asked for without anybody who reflects.
+        SettingsError: GEPA was asked for without anybody who reflects, or is not installed.
     """
     if "gepa" in settings.operators and reflect is None:
         raise SettingsError(
             "gepa needs a callable that reflects", where="operators", hint="in Python: search(..., reflect=callable)"
         )
+    if reflect is not None and "gepa" in (settings.operators or OPERATORS):
+        library()
+
+
+def proposers(judge: Judge, pool: Pool, settings: SearchSettings, reflect: Reflect | None = None) -> list[Proposer]:
+    """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt. Raises
+    what :func:`ready` does."""
+    ready(settings, reflect)
     task, sites = judge.task, find_sites(judge.prepared.base.model)
     words = task.kind == "classification"
     made: dict[str, Proposer | None] = {

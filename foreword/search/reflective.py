@@ -41,7 +41,7 @@ class Reflective:
     name: str = "gepa"
 
     def __call__(self, state: State, wanted: int) -> list[Variant]:
-        gepa = _library()
+        gepa = library()
         adapter = _Adapter(self.judge, state.best, gepa.EvaluationBatch)
         digest = hashlib.sha256(state.dice(self.name).encode()).digest()
         try:
@@ -120,7 +120,8 @@ def _trace(one: Prediction) -> dict[str, str]:
     return {"Inputs": one.input, "Generated Outputs": one.output, "Feedback": said}
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package. Raises SettingsError where it is not installed."""
     try:
         import gepa
     except ImportError as error:

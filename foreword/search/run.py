@@ -23,7 +23,7 @@ from foreword.run.prepare import Prepared, prepare, say_nothing
 from foreword.search.honest import Gain, Pool, gain, make_pool
 from foreword.search.judge import Judge
 from foreword.search.loop import Played, Proposer, Round, play
-from foreword.search.operators import proposers
+from foreword.search.operators import proposers, ready
 from foreword.search.page import START, contents, text_of
 from foreword.search.read import read_variants
 from foreword.search.reflective import Reflect
@@ -60,6 +60,7 @@ def search(
         Interrupted: Ctrl-C; answers so far are kept.
     """
     settings = settings or SearchSettings()
+    ready(settings, reflect)
     folder = Path(request.output_dir)
     prepared = prepare(replace(request, method="text", method_settings={}, init_from=None))
     metric = get_metric(prepared.task.metric)

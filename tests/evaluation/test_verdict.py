@@ -13,10 +13,16 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from foreword.errors import DataError
-from foreword.evaluation.metrics import METRICS
+from foreword.evaluation.metrics import METRICS, get_metric
 from foreword.evaluation.power import holm
-from foreword.evaluation.repeated import Spread, spread_of_means, spread_of_scores
-from foreword.evaluation.statistics import mcnemar_p
+from foreword.evaluation.repeated import (
+    Spread,
+    paired_difference_of_runs,
+    score_of_runs,
+    spread_of_means,
+    spread_of_scores,
+)
+from foreword.evaluation.statistics import mcnemar_p, wilson_interval
 from foreword.evaluation.verdict import (
     Comparison,
     beside,
@@ -255,3 +261,31 @@ def test_how_another_system_stands_beside_the_best() -> None:
     far = type(other)(**{**vars(made(-0.05, -0.08, -0.02, comparisons=2)), "a": "lora", "b": "prefix"})
     assert "LoRA is 5.0 points less (90% interval" in beside(far, NAMES)
     assert far.to_json()["decision"] == "worse"
+
+
+@pytest.mark.parametrize("rows", [50, 160])
+def test_systems_that_hardly_differ_are_not_said_to_be_equal(rows: int) -> None:
+    """A true difference of 3.5 rows' worth is seen on no row, or on one, in one test set of eight."""
+    share, rng = 3.5 / rows, np.random.default_rng(3)
+    prompt = np.zeros((2000, 1, rows))
+    trained = np.repeat((rng.random((2000, 1, rows)) < share).astype(float), 2, axis=1)
+    spread = spread_of_means(trained, prompt, proportions=True)
+    reach = spread.reach(0.95)
+    assert ((spread.centre - reach <= share) & (share <= spread.centre + reach)).mean() > 0.93
+    same = spread_of_means(prompt[:1], prompt[:1], proportions=True)
+    assert same.reach(0.95) == pytest.approx(-np.log(0.025) / rows)
+    assert same.with_rows(4).reach(0.95) == pytest.approx(-np.log(0.025) / (4 * rows))
+    assert same.p_value() == 1.0
+
+
+def test_two_seeds_that_err_on_each_others_rows_are_not_sure() -> None:
+    golds = ["no", "yes"] * 12
+    runs = [["no"] * 24, ["yes"] * 24]
+    metric = get_metric("accuracy")
+    value, interval = score_of_runs(metric, runs, golds)
+    assert value == 0.5
+    alone = wilson_interval(24, 48)
+    assert (interval.low, interval.high) == pytest.approx((alone.low, alone.high))
+    found = paired_difference_of_runs(metric, [golds], runs, golds)
+    assert found.estimate == 0.5
+    assert found.interval.high - found.interval.low > 0.2

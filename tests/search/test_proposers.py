@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from foreword.search.propose import Model, instruction
 from foreword.search.race import UnfitError
 from foreword.search.reflective import Reflective, row_scores
 from foreword.search.rules import Rules, cases, formats, orders, with_label_order, wordings
+from foreword.search.run import search
 from foreword.search.settings import SearchSettings
 from foreword.search.shots import Shots, typical_first
 from foreword.search.swap import Swaps, instruction_span
@@ -238,6 +240,17 @@ def test_reflection_sees_search_rows_and_what_it_writes_is_raced(judge: Judge) -
     assert all(one.origin == "gepa" and one.guidance.startswith("No or yes?") for one in made)
     judge.clock.seconds = 0.0
     assert Reflective(judge, tuple(range(6, 10)), reflect)(state(start), 3) == []
+
+
+def test_reflection_without_its_package_is_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gepa", None)
+    nothing = TrainRequest("none.csv", "none", "none")
+    for settings in (SearchSettings(), SearchSettings(operators=("gepa",))):
+        with pytest.raises(SettingsError, match="not installed") as caught:
+            search(nothing, settings, reflect=str)
+        assert "foreword[gepa]" in str(caught.value.hint)
+    with pytest.raises(SettingsError, match="callable"):
+        search(nothing, SearchSettings(operators=("gepa",)))
 
 
 def test_reflection_needs_somebody_who_reflects(judge: Judge) -> None:
