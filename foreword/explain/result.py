@@ -170,7 +170,7 @@ class Explained:
             out += ["", table["title"], *(f"  {note}" for note in table["notes"])]
             if not table["lines"]:
                 continue
-            lines = [table["head"], *([short(cell).replace("\n", "\\n") for cell in line] for line in table["lines"])]
+            lines = [table["head"], *([_one_line(cell) for cell in line] for line in table["lines"])]
             widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
             out += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         return "\n".join(out)
@@ -188,3 +188,8 @@ def _number(part: str) -> str:
     """``7`` of ``layer 7`` and ``token 7``; what has no number stays as it is."""
     last = part.rsplit(" ", 1)[-1]
     return last if last.isdigit() else part
+
+
+def _one_line(cell: object, most: int = 80) -> str:
+    text = short(cell).replace("\n", "\\n")
+    return text if len(text) <= most else f"{text[: most - 3]}..."

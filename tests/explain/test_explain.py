@@ -133,7 +133,7 @@ def test_texts_with_its_own_answers_as_examples_are_tried(monkeypatch: pytest.Mo
     assert all(done <= total for done, total in tried)
 
 
-def card(share: float, low: float, high: float, more: float = 0.4) -> Explained:
+def card(share: float, low: float, high: float, more: float = 0.4, text: str = "A\nB\n\n") -> Explained:
     parts = [Without("whole", 0.5, 0.0, 0.0, 0.0, 0.8)]
     parts += [
         Without(f"token {i}", 0.6, more - i / 10, more - i / 10 - 0.1, more - i / 10 + 0.1, 0.7) for i in range(4)
@@ -144,7 +144,7 @@ def card(share: float, low: float, high: float, more: float = 0.4) -> Explained:
         Near("token 0", (" film", " movie"), (0.9, 0.8), None, 0.2),
         Near("token 1", ("x", "y"), (0.1, 0.1), None, 0.2),
     ]
-    imitation = Imitation("A\nB\n\n", share, low, high, 32, "Ask.\n", 0.5, 0.3, 0.7, 20)
+    imitation = Imitation(text, share, low, high, 32, "Ask.\n", 0.5, 0.3, 0.7, 20)
     return Explained("m", 64, near, parts, mass, imitation)
 
 
@@ -169,6 +169,7 @@ def test_the_card_says_in_sentences_what_its_tables_come_to() -> None:
     assert page.count("<details>") == 2
     assert "NaN" not in page
     assert "A\\nB" in card(0.6, 0.4, 0.75).render()
+    assert max(map(len, card(0.6, 0.4, 0.75, text="long " * 99).render().splitlines())) < 180
 
 
 def test_every_word_of_the_card_is_there_in_chinese() -> None:
