@@ -119,6 +119,11 @@ def resolve(
     return layers.result()
 
 
+def is_setting(name: str) -> bool:
+    """Whether a setting of the task or of training has this name."""
+    return any(name in field_types(section) for section in SECTIONS.values())
+
+
 def flag_of(key: str) -> str:
     """How a setting is called on the command line."""
     return _FLAGS.get(key, "--" + key.replace("_", "-"))

@@ -18,12 +18,14 @@ def command(
     dev: options.Dev = None,
     test: options.Test = None,
     base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Also check the lengths for this base model.")
+        str | None, typer.Option(metavar="BASE", help="Also check lengths and label words for this base model.")
     ] = None,
     template: options.Template = None,
+    guidance: options.Guidance = None,
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    first_k: options.InputPrefix = None,
     config: options.Config = None,
     set: options.Assign = None,
     encoding: options.Encoding = None,

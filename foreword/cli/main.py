@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Annotated
 
 import typer
@@ -34,6 +35,7 @@ from foreword.cli import (
 )
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
+from foreword.settings_file import is_setting
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "check": check.command,
@@ -113,6 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _usage(error: TyperException, args: Sequence[str]) -> SettingsError:
     command = next((word for word in args if word in COMMANDS), None)
+    option = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
+    if command is not None and "set" in signature(COMMANDS[command]).parameters and is_setting(option):
+        problem = f"{command} has no option --{option.replace('_', '-')}"
+        return SettingsError(problem, hint=f"it is a setting: --set {option}=VALUE")
     return SettingsError(
         error.format_message().rstrip("."), hint=f"see foreword {command + ' ' if command else ''}--help"
     )

@@ -29,10 +29,13 @@ _GROUPS = (
     ("title", "text"),
     ("title", "content"),
 )
+# What stands on both sides of a text to be written.
+GAPS = (("before", "after"), ("prefix", "suffix"))
 # (required inputs, optional inputs, target), the more telling ones first
 _GENERATION: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("instruction",), ("input",), "output"),
     (("instruction",), ("context",), "response"),
+    *((pair, (), target) for pair in GAPS for target in ("completion", "middle")),
     (("prompt",), (), "completion"),
     (("prompt",), (), "response"),
     (("source",), (), "reply"),
@@ -119,6 +122,8 @@ def recognise(
         return Layout("generation", chosen, "", f"{' + '.join(chosen)} (no target)")
     listed = ", ".join(map(repr, columns))
     hint = "name them: --input TEXT_COLUMN --target LABEL_COLUMN (the first line of a CSV file holds the names)"
+    if any("，" in name for name in columns):
+        hint = "the first line has full-width commas (，); columns are divided by commas, semicolons, tabs or bars"
     expected = "text,label or prompt,completion or instruction,input,output or messages"
     raise DataError("the columns are not recognised", expected=expected, received=listed, hint=hint)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from foreword.data.example import label_text
 from foreword.data.guidance import Form, formed
-from foreword.data.layout import Kind, target_texts
+from foreword.data.layout import GAPS, Kind, target_texts
 from foreword.data.marks import ANSWER, MASK, WORDS
 from foreword.data.normal import cjk_share, is_cjk
 from foreword.data.table import Table
@@ -208,6 +208,9 @@ def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> 
             lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
         return lines + ("标签：" if chinese else "Label:")
     required = [name for name in layout.inputs if name not in layout.optional]
+    if tuple(name.lower() for name in layout.inputs) in GAPS:
+        before, after = map(_reference, layout.inputs)
+        return f"{{{{ {before} }}}}{{{{ answer }}}}{{{{ {after} }}}}"
     if len(required) == 1:
         body = f"{{{{ {_reference(required[0])} }}}}\n"
     else:

@@ -13,10 +13,27 @@ from foreword.training.objective import make_objective
 
 
 def fits(task: Task, method: Method, base: Outline | Base) -> None:
-    """Refuse what this base cannot do, by name: before its weights are loaded, where its outline is known.
+    """Refuse what this method and base cannot do, by name: before its weights are loaded, where its outline is known.
 
     Raises:
         SettingsError: kind of base, template, labels and method do not go together.
+        TemplateError, VerbalizerError: as :func:`asks`.
+    """
+    asks(task, base)
+    if task.head and not method.learning_rates:
+        raise SettingsError(
+            "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
+        )
+    if base.kind not in method.kinds:
+        raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
+    _slots_fit(task, method)
+
+
+def asks(task: Task, base: Outline | Base) -> None:
+    """Refuse a task that this base cannot be asked, whatever the method.
+
+    Raises:
+        SettingsError: kind of base, template and labels do not go together.
         TemplateError: a place of the template that this tokenizer cannot fill.
         VerbalizerError: label words that this tokenizer cannot tell apart.
     """
@@ -56,17 +73,10 @@ def fits(task: Task, method: Method, base: Outline | Base) -> None:
             expected="an encoder or a decoder, for a trained head",
             hint="leave head out",
         )
-    if task.head and not method.learning_rates:
-        raise SettingsError(
-            "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
-        )
-    if base.kind not in method.kinds:
-        raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
     if task.guidance_in_row and not (task.guidance.strip() or task.guidance_column):
         raise SettingsError(
             "there is no guidance to bring in gradually", where="guidance_share", hint="give some with --guidance"
         )
-    _slots_fit(task, method)
     slot_starts(task, base.tokenizer)
     make_objective(task, base.tokenizer)
 

@@ -29,6 +29,7 @@ from foreword.methods.base import Method, Start
 from foreword.run.calibrate import calibrated
 from foreword.run.find import find_base
 from foreword.run.first_k import refuse_long_k, refuse_uncut
+from foreword.run.fits import asks
 from foreword.run.front import most_taken
 from foreword.run.scratch import base_for
 from foreword.run.start import begin
@@ -90,10 +91,11 @@ def check(
     options = task_options or TaskOptions()
     tables = _read(data, dev, test, options, encoding)
     task = _task(tables["train"], options)
+    refuse_long_k(options.first_k, task, tables["train"])
     if base is None or base in SCRATCH:
         found = check_tables(tables, task)
     else:
-        loaded = find_base(base)
+        loaded = find_base(base, task_head=task.masked, accept=partial(asks, task))
         found = _checked(tables, task, loaded, None if options.first_k else loaded.context)
     return replace(found, notes=(*found.notes, *shown(task)))
 

@@ -428,3 +428,10 @@ def test_a_comparison_takes_its_options_and_settings(run: FakeRun, tmp_path: Pat
     assert main(["compare", "--resume", str(tmp_path), "--seeds", "2"]) == 2
     assert main(["compare", "--resume", str(tmp_path / "none")]) == 2
     assert main([*asked[:7], "--budget", "soon"]) == 2
+
+
+def test_an_option_that_is_a_setting_is_told_how_to_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "d.csv", "--guidance-column", "hint"]) == 2
+    assert "--set guidance_column=VALUE" in capsys.readouterr().err
+    assert main(["train", "d.csv", "--nothing-known", "x"]) == 2
+    assert "--set" not in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from foreword.data.layout import recognise
@@ -79,3 +81,10 @@ def test_aligned_gives_another_table_the_same_names() -> None:
     assert train.aligned(train.layout) is train
     other = read([{"sentence": "a", "label": "b"}]).aligned(read([{"text": "a", "label": "b"}]).layout)
     assert other.columns == ("text", "label")
+
+
+def test_full_width_commas_in_a_header_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("评论，标签\n好，好评\n", encoding="utf-8")
+    with pytest.raises(DataError, match="full-width commas"):
+        read(path)

@@ -90,6 +90,15 @@ def test_generation_tasks() -> None:
     assert make_task(read([{"document": "a", "summary": "b"}])).metric == "rouge_l"
 
 
+def test_a_text_between_two_others() -> None:
+    task = make_task(read([{"before": "a", "after": "c", "completion": "b"}]))
+    assert (task.kind, task.template) == ("generation", "{{ before }}{{ answer }}{{ after }}")
+    assert (
+        make_task(read([{"Prefix": "a", "Suffix": "c", "middle": "b"}])).template
+        == "{{ Prefix }}{{ answer }}{{ Suffix }}"
+    )
+
+
 def test_a_template_that_names_no_column_is_refused() -> None:
     with pytest.raises(TemplateError, match="did you mean 'text'"):
         make_task(table([0, 1]), template="{{ tex }}")

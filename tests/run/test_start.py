@@ -10,7 +10,7 @@ import pytest
 from foreword import load, run, save
 from foreword.errors import BaseMismatchError, FileFormatError, SettingsError
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainRequest
+from foreword.settings import TaskOptions, TrainRequest
 
 Ask = Callable[..., TrainRequest]
 
@@ -66,3 +66,18 @@ def test_a_file_of_another_kind_of_base(
 def test_layerwise_rates_for_a_method_without_layers(request_of: Ask, labelled: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="full, lora or prefix"):
         run.train(request_of(labelled, "no/base", tmp_path / "a", method="prompt", settings={"layerwise_decay": 0.9}))
+
+
+def test_the_check_asks_a_base_what_it_can_be_asked_before_its_weights_are_read(
+    labelled: str, base: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
+    for options, problem in (
+        ({"template": "{{ text }} {{ mask }}"}, "no masked language model"),
+        ({"labels": {"no": "good", "yes": "good enough"}}, "cannot be told apart"),
+        ({"first_k": 50}, "the whole of every input"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            run.check(labelled, base=base("llama"), task_options=TaskOptions(**options))
