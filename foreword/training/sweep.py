@@ -132,6 +132,9 @@ def _advance(
             going.append((outcome, trial))
     paths = [place(folder, outcome.learning_rate) for outcome, _ in going]
     failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
+    for _, trial in going:
+        # Of a whole model they are large, and a trial that waits for its next rung has no use for them.
+        trial.optimizer.zero_grad(set_to_none=True)
     for (outcome, _), failure in zip(going, failures, strict=True):
         outcome.failure = failure.why if failure else None
     for outcome, trial in pairs:

@@ -338,3 +338,21 @@ def test_values_that_are_saved_are_frozen(bench: Any) -> None:
     before = value.digest()
     list(trial.run())
     assert value.digest() == before
+
+
+def test_a_rate_that_waits_holds_no_gradient(bench: Any, tmp_path: Path) -> None:
+    trials: list[Trial] = []
+
+    def new(rate: float, marks: frozenset[int]) -> Trial:
+        trial: Trial = bench.trial(rate, marks)
+        others = [parameter for other in trials if other is not trial for parameter in other.parameters]
+        assert all(parameter.grad is None for parameter in others)
+        trials.append(trial)
+        return trial
+
+    def alone(trial: Trial, event: Step | Evaluated) -> None:
+        holding = [one for one in trials if any(parameter.grad is not None for parameter in one.parameters)]
+        assert holding in ([], [trial])
+
+    search(RATES, new, tmp_path, alone)
+    assert not any(parameter.grad is not None for trial in trials for parameter in trial.parameters)
