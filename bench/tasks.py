@@ -106,7 +106,7 @@ SPECS: dict[str, Spec] = {
          "max_new_tokens": 40},
     ),
     "zh_hotel": Spec(
-        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (300, 80, 240),
+        "smollm2", ("zh_chnsenticorp_htl", *_JSONL), (240, 80, 240),
         {"learning_rate": 2e-2, "num_train_epochs": 3, "sampling": "balanced"}, ("accuracy", "macro_f1"),
         {"guidance": "判断酒店评论是好评还是差评。\n\n", "template": "评论：{{ text }}\n评价：",
          "labels": {"positive": "好", "negative": "差"}, "metric": "macro_f1"},
