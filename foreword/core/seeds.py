@@ -3,7 +3,8 @@
 The canonical value of a text is what the frozen base itself computes for it, taken at the place where it will be put
 in again: keys and values as they reach the attention function, rotated for positions 0..P-1. In a causal model without
 recurrent layers such a foreword *is* the text in front (Contract 7); in an encoder the text would have seen the content
-too, so there it is a good start and not the same.
+too, so there it is a good start and not the same. The text in front of an encoder-decoder's input is nothing that its
+decoder has written: there the start is the token that every answer begins with, as often as the text has tokens.
 """
 
 from __future__ import annotations
@@ -50,11 +51,29 @@ def _captured(model: PreTrainedModel, tokens: Tensor) -> dict[str, KeyValue]:
         attention.recording(calls),
         uncheckpointed(),
     ):
-        run(model, tokens)
+        run(model, tokens, _unwritten(model, tokens.shape[1]))
     taken = {m: iter(names) for m, names in sites.modules.items()}
     return {
         next(taken[call.module]): KeyValue(call.key[0].transpose(0, 1), call.value[0].transpose(0, 1)) for call in calls
     }
+
+
+def _unwritten(model: PreTrainedModel, length: int) -> Tensor | None:
+    """What an encoder-decoder's decoder reads meanwhile ``[1, P]``; None for other models."""
+    if not model.config.is_encoder_decoder:
+        return None
+    return torch.full((1, length), int(model.config.decoder_start_token_id), device=model.device)
+
+
+def told_apart(values: Mapping[str, KeyValue], scale: float, generator: torch.Generator) -> dict[str, KeyValue]:
+    """The values with N(0, scale^2) added to all positions but the first: equal ones would learn the same for ever."""
+
+    def moved(x: Tensor) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator) * scale
+        noise[0] = 0
+        return x + noise.to(x)
+
+    return {name: KeyValue(moved(kv.keys), moved(kv.values)) for name, kv in values.items()}
 
 
 def random(sites: Mapping[str, Site], length: int, scale: float, generator: torch.Generator) -> dict[str, KeyValue]:

@@ -187,6 +187,9 @@ class Prefix(Method):
             return seeds.random(sites, length, 0.02, start.generator())
         wanted = None if start.sites.stateful else self.num_virtual_tokens
         values = seeds.from_ids(start.model, seeds.fit_length(start.ids, wanted))
+        if start.sites.kind == "encoder-decoder":
+            alike = {name: values[name] for name in used if name.startswith("decoder.self")}
+            values |= seeds.told_apart(alike, 0.02, start.generator())
         return {name: values[name] for name in used}
 
 

@@ -60,6 +60,22 @@ def test_chosen_sites_are_used() -> None:
     assert {name.rsplit(".", 1)[0] for name in value.sites} == {"decoder.cross"}
 
 
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_an_encoder_decoder_begins_as_if_its_decoder_had_written_nothing(family: str) -> None:
+    model = tiny(family)
+    value = make_writer(make("prefix"), Start(model, "g", TEXT)).write()
+    # Above the first layer the cross attention to the text has a part in it.
+    name = "decoder.self.0"
+    begun = seeds.from_ids(model, [int(model.config.decoder_start_token_id)] * len(TEXT))[name]
+    assert torch.equal(value.sites[name].values[0], begun.values[0])
+    # Close to the start token everywhere, and no two positions alike, or they would learn the same.
+    assert (value.sites[name].values - begun.values).abs().max() < 0.2
+    assert (value.sites[name].keys - begun.keys)[1:].unique(dim=0).shape[0] == len(TEXT) - 1
+    other = make_writer(make("prefix"), Start(model, "g", TEXT[::-1])).write()
+    assert torch.equal(value.sites[name].keys, other.sites[name].keys)
+    assert not torch.equal(value.sites["decoder.cross.0"].keys, other.sites["decoder.cross.0"].keys)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"sites": "encoder.*"}, {"layers": "9:"}, {"layers": "all"}, {"num_virtual_tokens": 1}, {"init": "foreword"}],
