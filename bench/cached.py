@@ -25,10 +25,10 @@ from typing import Any
 from train_speed import rows_of
 
 from foreword import samples, train
-from foreword.core.base import load_base
-from foreword.core.store import Store
+from foreword.core.base.load import load_base
+from foreword.core.passes.tensor_cache import Store
 from foreword.methods.base import Method, Start, make, make_writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 from foreword.training.loop import Score, Trial
 from foreword.training.reuse import prepare_reuse
 

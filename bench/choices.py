@@ -21,15 +21,15 @@ from statistics import mean
 from typing import Any
 
 from foreword import load, samples
-from foreword.core.base import Base, load_base
-from foreword.evaluation.metrics import get_metric
+from foreword.core.base.load import Base, load_base
+from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
-from foreword.evaluation.repeated import runs_table, spread_of_runs
-from foreword.evaluation.summary import figure_text
+from foreword.evaluation.report.summary import figure_text
+from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
 from foreword.progress import Progress
-from foreword.run.prepare import prepare
-from foreword.run.series import Member, member
-from foreword.settings import ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.runs.prepare.prepare import prepare
+from foreword.runs.series import Member, member
+from foreword.settings.schema import ProgressCall, TaskOptions, TrainRequest, TrainSettings
 
 Rows = list[dict[str, Any]]
 Splits = dict[str, Rows]

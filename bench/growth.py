@@ -17,10 +17,10 @@ import time
 from typing import Any
 
 from foreword import samples
-from foreword.core.base import load_base
-from foreword.data.batch import Example
+from foreword.core.base.load import load_base
+from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 from foreword.training.loop import Score, Trial, advance
 from foreword.training.objective import Choose
 

@@ -18,9 +18,9 @@ from typing import Any
 from train_speed import rows_of
 
 from foreword import samples
-from foreword.core.base import load_base
+from foreword.core.base.load import load_base
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 from foreword.training.loop import Score, Trial, advance
 
 

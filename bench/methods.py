@@ -25,21 +25,21 @@ from pathlib import Path
 from typing import Any
 
 from foreword import samples
-from foreword.core.base import Base, Outline, load_base
-from foreword.core.kinds import Kind
-from foreword.core.sites import find_sites
-from foreword.data.make import make_task
-from foreword.data.read import read
+from foreword.core.base.architecture import Kind
+from foreword.core.base.load import Base, Outline, load_base
+from foreword.core.inject.sites import find_sites
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
 from foreword.errors import SettingsError, TemplateError
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
-from foreword.evaluation.summary import compare, evaluate, figure_text
+from foreword.evaluation.report.summary import compare, evaluate, figure_text
 from foreword.methods.base import Method, make, make_writer, registry
 from foreword.progress import Progress
-from foreword.run.fits import fits
-from foreword.run.prepare import prepare
-from foreword.run.series import member
-from foreword.settings import ProgressCall, TaskOptions, TrainRequest, TrainSettings
-from foreword.testing import FAMILIES, byte_tokenizer, reaches, tiny
+from foreword.runs.prepare.compatibility import fits
+from foreword.runs.prepare.prepare import prepare
+from foreword.runs.series import member
+from foreword.settings.schema import ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.testing.method_contracts import FAMILIES, byte_tokenizer, reaches, tiny
 
 TOPICS = {"acq": "acquisitions", "crude": "oil", "earn": "earnings", "interest": "interest", "money-fx": "currency"}
 SLOTS = '{{ soft("The topic of this news story is") }}'

@@ -22,17 +22,17 @@ from typing import Any
 
 import torch
 
-from foreword.core.value import Foreword
-from foreword.evaluation.metrics import get_metric
+from foreword.core.inject.value import Foreword
+from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
-from foreword.evaluation.repeated import paired_difference_of_runs
+from foreword.evaluation.statistics.repeated_seeds import paired_difference_of_runs
 from foreword.methods.base import Start, make, make_writer
 from foreword.progress import Progress
-from foreword.run.dev import DevScore
-from foreword.run.prepare import Prepared, prepare
-from foreword.settings import TaskOptions, TrainRequest, TrainSettings
+from foreword.runs.prepare.prepare import Prepared, prepare
+from foreword.runs.train.dev_score import DevScore
+from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
 from foreword.training.loop import Evaluated, Step, Trial
-from foreword.training.sweep import search
+from foreword.training.lr_search import search
 
 TASKS: dict[str, dict[str, Any]] = {
     "sst2": {

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import train_speed
 
 from foreword import samples
-from foreword.core.base import load_base
-from foreword.core.roofline import matrix_rate, memory_rate, operations, weights
+from foreword.core.base.load import load_base
+from foreword.core.passes.flops import matrix_rate, memory_rate, operations, weights
 
 
 def measure(base: str, count: int, rounds: int) -> dict[str, Any]:

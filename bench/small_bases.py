@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from foreword.core.forward import pad
-from foreword.data.batch import Example, encode, lead_ids
-from foreword.recurrent.tokenizer import make_tokenizer
-from foreword.run import base as recurrent_base
-from foreword.run.prepare import rows_of
-from foreword.settings import BaseSettings, ProgressCall, TaskOptions, TrainRequest
+from foreword.api import base as recurrent_base
+from foreword.core.passes.scoring import pad
+from foreword.data.tokens.examples import Example, encode, lead_ids
+from foreword.runs.prepare.prepare import rows_of
+from foreword.settings.schema import BaseSettings, ProgressCall, TaskOptions, TrainRequest
+from foreword.training.from_scratch.make_tokenizer import make_tokenizer
 
 Rows = Sequence[dict[str, Any]]
 _IGNORED = -100

@@ -36,12 +36,12 @@ from small_bases import EncoderDecoder, Kind, Recurrent, make_base
 from tasks import Missing, rows_of, start_of
 
 from foreword import samples
-from foreword.core.base import Base, load_base
+from foreword.core.base.load import Base, load_base
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.summary import compare, evaluate, figure_text
+from foreword.evaluation.report.summary import compare, evaluate, figure_text
 from foreword.progress import Progress
-from foreword.run.series import member
-from foreword.settings import BaseSettings, TaskOptions, TrainRequest, TrainSettings
+from foreword.runs.series import member
+from foreword.settings.schema import BaseSettings, TaskOptions, TrainRequest, TrainSettings
 
 Rows = list[dict[str, Any]]
 Parts = dict[str, Rows]

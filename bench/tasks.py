@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from foreword import samples
-from foreword.core.base import Base, load_base
+from foreword.core.base.load import Base, load_base
 from foreword.errors import DataError
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.summary import compare, evaluate, figure_text
+from foreword.evaluation.report.summary import compare, evaluate, figure_text
 from foreword.methods.base import make_writer
 from foreword.progress import Progress
-from foreword.run.prepare import prepare
-from foreword.run.series import Member, member
-from foreword.settings import TaskOptions, TrainRequest, TrainSettings
+from foreword.runs.prepare.prepare import prepare
+from foreword.runs.series import Member, member
+from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from foreword import samples
-from foreword.core.base import load_base
-from foreword.core.roofline import matrix_rate, operations
-from foreword.data.batch import Example, batches
-from foreword.data.sampling import Course
+from foreword.core.base.load import load_base
+from foreword.core.passes.flops import matrix_rate, operations
+from foreword.data.quality.row_sampling import Course
+from foreword.data.tokens.examples import Example, batches
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Complete
 

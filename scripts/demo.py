@@ -22,12 +22,12 @@ from demo_clock import Clock, Stage, say
 from demo_stories import Sizes, choose
 
 from foreword import check, samples, train
+from foreword.api import TrainResult
 from foreword.cli.failure import report as report_error
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl
 from foreword.progress import duration
-from foreword.run import TrainResult
-from foreword.settings import ProgressCall, TaskOptions, TrainRequest, TrainSettings
+from foreword.settings.schema import ProgressCall, TaskOptions, TrainRequest, TrainSettings
 
 # Words that say what the newsroom's own codes mean; the prompt and the foreword answer with the same ones.
 TOPICS = {

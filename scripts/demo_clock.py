@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from foreword.progress import Progress, duration
-from foreword.settings import ProgressCall
+from foreword.settings.schema import ProgressCall
 
 # Seconds by the plan after which what was seen counts as much as the plan.
 _TRUST = 20.0

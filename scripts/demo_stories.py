@@ -12,9 +12,9 @@ from random import Random
 from demo_clock import say
 
 from foreword import check, read
-from foreword.data.example import Row
-from foreword.data.report import CheckReport
-from foreword.data.split import split
+from foreword.data.quality.check_report import CheckReport
+from foreword.data.quality.split import split
+from foreword.data.row import Row
 from foreword.data.table import Table
 
 

@@ -21,7 +21,7 @@ import pytest
 from foreword import samples
 
 if TYPE_CHECKING:
-    from foreword.core.base import Base
+    from foreword.core.base.load import Base
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def minilm_folder() -> Path:
 @pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path) -> Base:
     """SmolLM2-135M-Instruct, loaded and frozen; tests share it and leave it as it is."""
-    from foreword.core.base import load_base
+    from foreword.core.base.load import load_base
 
     return load_base(smollm2_folder, device="cpu")
 
@@ -47,7 +47,7 @@ def smollm2(smollm2_folder: Path) -> Base:
 @pytest.fixture(scope="session")
 def minilm(minilm_folder: Path) -> Base:
     """all-MiniLM-L6-v2, loaded and frozen; tests share it and leave it as it is."""
-    from foreword.core.base import load_base
+    from foreword.core.base.load import load_base
 
     return load_base(minilm_folder, device="cpu")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foreword.budget import Clock, budget_seconds
 from foreword.errors import SettingsError
+from foreword.settings.budget import Clock, budget_seconds
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 import choices
 import transfer
 
-from foreword.core.base import base_of
+from foreword.core.base.load import base_of
 from foreword.evaluation.predictions import read_jsonl
 from foreword.progress import Progress
-from foreword.testing import byte_tokenizer, tiny
+from foreword.testing.method_contracts import byte_tokenizer, tiny
 
 
 def rows(name: str, count: int = 60) -> list[dict[str, Any]]:

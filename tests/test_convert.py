@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from foreword import samples
-from foreword.convert import save_textgenrnn
-from foreword.core.base import load_base
+from foreword.core.base.load import load_base
 from foreword.errors import FileFormatError
+from foreword.training.from_scratch.textgenrnn import save_textgenrnn
 
 
 def weights() -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ def as_keras(found: dict[str, np.ndarray], ids: list[int]) -> Tensor:
 
 def test_it_is_the_same_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = weights()
-    monkeypatch.setattr("foreword.convert.arrays", lambda content, where: found)
+    monkeypatch.setattr("foreword.training.from_scratch.textgenrnn.arrays", lambda content, where: found)
     save_textgenrnn(b"", b'{"a": 1, "b": 2, "c": 3, "d": 4, " ": 5, "e": 6, "f": 7, "<s>": 8}', tmp_path)
     base = load_base(tmp_path)
     ids = base.tokenizer("a bad cafe")["input_ids"]

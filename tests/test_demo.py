@@ -20,10 +20,10 @@ import demo
 from demo_clock import Clock, Stage
 from demo_stories import Sizes, choose, draw, even_counts
 
-from foreword.data.example import Row, Source
+from foreword.data.row import Row, Source
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 
 WORDS = "bank oil ship wheat yen shares profit tariff port rates merger quarter crop dollar export barrel".split()
 
@@ -150,7 +150,7 @@ def test_the_whole_demo_on_a_tiny_model(
 ) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from foreword.testing import FAMILIES, byte_tokenizer
+    from foreword.testing.method_contracts import FAMILIES, byte_tokenizer
 
     base = tmp_path / "base"
     config = LlamaConfig(**{**FAMILIES["llama"].settings, "max_position_embeddings": 1024})

@@ -38,8 +38,8 @@ import transformers
 from foreword import errors
 from foreword.cli.main import COMMANDS, main
 from foreword.methods.base import registry
-from foreword.settings import BaseSettings, TaskOptions, TrainSettings
-from foreword.testing import FAMILIES, REFUSED, byte_tokenizer
+from foreword.settings.schema import BaseSettings, TaskOptions, TrainSettings
+from foreword.testing.method_contracts import FAMILIES, REFUSED, byte_tokenizer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]

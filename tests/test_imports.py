@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import foreword
+from foreword.api import HOME
 
 ROOT = Path(foreword.__file__).parent
 HEAVY = ("torch", "transformers", "pandas", "sklearn")
@@ -18,30 +19,25 @@ HEAVY = ("torch", "transformers", "pandas", "sklearn")
 # A file imports from its own room and from rooms with a lower number.
 LEVEL = {
     "errors": 0,
-    "settings": 1,
-    "core": 2,
-    "methods": 3,
-    "data": 3,
-    "artifact": 3,
-    "training": 4,
-    "evaluation": 5,
-    "recurrent": 5,
-    "run": 6,
-    "export": 7,
-    "serve": 7,
-    "search": 7,
-    "compare": 8,
-    "bias": 8,
-    "explain": 8,
-    "cli": 9,
-    "families": 7,
-    "convert": 3,
+    "progress": 1,
+    "storage": 1,
+    "settings": 2,
+    "core": 3,
+    "data": 4,
+    "methods": 4,
+    "artifact": 4,
+    "training": 5,
+    "evaluation": 6,
+    "samples": 6,
+    "runs": 7,
+    "export": 8,
+    "studies": 8,
+    "serve": 9,
     "testing": 9,
-    "samples": 4,
+    "studio": 10,
+    "api": 10,
+    "cli": 11,
 }
-# Files of the settings room, and small ones at its level that lower rooms use.
-ROOM = dict.fromkeys(("settings_values", "settings_file", "settings_yaml", "progress", "cache", "budget"), "settings")
-ROOM["testing_heads"] = "testing"
 FORBIDDEN = {"methods": {"data", "training", "artifact"}, "data": {"core", "methods", "artifact", "torch"}}
 
 
@@ -56,9 +52,8 @@ def modules() -> dict[str, Path]:
 
 
 def room(module: str) -> str:
-    """``foreword.core.sites`` is in the room ``core``, ``foreword.settings_file`` in ``settings``."""
-    name = module.split(".")[1]
-    return ROOM.get(name, name)
+    """``foreword.core.inject.sites`` is in the room ``core``."""
+    return module.split(".")[1]
 
 
 def imported(source: str) -> set[tuple[str, int]]:
@@ -128,7 +123,7 @@ def test_imports_inside_functions_are_seen() -> None:
     "code",
     [
         "import foreword; dir(foreword)",
-        "import foreword.settings_file, foreword.progress, foreword.errors",
+        "import foreword.settings.layers, foreword.progress, foreword.errors",
         "from foreword.cli.main import main; assert main(['--help']) == 0",
         "from foreword.cli.main import main; assert main(['train', '--help']) == 0",
         "from foreword.cli.main import main; assert main(['train', 'd.csv']) == 2",
@@ -142,7 +137,7 @@ def test_nothing_heavy_is_imported_at_start(code: str) -> None:
 
 def test_at_most_twelve_names_each_with_a_home() -> None:
     assert len(foreword.__all__) <= 12
-    assert set(foreword.__all__) == foreword._HOME.keys()
+    assert set(foreword.__all__) == set(foreword.__all__) & HOME.keys()
     assert set(foreword.__all__) <= set(dir(foreword))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         foreword.nothing  # noqa: B018
@@ -150,7 +145,7 @@ def test_at_most_twelve_names_each_with_a_home() -> None:
 
 @pytest.mark.parametrize("name", foreword.__all__)
 def test_every_name_is_defined_in_its_home(name: str) -> None:
-    path = modules()[foreword._HOME[name]]
+    path = modules()[HOME[name]]
     top = ast.parse(path.read_text(encoding="utf-8")).body
     defined = {node.name for node in top if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     assert name in defined

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from foreword import samples
-from foreword.cache import building, cache_folder, file_digest
 from foreword.errors import ForewordError, ResourceError
+from foreword.storage import building, cache_folder, file_digest
 
 if TYPE_CHECKING:
-    from foreword.core.base import Base
+    from foreword.core.base.load import Base
 
 DIGEST_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from foreword.errors import SettingsError
-from foreword.settings import TaskOptions, TrainRequest, TrainSettings
-from foreword.settings_file import RequestKeys, from_json, resolve
-from foreword.settings_values import Given, Range, build, field_types
-from foreword.settings_yaml import read_yaml, to_yaml
+from foreword.settings.layers import RequestKeys, from_json, resolve
+from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
+from foreword.settings.values import Given, Range, build, field_types
+from foreword.settings.yaml import read_yaml, to_yaml
 
 
 def written(tmp_path: Path, text: str) -> Path:

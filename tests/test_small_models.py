@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 import small_bases
 import small_models
 
-from foreword.core.base import load_base
-from foreword.core.sites import find_sites
+from foreword.core.base.load import load_base
+from foreword.core.inject.sites import find_sites
 from foreword.progress import Progress
-from foreword.settings import BaseSettings
+from foreword.settings.schema import BaseSettings
 
 PARTS = ("base", "base_dev", "train", "dev", "test")
 TINY: dict[type, Any] = {

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foreword.artifact.files import open_regular
 from foreword.artifact.header import Header, Refuse, TensorInfo, read_header, refuser
 from foreword.artifact.manifest import Manifest
+from foreword.artifact.safe_files import open_regular
 
 MAX_VIRTUAL_TOKENS = 65_536
 MAX_NAME = 256

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from foreword.data.example import Problem, Row
-from foreword.data.layout import Layout
+from foreword.data.row import Problem, Row
+from foreword.data.task.columns import Layout
 
 
 @dataclass(frozen=True)

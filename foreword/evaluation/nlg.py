@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from foreword.errors import DataError, ForewordError
-from foreword.evaluation.metrics import get_metric
+from foreword.evaluation.metrics.metric_registry import get_metric
 
 Grams = Counter[tuple[str, ...]]
 _CLITIC = r"'(?:s|re|ve|ll|d|m)\b"
@@ -107,7 +107,7 @@ def nist(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 def rouge_l(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
     """Mean ROUGE-L, 0 to 1, of words: the best precision and the best recall among the references, beta 1.2."""
-    from foreword.evaluation.overlap import common_length
+    from foreword.evaluation.metrics.text_overlap import common_length
 
     total = 0.0
     for said, texts in zip(outputs, references, strict=True):

@@ -22,13 +22,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from foreword.artifact.files import write_atomically
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.peek import MAX_VIRTUAL_TOKENS
-from foreword.core.kinds import kind_of
-from foreword.core.value import Foreword, KeyValue
+from foreword.artifact.safe_files import write_atomically
+from foreword.core.base.architecture import kind_of
+from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import FileFormatError, SettingsError
-from foreword.export.checkpoint import object_of, tensors_of, whole_number
+from foreword.export.foreign_checkpoint import object_of, tensors_of, whole_number
 from foreword.export.peft_lora import CONFIG, KIND, from_peft, to_peft
 
 WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"

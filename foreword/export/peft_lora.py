@@ -13,9 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from foreword.core.value import LowRank
+from foreword.core.inject.value import LowRank
 from foreword.errors import FileFormatError, SettingsError
-from foreword.export.checkpoint import finite_number, whole_number
+from foreword.export.foreign_checkpoint import finite_number, whole_number
 
 KIND, CONFIG = "LORA", "adapter_config.json"
 _NAME = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<factor>[AB])\.weight")

@@ -21,10 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.sites import SiteMap, find_sites
-from foreword.core.value import Foreword
+from foreword.core.inject.sites import SiteMap, find_sites
+from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
-from foreword.settings_values import field_types, range_of
+from foreword.settings.values import field_types, range_of
 
 
 @dataclass(frozen=True)

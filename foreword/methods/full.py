@@ -2,8 +2,8 @@
 
 Here to be compared with, and for those who want it: the file holds every weight that was trained, four bytes each, and
 rows with different forewords of this method cannot share a batch. The base in memory stays as it is: the trained
-weights are a copy, which is looked up in the place of its own (foreword/core/swap.py); what is not trained is not
-copied.
+weights are a copy, which is looked up in the place of its own (core/inject/weight_overrides.py); what is not trained is
+not copied.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.sites import backbone, find_sites, layer_of
-from foreword.core.value import Foreword
+from foreword.core.inject.sites import backbone, find_sites, layer_of
+from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, trainable
 

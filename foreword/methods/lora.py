@@ -15,12 +15,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from foreword.core.adapt import linear_layers, sizes
-from foreword.core.sites import layer_of
-from foreword.core.value import Foreword, LowRank
+from foreword.core.inject.lora_deltas import linear_layers, sizes
+from foreword.core.inject.sites import layer_of
+from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.methods.base import Method, Start, Writer, trainable
-from foreword.settings import Count, Positive
+from foreword.settings.schema import Count, Positive
 
 
 class LoraWriter(Writer):

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from foreword.core import seeds
-from foreword.core.sites import layer_of
-from foreword.core.value import Foreword, KeyValue
+from foreword.core.inject import initial_values
+from foreword.core.inject.sites import layer_of
+from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, kept, trainable
-from foreword.settings import Count
+from foreword.settings.schema import Count
 
 
 class _Row(nn.Module):
@@ -184,12 +184,12 @@ class Prefix(Method):
         if self.init == "random" or not start.ids:
             sites = {name: start.sites.sites[name] for name in used}
             length = 1 if start.sites.stateful else self.num_virtual_tokens or 20
-            return seeds.random(sites, length, 0.02, start.generator())
+            return initial_values.random(sites, length, 0.02, start.generator())
         wanted = None if start.sites.stateful else self.num_virtual_tokens
-        values = seeds.from_ids(start.model, seeds.fit_length(start.ids, wanted))
+        values = initial_values.from_ids(start.model, initial_values.fit_length(start.ids, wanted))
         if start.sites.kind == "encoder-decoder":
             alike = {name: values[name] for name in used if name.startswith("decoder.self")}
-            values |= seeds.told_apart(alike, 0.02, start.generator())
+            values |= initial_values.told_apart(alike, 0.02, start.generator())
         return {name: values[name] for name in used}
 
 

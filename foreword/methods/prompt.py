@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foreword.core import seeds
-from foreword.core.value import Foreword
+from foreword.core.inject import initial_values
+from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, trainable
-from foreword.settings import Count
+from foreword.settings.schema import Count
 
 Init = Literal["text", "vocabulary", "random", "foreword"]
 
@@ -37,10 +37,10 @@ def initial_prompt(start: Start, init: Init, length: int | None) -> Tensor:
             )
         return start.foreword.prompt
     if init == "text" and start.ids:
-        return seeds.embeddings_of(start.model, seeds.fit_length(start.ids, length))
+        return initial_values.embeddings_of(start.model, initial_values.fit_length(start.ids, length))
     if init == "random":
         return torch.randn(length or 20, start.sites.embedding_size, generator=start.generator()) * 0.02
-    return seeds.vocabulary(start.model, length or 20, start.generator())
+    return initial_values.vocabulary(start.model, length or 20, start.generator())
 
 
 @dataclass(frozen=True)

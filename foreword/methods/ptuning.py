@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from foreword.core.value import Foreword
+from foreword.core.inject.value import Foreword
 from foreword.methods.base import Method, Start, Writer, kept
 from foreword.methods.prompt import Init, initial_prompt
-from foreword.settings import Count
+from foreword.settings.schema import Count
 
 
 class PTuningWriter(Writer):

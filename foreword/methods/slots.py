@@ -12,13 +12,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foreword.core import seeds
-from foreword.core.value import Foreword
+from foreword.core.inject import initial_values
+from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 from foreword.methods.base import Method, Start, Writer, trainable
 from foreword.methods.prompt import Init
 from foreword.methods.ptuning import PTuningWriter
-from foreword.settings import Count
+from foreword.settings.schema import Count
 
 
 class SlotsWriter(Writer):
@@ -83,10 +83,12 @@ class Slots(Method):
             return _from_foreword(start)
         if self.init == "random":
             return torch.randn(count, start.sites.embedding_size, generator=start.generator()) * 0.02
-        first = seeds.vocabulary(start.model, count, start.generator())
+        first = initial_values.vocabulary(start.model, count, start.generator())
         worded = [place for place, token in enumerate(start.slots) if token is not None]
         if self.init == "text" and worded:
-            first[worded] = seeds.embeddings_of(start.model, [token for token in start.slots if token is not None])
+            first[worded] = initial_values.embeddings_of(
+                start.model, [token for token in start.slots if token is not None]
+            )
         return first
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from foreword.core.value import Foreword
+from foreword.core.inject.value import Foreword
 from foreword.methods.base import Method, Start, Writer
 
 

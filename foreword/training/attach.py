@@ -21,12 +21,12 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from foreword.artifact.manifest import BaseRecord, Manifest
 from foreword.artifact.store import save
-from foreword.core import attention
-from foreword.core.base import fingerprint_of
-from foreword.core.checkpointing import unwrap, wrap
-from foreword.core.inject import Injection, hooked, stacks
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword
+from foreword.core.attention import attend
+from foreword.core.attention.checkpointing import unwrap, wrap
+from foreword.core.base.load import fingerprint_of
+from foreword.core.inject.injection import Injection, hooked, stacks
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
 from foreword.methods.base import Writer
 
 FILE = "model.foreword"
@@ -123,14 +123,14 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
     twin._modules = {**model._modules, "writer": writer}
     twin.__class__ = type(f"Attached{type(model).__name__}", (Attached, type(model)), {})
     leave = ExitStack()
-    leave.enter_context(attention.routed(model))
-    attention.attach_to(injection.map.modules, injection)
-    leave.callback(attention.detach_from, tuple(injection.map.modules))
+    leave.enter_context(attend.routed(model))
+    attend.attach_to(injection.map.modules, injection)
+    leave.callback(attend.detach_from, tuple(injection.map.modules))
     leave.callback(injection.changes.release)
 
     def renew(*_: Any) -> None:
         # A soft prompt runs through these layers itself as it is written: then the plain model is wanted.
-        if attention.sources() is not None:
+        if attend.sources() is not None:
             injection.put([writer.write()], None)
 
     for stack in stacks(model):

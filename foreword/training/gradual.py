@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foreword.data.batch import Example
-from foreword.settings import shares
+from foreword.data.tokens.examples import Example
+from foreword.settings.schema import shares
 
 
 @dataclass(frozen=True)

@@ -17,23 +17,23 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core import crew
-from foreword.core.checkpointing import checkpointing
-from foreword.core.frozen import Frozen, reusing
-from foreword.core.fused import fused
-from foreword.core.inject import injected
-from foreword.core.memory import out_of_memory, release
-from foreword.core.past import Past
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.sampling import Course
+from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.attention.fused_layers import fused
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.layer_cache import Frozen, reusing
+from foreword.core.passes.memory import out_of_memory, release
+from foreword.core.passes.prefix_cache import Past
+from foreword.data.quality.row_sampling import Course
+from foreword.data.tokens.examples import Example
 from foreword.errors import ResourceError
 from foreword.methods.base import Writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
+from foreword.training import distributed
 from foreword.training.events import Evaluated, NotFinite, Progress, Score, Step
 from foreword.training.objective import Objective
-from foreword.training.passes import Share, Total, backward
 from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
+from foreword.training.step import Share, Total, backward
 
 __all__ = ["Evaluated", "NotFinite", "Progress", "Score", "Step", "Trial", "advance"]
 
@@ -294,7 +294,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     """The gradients of one step of each trial; None where memory ran out."""
     first = trials[0]
     shares = [trial.begin() for trial in trials]
-    mine = [replace(one, batches=[crew.share(batch) for batch in one.batches]) for one in shares]
+    mine = [replace(one, batches=[distributed.share(batch) for batch in one.batches]) for one in shares]
     totals: list[Total] | None = None
     try:
         with (
@@ -307,7 +307,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise
-    if crew.any_of(totals is None):
+    if distributed.any_of(totals is None):
         # Only here are the activations that filled the memory let go of: the error's traceback held them.
         release(first.model.device)
         return None
@@ -317,10 +317,10 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
 
 def _together(trials: Sequence[Trial], totals: Sequence[Total]) -> list[Total]:
     """Gradients and totals of all processes that share the rows."""
-    if not crew.shares_rows():
+    if not distributed.shares_rows():
         return list(totals)
-    crew.add_up_gradients([p for trial in trials for p in trial.parameters])
-    summed = crew.add_up([number for total in totals for number in (total.loss, total.units)])
+    distributed.add_up_gradients([p for trial in trials for p in trial.parameters])
+    summed = distributed.add_up([number for total in totals for number in (total.loss, total.units)])
     return [Total(loss, int(units)) for loss, units in zip(summed[::2], summed[1::2], strict=True)]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foreword.data.encoding import Tokenizer
-from foreword.data.task import Task
+from foreword.data.task.task import Task
+from foreword.data.tokens.tokenize import Tokenizer
 from foreword.errors import SettingsError
 from foreword.training.heads.base import Head, Outputs, registry
 from foreword.training.heads.completion import Complete

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from foreword.core.frozen import Enough, Frozen, first_trained, reusing, why_not
-from foreword.core.inject import injected
-from foreword.core.memory import in_halves
-from foreword.core.past import Past, begins, has_past
-from foreword.core.store import Store
-from foreword.core.value import Foreword
-from foreword.data.batch import Example, eval_batches
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.layer_cache import Enough, Frozen, first_trained, reusing, why_not
+from foreword.core.passes.memory import in_halves
+from foreword.core.passes.prefix_cache import Past, begins, has_past
+from foreword.core.passes.tensor_cache import Store
+from foreword.data.tokens.examples import Example, eval_batches
 from foreword.training.loop import Trial
 from foreword.training.objective import Objective
 

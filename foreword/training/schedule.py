@@ -11,7 +11,7 @@ from torch import nn
 
 from foreword.errors import SettingsError
 from foreword.methods.base import Writer
-from foreword.settings import TrainSettings
+from foreword.settings.schema import TrainSettings
 
 
 def total_steps(rows: int, settings: TrainSettings) -> int:

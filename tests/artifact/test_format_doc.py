@@ -14,10 +14,10 @@ from transformers import DynamicCache
 
 from foreword.artifact import header, peek, store
 from foreword.artifact.manifest import MAX_GOLDEN, BaseRecord, Manifest
-from foreword.core.inject import injected
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword, KeyValue
-from foreword.testing import output, sample_ids, tiny
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword, KeyValue
+from foreword.testing.method_contracts import output, sample_ids, tiny
 
 DOC = (Path(__file__).parents[2] / "docs" / "file-format.md").read_text("utf-8")
 MANIFEST = Manifest(base=BaseRecord(id="b", architecture="A", kind="decoder"), method="prefix")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.artifact import files, header, store
+from foreword.artifact import header, safe_files, store
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest, MetricRecord
-from foreword.core.value import Foreword, KeyValue, LowRank, equal
+from foreword.core.inject.value import Foreword, KeyValue, LowRank, equal
 from foreword.errors import FileFormatError
 
 FOREWORD = Foreword(
@@ -201,7 +201,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
         status[6] -= 1
         return os.stat_result(status)
 
-    monkeypatch.setattr(files.os, "fstat", shorter)
+    monkeypatch.setattr(safe_files.os, "fstat", shorter)
     with pytest.raises(FileFormatError) as caught:
         store.load(tmp_path / "x")
     assert "changed" in caught.value.problem
@@ -211,7 +211,7 @@ def test_a_path_that_is_swapped_before_it_is_opened_is_refused(tmp_path: Path, m
     (tmp_path / "x").write_bytes(DATA)
     (tmp_path / "link").symlink_to(tmp_path / "x")
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(files.os, "lstat", lambda _: os.stat(tmp_path / "x"))
+    monkeypatch.setattr(safe_files.os, "lstat", lambda _: os.stat(tmp_path / "x"))
     for name in ("link", "pipe"):
         with pytest.raises(FileFormatError) as caught:
             store.load(tmp_path / name)

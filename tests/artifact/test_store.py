@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from foreword.artifact import files, store
+from foreword.artifact import safe_files, store
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest, MetricRecord
-from foreword.core.value import Foreword, KeyValue, LowRank, equal
+from foreword.core.inject.value import Foreword, KeyValue, LowRank, equal
 from foreword.errors import FileFormatError, ForewordError
 
 BASE = BaseRecord(
@@ -72,7 +72,7 @@ def test_a_foreword_comes_back_bit_equal(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["prefix", "mixed", "weights"])
 def test_a_long_file_is_mapped_and_stays_as_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAPPED_FROM", 0)
+    monkeypatch.setattr(safe_files, "MAPPED_FROM", 0)
     store.save(tmp_path / "x", FOREWORDS[name], manifest())
     before = (tmp_path / "x").read_bytes()
     loaded, _ = store.load(tmp_path / "x")
@@ -86,7 +86,7 @@ def test_a_long_file_is_mapped_and_stays_as_it_is(name: str, tmp_path: Path, mon
 
 
 def test_tensors_that_are_not_aligned_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAPPED_FROM", 0)
+    monkeypatch.setattr(safe_files, "MAPPED_FROM", 0)
     data = store.encode(FOREWORDS["prompt"], manifest())
     length = int.from_bytes(data[:8], "little")
     (tmp_path / "x").write_bytes((length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :])
@@ -201,7 +201,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(safe_files.os, "fsync", full)
     with pytest.raises(ForewordError, match="No space left"):
         store.save(tmp_path / "x", prefix(P=9), manifest())
     assert equal(store.load(tmp_path / "x")[0], prefix())

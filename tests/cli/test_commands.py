@@ -55,7 +55,7 @@ class FakeRun(ModuleType):
     """Records calls; a function answers with what ``answers`` says, or raises it."""
 
     def __init__(self) -> None:
-        super().__init__("foreword.run")
+        super().__init__("foreword.api")
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.answers: dict[str, Any] = {
             "check": CheckReport(False),
@@ -106,17 +106,17 @@ class FakeRun(ModuleType):
 def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
     searching = (
-        "foreword.search.run",
-        "foreword.bias.run",
-        "foreword.explain.run",
-        "foreword.export.exchange",
-        "foreword.compare.run",
-        "foreword.compare.reproduce",
+        "foreword.studies.search.search",
+        "foreword.studies.bias.bias",
+        "foreword.studies.explain.explain",
+        "foreword.export.convert",
+        "foreword.studies.compare.compare",
+        "foreword.studies.compare.reproduce",
     )
-    for room in ("foreword.run", *searching):
+    for room in ("foreword.api", *searching):
         monkeypatch.setitem(sys.modules, room, fake)
     package = sys.modules["foreword"]
-    monkeypatch.setattr(package, "run", fake, raising=False)
+    monkeypatch.setattr(package, "api", fake, raising=False)
     return fake
 
 

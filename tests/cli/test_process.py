@@ -13,14 +13,14 @@ import pytest
 # A stand-in for the library that waits to be interrupted, or writes more than a pipe holds.
 FAKE = """
 import sys, time, types
-run = types.ModuleType("foreword.run")
+run = types.ModuleType("foreword.api")
 def doctor():
     print("ready", flush=True)
     time.sleep(30)
 def ls(folder):
     return [{"file": "x" * 100}] * 20_000
 run.doctor, run.ls = doctor, ls
-sys.modules["foreword.run"] = run
+sys.modules["foreword.api"] = run
 from foreword.cli.main import main
 raise SystemExit(main())
 """

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from foreword.core.base import base_of, fingerprint_differences, load_base
-from foreword.core.device import pick_device, pick_dtype
-from foreword.core.fingerprint import fingerprint, weights_digest
-from foreword.core.kinds import kind_of
-from foreword.core.locate import resolve
+from foreword.core.base.architecture import kind_of
+from foreword.core.base.device import pick_device, pick_dtype
+from foreword.core.base.fingerprint import fingerprint, weights_digest
+from foreword.core.base.load import base_of, fingerprint_differences, load_base
+from foreword.core.base.locate import resolve
 from foreword.errors import BaseError, ResourceError, SettingsError, UnsupportedBaseError
-from foreword.testing import FAMILIES, byte_tokenizer, tiny
+from foreword.testing.method_contracts import FAMILIES, byte_tokenizer, tiny
 
 KINDS = {"ForCausalLM": "decoder", "LMHeadModel": "decoder", "ForConditionalGeneration": "encoder-decoder"}
 
@@ -110,8 +110,8 @@ def test_one_changed_value_changes_the_digest_of_the_weights() -> None:
 
 
 def test_a_large_model_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreword.core.fingerprint.FULL_LIMIT", 1000)
-    monkeypatch.setattr("foreword.core.fingerprint.SAMPLED", 16)
+    monkeypatch.setattr("foreword.core.base.fingerprint.FULL_LIMIT", 1000)
+    monkeypatch.setattr("foreword.core.base.fingerprint.SAMPLED", 16)
     tensor = torch.randn(64, 64)
     before = weights_digest([("w", tensor)])
     assert weights_digest([("w", tensor * 1.5)]) != before
@@ -240,7 +240,9 @@ def test_a_model_in_the_hubs_cache_loads_offline_with_its_commit(llama: Path, tm
     (entry / "refs").mkdir()
     (entry / "refs" / "main").write_text(commit)
     # In a process of its own: the hub's library reads HF_HOME when it is imported.
-    script = "from foreword.core.base import load_base; b = load_base('owner/tiny'); print(b.id, b.revision, b.kind)"
+    script = (
+        "from foreword.core.base.load import load_base; b = load_base('owner/tiny'); print(b.id, b.revision, b.kind)"
+    )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=True

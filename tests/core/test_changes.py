@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foreword.core.adapt import linear_layers, sizes
-from foreword.core.checkpointing import checkpointing
-from foreword.core.forward import choice_scores
-from foreword.core.inject import injected
-from foreword.core.value import Foreword, LowRank
+from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.inject.injection import injected
+from foreword.core.inject.lora_deltas import linear_layers, sizes
+from foreword.core.inject.value import Foreword, LowRank
+from foreword.core.passes.scoring import choice_scores
 from foreword.errors import SettingsError
-from foreword.testing import FAMILIES, output, sample_ids, tiny, trained_for
+from foreword.testing.method_contracts import FAMILIES, output, sample_ids, tiny, trained_for
 
 
 def lora(family: str, seed: int = 1, rank: int = 2, layers: slice = slice(None)) -> Foreword:

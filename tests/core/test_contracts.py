@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from foreword.core.sites import find_sites
+from foreword.core.inject.sites import find_sites
 from foreword.errors import UnsupportedBaseError
 from foreword.methods.base import registry
-from foreword.testing import CONTRACTS, FAMILIES, REFUSED, reaches, tiny
+from foreword.testing.method_contracts import CONTRACTS, FAMILIES, REFUSED, reaches, tiny
 
 pytestmark = pytest.mark.compat
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core import head
-from foreword.core.forward import choice_scores, completion_losses, pad, pooled_states
-from foreword.core.head import logits_at
-from foreword.core.inject import injected
-from foreword.core.sites import backbone, find_sites
-from foreword.core.value import Foreword
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import backbone, find_sites
+from foreword.core.inject.value import Foreword
+from foreword.core.passes import output_layer
+from foreword.core.passes.output_layer import logits_at
+from foreword.core.passes.scoring import choice_scores, completion_losses, pad, pooled_states
 from foreword.errors import SettingsError
-from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
+from foreword.testing.method_contracts import FAMILIES, sample_ids, tiny, writer_for
 
 KINDS = {family: find_sites(tiny(family)).kind for family in FAMILIES}
 DECODERS = [family for family, kind in KINDS.items() if kind == "decoder"]
@@ -129,7 +129,7 @@ def test_logits_at_leaves_nothing_behind_after_an_error() -> None:
     with pytest.raises(IndexError):
         logits_at(model, torch.tensor([0]), torch.tensor([99]), input_ids=sample_ids())
     assert not model.get_output_embeddings()._forward_pre_hooks
-    assert head._PASS.get() is None
+    assert output_layer._PASS.get() is None
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "foreword"])

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.frozen import first_trained, layers_of, why_not
-from foreword.core.sites import find_sites
-from foreword.core.store import Store
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.layer_cache import first_trained, layers_of, why_not
+from foreword.core.passes.tensor_cache import Store
+from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
-from foreword.testing import FAMILIES, TEXT, tiny
-from foreword.training.group import train_all
+from foreword.settings.schema import TrainSettings
+from foreword.testing.method_contracts import FAMILIES, TEXT, tiny
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Classify, Complete, Objective
 from foreword.training.reuse import prepare_reuse
+from foreword.training.side_by_side import train_all
 
 WORDS = Choose(((40, 41), (50,)), 0)
 PLAIN = ("llama", "gpt2", "opt", "mistral", "gemma2", "gemma3", "qwen3", "gpt_oss", "gpt_neox", "deepseek_v3", "bert",
@@ -128,7 +128,7 @@ def test_an_evaluation_is_kept_too_and_rows_that_are_new_are_computed() -> None:
     seen = rows(9)[7:]
 
     def evaluate(value: Foreword) -> Score:
-        from foreword.core.inject import injected
+        from foreword.core.inject.injection import injected
 
         with torch.no_grad(), injected(model, [value]):
             found = WORDS.outputs(model, seen).values

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core import attention, fused
-from foreword.core.fused import fused as merged
-from foreword.core.sites import find_sites
-from foreword.testing import FAMILIES, gradients, sample_ids, tiny, writer_for
+from foreword.core.attention import attend, fused_layers
+from foreword.core.attention.fused_layers import fused as merged
+from foreword.core.inject.sites import find_sites
+from foreword.testing.method_contracts import FAMILIES, gradients, sample_ids, tiny, writer_for
 
 # What of each family's own modules is replaced; who computes something else keeps its own.
 EXPECTED = {"llama": "LlamaMLP LlamaRMSNorm", "mistral": "MistralMLP MistralRMSNorm", "gemma2": "", "gpt2": ""}
@@ -26,7 +26,7 @@ def _layered(family: str) -> bool:
 
 
 def kinds(model: PreTrainedModel) -> str:
-    return " ".join(sorted({type(module).__name__ for module in fused._found(model)[0]}))
+    return " ".join(sorted({type(module).__name__ for module in fused_layers._found(model)[0]}))
 
 
 @pytest.mark.parametrize("family", EXPECTED)
@@ -125,8 +125,8 @@ def test_groups_of_heads_are_read_as_they_are(rows: int) -> None:
     mask = torch.ones(5, 5, dtype=torch.bool).tril()[None, None]
     module = nn.Module()
     module.num_key_value_groups = 3  # type: ignore[assignment]
-    ours, _ = attention._sdpa(module, query, key, value, mask, False, scaling=0.3)
-    stock, _ = attention.sdpa_attention_forward(module, query, key, value, mask, is_causal=False, scaling=0.3)
+    ours, _ = attend._sdpa(module, query, key, value, mask, False, scaling=0.3)
+    stock, _ = attend.sdpa_attention_forward(module, query, key, value, mask, is_causal=False, scaling=0.3)
     torch.testing.assert_close(ours, stock)
     for found, expected in zip(
         *(torch.autograd.grad(o.pow(2).sum(), (query, key, value)) for o in (ours, stock)), strict=True

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from foreword.core.base import load_base
-from foreword.core.gguf import convert_gguf
+from foreword.core.base.gguf import convert_gguf
+from foreword.core.base.load import load_base
 from foreword.errors import BaseError, UnsupportedBaseError
 
 E, LAYERS, HEADS, FF = 32, 2, 4, 48

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from foreword.core.hdf5 import arrays
+from foreword.core.base.hdf5 import arrays
 from foreword.errors import FileFormatError
 
 VALUES = np.arange(6, dtype="<f4").reshape(2, 3)

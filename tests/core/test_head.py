@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from foreword.core import head
-from foreword.core.forward import choice_scores, completion_losses
-from foreword.core.inject import injected
-from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
+from foreword.core.inject.injection import injected
+from foreword.core.passes import output_layer
+from foreword.core.passes.scoring import choice_scores, completion_losses
+from foreword.testing.method_contracts import FAMILIES, sample_ids, tiny, writer_for
 
 INPUTS = [row[:n] for row, n in zip(sample_ids(4, 9).tolist(), (9, 3, 6, 6), strict=True)]
 TARGETS = [[60, 61, 62, 2], [63, 2], [64, 65, 66, 67, 2], [2]]
@@ -43,7 +43,7 @@ class Largest(TorchDispatchMode):
 
 def test_which_families_logits_are_those_of_the_output_layer() -> None:
     with_head = [f for f in FAMILIES if tiny(f).get_output_embeddings() is not None]
-    assert {f for f in with_head if not head.plain(tiny(f))} == SCALED
+    assert {f for f in with_head if not output_layer.plain(tiny(f))} == SCALED
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "t5", "opt"])
@@ -52,8 +52,8 @@ def test_chunks_give_the_same_losses_and_gradients(family: str, monkeypatch: pyt
     writer = writer_for("prefix", model)
     parameters = [p for p in writer.parameters() if p.requires_grad]
     found = []
-    for chunk in (head.CHUNK, 3 * 264):
-        monkeypatch.setattr(head, "CHUNK", chunk)
+    for chunk in (output_layer.CHUNK, 3 * 264):
+        monkeypatch.setattr(output_layer, "CHUNK", chunk)
         with injected(model, [writer.write()]):
             losses, _ = completion_losses(model, INPUTS, TARGETS, 0)
             found.append((losses.detach(), *torch.autograd.grad(losses.sum(), parameters)))
@@ -68,7 +68,7 @@ def test_no_tensor_holds_more_than_a_chunk_of_a_large_vocabularys_logits(monkeyp
     )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     writer = writer_for("prefix", model)
-    monkeypatch.setattr(head, "CHUNK", chunk)
+    monkeypatch.setattr(output_layer, "CHUNK", chunk)
     targets = [[*range(100, 110)], [*range(50, 57)], [7], [8, 9]]
     completion_losses(model, INPUTS[:1], targets[:1], 0)  # asks the model what it allows
     largest = Largest()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foreword.core import attention, seeds
-from foreword.core.inject import injected
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword, KeyValue
+from foreword.core.attention import attend
+from foreword.core.inject import initial_values
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
-from foreword.testing import TEXT, output, sample_ids, tiny
+from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny
 
 
 def of_text(family: str, ids: tuple[int, ...] = TEXT) -> Foreword:
-    return Foreword(sites=seeds.from_ids(tiny(family), ids))
+    return Foreword(sites=initial_values.from_ids(tiny(family), ids))
 
 
 def test_each_row_gets_its_own_foreword_in_the_order_given() -> None:
@@ -96,7 +97,7 @@ def test_a_prefix_on_some_layers_only_still_moves_the_content() -> None:
     with torch.no_grad(), injected(model, [part]):
         got = output(model, ids)
         shifted = torch.arange(len(TEXT), len(TEXT) + ids.shape[1])[None]
-    with torch.no_grad(), attention.only(None):
+    with torch.no_grad(), attend.only(None):
         plain = model(ids, position_ids=shifted).logits
     assert not torch.allclose(got, plain, atol=1e-3)
     assert torch.isfinite(got).all()

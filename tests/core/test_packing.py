@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core import packing
-from foreword.core.checkpointing import checkpointing
-from foreword.core.forward import choice_scores, completion_losses, pooled_states
-from foreword.core.inject import injected
-from foreword.core.packable import last_layer, packable
-from foreword.core.packing import Packed
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword
-from foreword.testing import FAMILIES, sample_ids, tiny, writer_for
+from foreword.core.attention import packing
+from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.attention.packable import last_layer, packable
+from foreword.core.attention.packing import Packed
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.scoring import choice_scores, completion_losses, pooled_states
+from foreword.testing.method_contracts import FAMILIES, sample_ids, tiny, writer_for
 
 PACKABLE = [family for family in FAMILIES if packable(tiny(family))]
 # GPT-2 gives its last hidden state the shape of its input.

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.past import begins, has_past
-from foreword.core.store import Store
-from foreword.data.batch import Example
+from foreword.core.passes.prefix_cache import begins, has_past
+from foreword.core.passes.tensor_cache import Store
+from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
-from foreword.testing import FAMILIES, tiny
-from foreword.training.group import train_all
+from foreword.settings.schema import TrainSettings
+from foreword.testing.method_contracts import FAMILIES, tiny
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Classify, Complete, Objective
 from foreword.training.reuse import prepare_reuse
+from foreword.training.side_by_side import train_all
 
 EXACT = sorted(name for name, family in FAMILIES.items() if family.exact_text and name not in ("lstm", "gru"))
 WORDS = Choose(((40, 41), (50,)), 0, lead=(7, 9))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from foreword.core.checkpointing import checkpointing
-from foreword.core.frozen import Frozen, layers_of, reusing
-from foreword.core.patched import put_around
-from foreword.core.store import Store
-from foreword.testing import tiny
+from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.attention.forward_wrappers import put_around
+from foreword.core.passes.layer_cache import Frozen, layers_of, reusing
+from foreword.core.passes.tensor_cache import Store
+from foreword.testing.method_contracts import tiny
 
 
 def adding(said: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.base import load_base
-from foreword.core.inject import injected
-from foreword.core.recurrent import RecurrentConfig, RecurrentForCausalLM
-from foreword.core.seeds import from_ids, random
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword
+from foreword.core.base.load import load_base
+from foreword.core.base.lstm import RecurrentConfig, RecurrentForCausalLM
+from foreword.core.inject.initial_values import from_ids, random
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 from foreword.export.peft import export_peft
 from foreword.methods.base import Start, make, make_writer
-from foreword.testing import TEXT, byte_tokenizer, output, sample_ids, tiny
+from foreword.testing.method_contracts import TEXT, byte_tokenizer, output, sample_ids, tiny
 
 CELLS = ("lstm", "gru")
 

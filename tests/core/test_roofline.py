@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from foreword.core.roofline import matrix_rate, memory_rate, operations, weights
-from foreword.testing import tiny
-from foreword.training.pace import Pace
+from foreword.core.passes.flops import matrix_rate, memory_rate, operations, weights
+from foreword.testing.method_contracts import tiny
+from foreword.training.throughput import Pace
 
 
 def test_every_linear_layer_behind_the_embedding_counts_once() -> None:
@@ -30,8 +30,8 @@ def test_rates_are_measured() -> None:
 
 def test_pace_counts_steps_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     model, now = tiny("llama"), [100.0]
-    monkeypatch.setattr("foreword.training.pace.time.perf_counter", lambda: now[0])
-    monkeypatch.setattr("foreword.training.pace._rate", lambda device, dtype: operations(model, 1000))
+    monkeypatch.setattr("foreword.training.throughput.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("foreword.training.throughput._rate", lambda device, dtype: operations(model, 1000))
     pace = Pace(model)
     assert pace.figures() == {}
     now[0] += 2

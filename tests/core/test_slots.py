@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foreword.core import seeds
-from foreword.core.inject import injected
-from foreword.core.value import Foreword, equal
+from foreword.core.inject import initial_values
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword, equal
 from foreword.errors import SettingsError
 from foreword.methods.base import Start, make, make_writer
-from foreword.testing import TEXT, around, behind, output, sample_ids, tiny
+from foreword.testing.method_contracts import TEXT, around, behind, output, sample_ids, tiny
 
 
 def slots(family: str = "llama", count: int = 3, seed: int = 1) -> Foreword:
@@ -30,8 +30,8 @@ def test_slots_are_a_part_of_a_foreword() -> None:
 
 def test_slots_stand_beside_a_prefix() -> None:
     model, ids = tiny("llama"), sample_ids(2, 6)
-    sites = seeds.from_ids(model, TEXT)
-    filled = seeds.embeddings_of(model, [40, 41])
+    sites = initial_values.from_ids(model, TEXT)
+    filled = initial_values.embeddings_of(model, [40, 41])
     both = Foreword(sites=sites, slots=filled)
     with torch.no_grad():
         expected = output(model, around(around(ids, (40, 41), "end"), TEXT, "front"))[:, len(TEXT) :]
@@ -69,7 +69,7 @@ def test_a_slot_starts_from_its_word_or_from_the_vocabulary() -> None:
     start = Start(model, "say", slots=(7, None, 11))
     writer = make_writer(make("slots"), start)
     value = writer.write()
-    words = seeds.embeddings_of(model, [7, 11])
+    words = initial_values.embeddings_of(model, [7, 11])
     assert value.text == "say"
     assert value.slots is not None
     assert torch.equal(value.slots[[0, 2]], words)

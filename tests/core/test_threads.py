@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from foreword.core.forward import choice_scores
-from foreword.core.inject import injected
-from foreword.core.value import Foreword
-from foreword.testing import tiny, trained_for
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.scoring import choice_scores
+from foreword.testing.method_contracts import tiny, trained_for
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bart"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from foreword.data.augment import Augmenter, read_synonyms, with_template
-from foreword.data.example import Row
-from foreword.data.make import make_task
-from foreword.data.read import read
+from foreword.data.quality.augment import Augmenter, read_synonyms, with_template
+from foreword.data.readers.read import read
+from foreword.data.row import Row
+from foreword.data.task.infer import make_task
 from foreword.errors import DataError, SettingsError, TemplateError
 
 TEXT = "A good film, with a plot that nobody could have made up in a year."

@@ -9,11 +9,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from foreword.data.batch import Example, batches, encode, eval_batches, lead_ids
-from foreword.data.encoding import answer_ids, check_verbalizer, end_id, label_ids, pieces
-from foreword.data.make import make_task
-from foreword.data.read import read
-from foreword.data.task import Task
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example, batches, encode, eval_batches, lead_ids
+from foreword.data.tokens.tokenize import answer_ids, check_verbalizer, end_id, label_ids, pieces
 from foreword.errors import DataError, SettingsError, VerbalizerError
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]

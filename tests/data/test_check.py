@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from foreword.data.check import CheckReport, check, clean
-from foreword.data.make import make_task
-from foreword.data.near import near_pairs
-from foreword.data.read import Table, read
+from foreword.data.quality.check import CheckReport, check, clean
+from foreword.data.quality.near_duplicates import near_pairs
+from foreword.data.readers.read import Table, read
+from foreword.data.task.infer import make_task
 from foreword.errors import TemplateError
 
 LONG = (

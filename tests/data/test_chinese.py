@@ -9,14 +9,14 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from foreword.data.batch import encode
-from foreword.data.conll import read_conll
-from foreword.data.make import make_task
-from foreword.data.normal import normalise
-from foreword.data.read import read
-from foreword.evaluation.decode import text_of
-from foreword.evaluation.metrics import METRICS
-from foreword.testing import byte_tokenizer
+from foreword.data.quality.unicode import normalise
+from foreword.data.readers.conll import read_conll
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
+from foreword.data.tokens.examples import encode
+from foreword.evaluation.generate import text_of
+from foreword.evaluation.metrics.metric_registry import METRICS
+from foreword.testing.method_contracts import byte_tokenizer
 
 REVIEWS = [("房间很干净，服务也热情。", "好评"), ("隔音太差，一夜没睡。", "差评"), ("离车站很近。", "好评")]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from foreword.data.layout import recognise
-from foreword.data.read import read
+from foreword.data.readers.read import read
+from foreword.data.task.columns import recognise
 from foreword.errors import DataError
 
 

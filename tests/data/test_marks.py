@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from foreword.data.batch import encode
-from foreword.data.check import check
-from foreword.data.guidance import formed, of_row, replaced, span_of
-from foreword.data.make import make_task
-from foreword.data.marks import Mark, Soft
-from foreword.data.read import read
-from foreword.data.rows import RowEncoder, readable, slot_starts, spoken
-from foreword.data.task import Task
-from foreword.data.template import Template
+from foreword.data.quality.check import check
+from foreword.data.readers.read import read
+from foreword.data.task.guidance import formed, of_row, replaced, span_of
+from foreword.data.task.infer import make_task
+from foreword.data.task.task import Task
+from foreword.data.task.template import Template
+from foreword.data.task.template_marks import Mark, Soft
+from foreword.data.tokens.encode_row import RowEncoder, readable, slot_starts, spoken
+from foreword.data.tokens.examples import encode
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
-from foreword.testing import byte_tokenizer
+from foreword.testing.method_contracts import byte_tokenizer
 
 TOKENIZER = byte_tokenizer(mask=True)
 ROWS = read([{"text": "good film here", "label": "yes"}, {"text": "bad", "label": "no"}])
@@ -181,7 +181,7 @@ def test_modes() -> None:
 
 
 def test_chinese_words_are_characters_and_patterns_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreword.data.guidance._SECONDS", 0.05)
+    monkeypatch.setattr("foreword.data.task.guidance._SECONDS", 0.05)
     assert span_of("text[1:3]").of("很好的酒店 here") == (1, 3)
     assert span_of("text[-1:]").of("很好的酒店 here") == (6, 10)
     assert span_of("text[7:]").of("short") is None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from foreword.data.delimited import read_csv
-from foreword.data.jsonfile import read_json
-from foreword.data.read import Table, read
+from foreword.data.readers.delimited import read_csv
+from foreword.data.readers.json_lines import read_json
+from foreword.data.readers.read import Table, read
 from foreword.errors import DataError, SettingsError
 
 

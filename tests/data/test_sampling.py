@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from foreword.data.batch import Example, batches
-from foreword.data.make import make_task
-from foreword.data.read import read
-from foreword.data.sampling import Course, refuse_sampling
+from foreword.data.quality.row_sampling import Course, refuse_sampling
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
+from foreword.data.tokens.examples import Example, batches
 from foreword.errors import SettingsError
 
 ROWS = [Example(str(i), tuple(range(1 + (i * 7) % 40)), (), int(i % 10 == 0), "") for i in range(50)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from foreword.data.normal import normalise
-from foreword.data.read import Table, read
-from foreword.data.split import DataLock, folds, split
+from foreword.data.quality.split import DataLock, folds, split
+from foreword.data.quality.unicode import normalise
+from foreword.data.readers.read import Table, read
 from foreword.errors import DataError, SettingsError
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from foreword.data.batch import encode
-from foreword.data.check import check
-from foreword.data.make import make_task
-from foreword.data.read import read
-from foreword.data.tagging import in_text, is_bio, words_of
-from foreword.data.task import Task
+from foreword.data.quality.check import check
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
+from foreword.data.task.tagging import in_text, is_bio, words_of
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import encode
 from foreword.errors import DataError, SettingsError, TemplateError
-from foreword.testing import byte_tokenizer
+from foreword.testing.method_contracts import byte_tokenizer
 
 ROWS: list[dict[str, Any]] = [
     {"tokens": ["EU", "rejects", "New York"], "tags": ["B-org", "O", "B-place"]},

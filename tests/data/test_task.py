@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from foreword.data.make import labels_of, make_task
-from foreword.data.read import Table, read
-from foreword.data.task import Decoding, Task
+from foreword.data.readers.read import Table, read
+from foreword.data.task.infer import labels_of, make_task
+from foreword.data.task.task import Decoding, Task
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
 
 

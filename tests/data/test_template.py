@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foreword.data.sandbox import MAX_OUTPUT
-from foreword.data.template import Template, empty_fields
+from foreword.data.task.sandbox import MAX_OUTPUT
+from foreword.data.task.template import Template, empty_fields
 from foreword.errors import TemplateError
 
 

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from foreword.core.forward import choice_scores
-from foreword.core.inject import injected
-from foreword.core.value import EMPTY, Foreword
-from foreword.data.batch import Example, encode
-from foreword.data.encoding import label_ids
-from foreword.data.make import make_task
-from foreword.data.read import read
-from foreword.data.task import Decoding, Task
-from foreword.evaluation.answers import Asker
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import EMPTY, Foreword
+from foreword.core.passes.scoring import choice_scores
+from foreword.data.readers.read import read
+from foreword.data.task.infer import make_task
+from foreword.data.task.task import Decoding, Task
+from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.tokenize import label_ids
+from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.methods.base import Start, make, make_writer
-from foreword.testing import byte_tokenizer, tiny, writer_for
+from foreword.testing.method_contracts import byte_tokenizer, tiny, writer_for
 from foreword.training.objective import Choose, Classify, Complete, make_objective
 
 TOKENIZER = byte_tokenizer()

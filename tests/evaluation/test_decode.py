@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.forward import completion_losses
-from foreword.core.inject import injected
-from foreword.core.value import EMPTY, Foreword
-from foreword.data.task import Decoding
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import EMPTY, Foreword
+from foreword.core.passes.scoring import completion_losses
+from foreword.data.task.task import Decoding
 from foreword.errors import SettingsError
-from foreword.evaluation.decode import _until, decode, text_of
-from foreword.evaluation.sampling import RowSampler
-from foreword.testing import byte_tokenizer, sample_ids, tiny, writer_for
+from foreword.evaluation.generate import _until, decode, text_of
+from foreword.evaluation.token_sampling import RowSampler
+from foreword.testing.method_contracts import byte_tokenizer, sample_ids, tiny, writer_for
 
 TOKENIZER = byte_tokenizer()
 LENGTHS = (9, 3, 6)

@@ -11,8 +11,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from foreword.errors import DataError, SettingsError
-from foreword.evaluation.metrics import METRICS, OTHER, classification_report, get_metric
-from foreword.evaluation.overlap import bleu_tokenizer, words
+from foreword.evaluation.metrics.metric_registry import METRICS, OTHER, classification_report, get_metric
+from foreword.evaluation.metrics.text_overlap import bleu_tokenizer, words
 
 VOCABULARY = "the a cat dog sat on mat, near house. River runs quickly isn't 3.5 Pub_name £ high-priced".split()
 HAN = "我们今天去公园看花很好天气不错他说你是谁"

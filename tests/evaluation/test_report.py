@@ -13,14 +13,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from foreword.evaluation import charts, planes
-from foreword.evaluation.chinese import chinese
-from foreword.evaluation.metrics import get_metric
+from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report import render_html, render_markdown, write_report
-from foreword.evaluation.summary import compare, evaluate
-from foreword.evaluation.verdict import beside, compare_family, sentences
-from foreword.evaluation.worth import rows_to_read
+from foreword.evaluation.report import charts, plane_charts
+from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.rows_to_read import rows_to_read
+from foreword.evaluation.report.summary import compare, evaluate
+from foreword.evaluation.report.write_report import render_html, render_markdown, write_report
+from foreword.evaluation.statistics.verdict import beside, compare_family, sentences
 
 HOSTILE = '<script>alert("x")</script> | `a` \n| b'
 VOID = {"meta", "input", "line", "circle", "polyline", "polygon", "br"}
@@ -284,7 +284,7 @@ def test_every_verdict_has_chinese_words(seeds: int, shift: float) -> None:
 
 def test_names_of_dots_do_not_cover_each_other() -> None:
     points = [{"name": f"s{n}", "x": 1 + n % 4 * 0.05, "y": 0.5 + n * 0.004, "front": n == 3} for n in range(12)]
-    drawn = ElementTree.fromstring(planes.pareto("by work", "GFLOP", points, "{:.2f}".format))
+    drawn = ElementTree.fromstring(plane_charts.pareto("by work", "GFLOP", points, "{:.2f}".format))
     boxes = []
     for mark in drawn.findall(".//{*}text[@class='mark']"):
         x, y = float(mark.attrib["x"]), float(mark.attrib["y"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from foreword.errors import DataError
-from foreword.evaluation.metrics import get_metric
+from foreword.evaluation.metrics.metric_registry import get_metric
+from foreword.evaluation.metrics.spans import all_alike, span_report, spans
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.spans import all_alike, span_report, spans
-from foreword.evaluation.summary import compare, evaluate
+from foreword.evaluation.report.summary import compare, evaluate
 
 
 @pytest.mark.parametrize(

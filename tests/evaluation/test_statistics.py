@@ -13,10 +13,8 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from foreword.errors import DataError
-from foreword.evaluation.metrics import METRICS
-from foreword.evaluation.power import holm, minimum_detectable_difference, rows_needed
-from foreword.evaluation.repeated import paired_difference_of_runs
-from foreword.evaluation.statistics import (
+from foreword.evaluation.metrics.metric_registry import METRICS
+from foreword.evaluation.statistics.intervals import (
     bootstrap_interval,
     mcnemar_p,
     paired_difference,
@@ -26,6 +24,8 @@ from foreword.evaluation.statistics import (
     score_interval,
     wilson_interval,
 )
+from foreword.evaluation.statistics.power import holm, minimum_detectable_difference, rows_needed
+from foreword.evaluation.statistics.repeated_seeds import paired_difference_of_runs
 
 ACCURACY, MACRO, ROUGE, BLEU_METRIC = METRICS["accuracy"], METRICS["macro_f1"], METRICS["rouge_l"], METRICS["bleu"]
 

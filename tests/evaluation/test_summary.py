@@ -9,7 +9,15 @@ import pytest
 
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
-from foreword.evaluation.summary import compare, evaluate, figure_text, heading, manifest_metrics, render, sentence
+from foreword.evaluation.report.summary import (
+    compare,
+    evaluate,
+    figure_text,
+    heading,
+    manifest_metrics,
+    render,
+    sentence,
+)
 
 
 def rows(share: float, n: int = 100, seed: int = 1) -> list[Prediction]:

@@ -13,17 +13,17 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from foreword.errors import DataError
-from foreword.evaluation.metrics import METRICS, get_metric
-from foreword.evaluation.power import holm
-from foreword.evaluation.repeated import (
+from foreword.evaluation.metrics.metric_registry import METRICS, get_metric
+from foreword.evaluation.statistics.intervals import mcnemar_p, wilson_interval
+from foreword.evaluation.statistics.power import holm
+from foreword.evaluation.statistics.repeated_seeds import (
     Spread,
     paired_difference_of_runs,
     score_of_runs,
     spread_of_means,
     spread_of_scores,
 )
-from foreword.evaluation.statistics import mcnemar_p, wilson_interval
-from foreword.evaluation.verdict import (
+from foreword.evaluation.statistics.verdict import (
     Comparison,
     beside,
     compare_family,

@@ -11,13 +11,13 @@ import peft
 import pytest
 import torch
 
-from foreword import run
+from foreword import api
 from foreword.artifact.store import load, save
 from foreword.cli.main import main
-from foreword.core.value import equal
-from foreword.families import tiny
-from foreword.settings import TaskOptions, TrainRequest, TrainSettings
-from tests.run.conftest import labelled_rows, save_tiny
+from foreword.core.inject.value import equal
+from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
+from foreword.testing.families import tiny
+from tests.runs.conftest import labelled_rows, save_tiny
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def trained(base: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         task = TaskOptions(guidance="Say yes or no.\n", template="{{ text }}:")
         rows = labelled_rows(60)
         request = TrainRequest(rows, base, folder / "run", method=method, settings=settings, task_options=task)
-        return Path(run.train(request).file)
+        return Path(api.train(request).file)
 
     return file
 
@@ -55,7 +55,7 @@ def test_out_and_in_again(
     assert json.loads(capsys.readouterr().out)["golden_rows"] == len(manifest.golden) > 0
     assert equal(load(back)[0], value)
     assert load(back)[1] == manifest
-    assert run.verify(back).ok
+    assert api.verify(back).ok
 
 
 def test_a_checkpoint_of_pefts_own_is_given_a_task(
@@ -69,7 +69,7 @@ def test_a_checkpoint_of_pefts_own_is_given_a_task(
     assert main(["import", str(tmp_path / "peft"), "--output", str(file), "--base", base, *flags]) == 0
     value, manifest = load(file)
     assert (manifest.method, value.text, len(value.adapters)) == ("lora", "Decide.\n", 3)
-    assert [p.output in ("yes", "no") for p in run.predict(file, text="abc", base=base)] == [True]
+    assert [p.output in ("yes", "no") for p in api.predict(file, text="abc", base=base)] == [True]
     assert "golden_rows" in capsys.readouterr().out
 
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from foreword.artifact.manifest import BaseRecord, Manifest
-from foreword.core.inject import injected
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword, KeyValue, equal
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword, KeyValue, equal
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.peft import export_peft, import_peft
-from foreword.testing import output, sample_ids, tiny
+from foreword.testing.method_contracts import output, sample_ids, tiny
 
 P = 5
 MANIFEST = Manifest(

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.adapt import linear_layers, sizes
-from foreword.core.inject import injected
-from foreword.core.value import Foreword, equal
+from foreword.core.inject.injection import injected
+from foreword.core.inject.lora_deltas import linear_layers, sizes
+from foreword.core.inject.value import Foreword, equal
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.peft import export_peft, import_peft
 from foreword.methods.base import Start, make
-from foreword.testing import output, sample_ids, tiny, trained_for
+from foreword.testing.method_contracts import output, sample_ids, tiny, trained_for
 
 FAMILIES = ("llama", "gpt2", "gpt_neox", "gemma3", "bert", "t5")
 

@@ -7,13 +7,13 @@ from dataclasses import fields
 import pytest
 import torch
 
-from foreword.core import seeds
-from foreword.core.inject import injected
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword, equal
+from foreword.core.inject import initial_values
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword, equal
 from foreword.errors import SettingsError
 from foreword.methods.base import Start, Writer, make, make_writer, registry
-from foreword.testing import TEXT, gradients, output, sample_ids, tiny, writer_for
+from foreword.testing.method_contracts import TEXT, gradients, output, sample_ids, tiny, writer_for
 
 
 def trained(writer: Writer, family: str = "llama", steps: int = 3) -> Foreword:
@@ -27,7 +27,7 @@ def trained(writer: Writer, family: str = "llama", steps: int = 3) -> Foreword:
 
 def test_the_first_position_of_a_text_prefix_never_moves_and_the_others_do() -> None:
     model = tiny("llama")
-    start = seeds.from_ids(model, TEXT)
+    start = initial_values.from_ids(model, TEXT)
     value = trained(make_writer(make("prefix"), Start(model, "g", TEXT)))
     for name, kv in value.sites.items():
         assert torch.equal(kv.keys[0], start[name].keys[0])
@@ -46,7 +46,7 @@ def test_a_random_start_trains_every_position(init: str, moves: bool) -> None:
 
 def test_chosen_layers_are_trained_and_the_others_keep_the_text() -> None:
     model = tiny("llama")
-    start = seeds.from_ids(model, TEXT)
+    start = initial_values.from_ids(model, TEXT)
     writer = make_writer(make("prefix", {"layers": "1:"}), Start(model, "g", TEXT))
     value = trained(writer)
     assert torch.equal(value.sites["decoder.self.0"].keys, start["decoder.self.0"].keys)
@@ -66,7 +66,7 @@ def test_an_encoder_decoder_begins_as_if_its_decoder_had_written_nothing(family:
     value = make_writer(make("prefix"), Start(model, "g", TEXT)).write()
     # Above the first layer the cross attention to the text has a part in it.
     name = "decoder.self.0"
-    begun = seeds.from_ids(model, [int(model.config.decoder_start_token_id)] * len(TEXT))[name]
+    begun = initial_values.from_ids(model, [int(model.config.decoder_start_token_id)] * len(TEXT))[name]
     assert torch.equal(value.sites[name].values[0], begun.values[0])
     # Close to the start token everywhere, and no two positions alike, or they would learn the same.
     assert (value.sites[name].values - begun.values).abs().max() < 0.2
@@ -121,7 +121,7 @@ def test_the_mlp_starts_at_the_text_and_every_weight_of_it_trains(settings: dict
 def test_p_tuning_starts_at_the_text_and_its_network_trains(encoder: str) -> None:
     model = tiny("llama")
     writer = make_writer(make("ptuning", {"encoder": encoder}), Start(model, "g", TEXT))
-    assert torch.allclose(writer.write().prompt, seeds.embeddings_of(model, TEXT), atol=1e-6)  # type: ignore[arg-type]
+    assert torch.allclose(writer.write().prompt, initial_values.embeddings_of(model, TEXT), atol=1e-6)  # type: ignore[arg-type]
     found = gradients(model, writer)
     assert all(found[n].abs().max() > 0 for n, p in writer.named_parameters() if p.requires_grad)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foreword.core.value import Foreword, equal
+from foreword.core.inject.value import Foreword, equal
 from foreword.errors import SettingsError
 from foreword.methods.base import Start, make, make_writer
-from foreword.testing import TEXT, tiny, trained_for, writer_for
+from foreword.testing.method_contracts import TEXT, tiny, trained_for, writer_for
 
 
 def names(method: str, family: str, classes: int = 0, **settings: object) -> list[str]:

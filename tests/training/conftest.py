@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from foreword.core.inject import injected
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.settings import TrainSettings
-from foreword.testing import behind, tiny, writer_for
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword
+from foreword.data.tokens.examples import Example
+from foreword.settings.schema import TrainSettings
+from foreword.testing.method_contracts import behind, tiny, writer_for
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from foreword.artifact.store import load
-from foreword.core.inject import injected
-from foreword.core.value import Foreword
+from foreword.core.inject.injection import injected
+from foreword.core.inject.value import Foreword
 from foreword.methods.base import registry
-from foreword.testing import behind, output, sample_ids, tiny, writer_for
+from foreword.testing.method_contracts import behind, output, sample_ids, tiny, writer_for
 from foreword.training.attach import Attached, attach
 
 LEARNING = [name for name, method in registry().items() if method.learning_rates]

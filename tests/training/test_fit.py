@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core import memory
-from foreword.settings import TrainSettings
-from foreword.training import fit
+from foreword.core.passes import memory
+from foreword.settings.schema import TrainSettings
+from foreword.training import batch_size
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -34,16 +34,16 @@ def foreseen(bench: Any, monkeypatch: pytest.MonkeyPatch, limit: int, free: int 
             act()
         return (50 + 10 * max(rows)) * MIB
 
-    monkeypatch.setattr(fit, "peak", peak)
-    monkeypatch.setattr(fit, "in_use", lambda device: 0)
-    monkeypatch.setattr(fit, "available", lambda device: free)
+    monkeypatch.setattr(batch_size, "peak", peak)
+    monkeypatch.setattr(batch_size, "in_use", lambda device: 0)
+    monkeypatch.setattr(batch_size, "available", lambda device: free)
 
     def make(rows: Any) -> list[Any]:
         trial = bench.trial(per_device_train_batch_size=16)
         trial.rows = rows
         return [type(trial)(trial.model, trial.writer, trial.objective, rows, trial.settings, 1e-3, trial.evaluate)]
 
-    return fit.rows_that_fit(make, bench.rows, limit * MIB)
+    return batch_size.rows_that_fit(make, bench.rows, limit * MIB)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_without_a_limit_what_is_free_counts(bench: Any, monkeypatch: pytest.Mon
 
 
 def test_what_work_takes_is_measured() -> None:
-    kept: list[Any] = []
+    precompute: list[Any] = []
     before = memory.in_use(CPU)
-    most = memory.peak(CPU, lambda: kept.append(torch.ones(64 * MIB // 4)))
+    most = memory.peak(CPU, lambda: precompute.append(torch.ones(64 * MIB // 4)))
     assert most - before > 55 * MIB
     assert memory.in_use(CPU) > 0
     assert memory.available(CPU) >= 0
@@ -74,7 +74,7 @@ def test_auto_is_a_batch_of_sixteen_rows_everywhere() -> None:
 
 
 def test_a_run_finds_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foreword.run import kept
+    from foreword.runs.train import precompute
 
     class Known:
         def __init__(self, batch: Any) -> None:
@@ -82,9 +82,9 @@ def test_a_run_finds_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             self.examples: dict[str, Any] = {"train": []}
 
     asked: list[int] = []
-    monkeypatch.setattr(kept, "rows_that_fit", lambda make, rows, limit: asked.append(limit) or 4)
+    monkeypatch.setattr(precompute, "rows_that_fit", lambda make, rows, limit: asked.append(limit) or 4)
     (tmp_path / "run.json").write_text(json.dumps({"request": {}, "base": {}, "data": {}}), encoding="utf-8")
-    assert [kept.fitted(Known("auto"), tmp_path, 1) for _ in range(3)] == [4, 4, 4]  # type: ignore[arg-type]
+    assert [precompute.fitted(Known("auto"), tmp_path, 1) for _ in range(3)] == [4, 4, 4]  # type: ignore[arg-type]
     assert asked == [0]
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["rows_at_once"] == 4
-    assert kept.fitted(Known(8), tmp_path, 1) == 0  # type: ignore[arg-type]
+    assert precompute.fitted(Known(8), tmp_path, 1) == 0  # type: ignore[arg-type]

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.sites import find_sites
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
+from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
-from foreword.settings import TrainSettings
-from foreword.testing import TEXT, tiny
+from foreword.settings.schema import TrainSettings
+from foreword.testing.method_contracts import TEXT, tiny
 from foreword.training import checkpoint
-from foreword.training.group import abreast, train_all
 from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.lr_search import search
 from foreword.training.objective import Choose, Classify, Complete, Objective, Tag, joined
-from foreword.training.sweep import search
+from foreword.training.side_by_side import abreast, train_all
 
 WORDS = Choose(((40, 41), (50,)), 0)
 SETTINGS = TrainSettings(

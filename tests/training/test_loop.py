@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core import attention
-from foreword.core.value import Foreword
-from foreword.data.batch import Example, batches
+from foreword.core.attention import attend
+from foreword.core.inject.value import Foreword
+from foreword.data.tokens.examples import Example, batches
 from foreword.errors import SettingsError
 from foreword.methods.base import registry
-from foreword.settings import TrainSettings
-from foreword.testing import FAMILIES, reaches, tiny, writer_for
+from foreword.settings.schema import TrainSettings
+from foreword.testing.method_contracts import FAMILIES, reaches, tiny, writer_for
 from foreword.training.loop import Evaluated, NotFinite, Score, Step, Trial, advance
 from foreword.training.objective import Choose, Classify, Complete, Outputs
 from foreword.training.schedule import rate_at, total_steps
@@ -85,7 +85,7 @@ def test_an_unfinished_run_may_be_closed_anywhere(bench: Any) -> None:
     trial = bench.trial()
     events = trial.run()
     next(events)
-    assert attention.sources() == ()
+    assert attend.sources() == ()
     problems: list[BaseException] = []
 
     def close() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.memory import in_halves, out_of_memory
+from foreword.core.passes.memory import in_halves, out_of_memory
 from foreword.errors import ResourceError
 from foreword.training import checkpoint
-from foreword.training.group import train_all
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose
+from foreword.training.side_by_side import train_all
 
 CPU = torch.device("cpu")
 SAYINGS = [

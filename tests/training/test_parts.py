@@ -7,11 +7,11 @@ import random
 import pytest
 import torch
 
-from foreword.core.inject import injected
-from foreword.data.batch import Example
-from foreword.testing import tiny, writer_for
+from foreword.core.inject.injection import injected
+from foreword.data.tokens.examples import Example
+from foreword.testing.method_contracts import tiny, writer_for
+from foreword.training.micro_batches import without_padding
 from foreword.training.objective import Choose
-from foreword.training.parts import without_padding
 
 
 def examples(lengths: list[int]) -> list[Example]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.value import Foreword
+from foreword.core.inject.value import Foreword
 from foreword.errors import ResumeError
-from foreword.training import checkpoint, group
+from foreword.training import checkpoint, side_by_side
 from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.lr_search import Sweep, planned_steps, rungs, search
 from foreword.training.objective import Outputs
-from foreword.training.sweep import Sweep, planned_steps, rungs, search
 
 RATES = (1e-2, 5e-2, 2e-2, 1e-1)
 
@@ -273,7 +273,7 @@ def test_a_checkpoint_never_stands_between_a_step_and_its_evaluation(
         real(entries, *more)
 
     monkeypatch.setattr(checkpoint, "save_all", save)
-    monkeypatch.setattr(group, "_SAVE_EVERY", 0.0)  # as if every step took long
+    monkeypatch.setattr(side_by_side, "_SAVE_EVERY", 0.0)  # as if every step took long
     swept(bench, folder, (1e-2,), num_train_epochs=1, eval_steps=3)
     assert kept == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2)]
 

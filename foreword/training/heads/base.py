@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.kinds import Kind
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer
-from foreword.data.task import Task
+from foreword.core.base.architecture import Kind
+from foreword.core.inject.value import Foreword
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example
+from foreword.data.tokens.tokenize import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import ClassVar, Self
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.forward import completion_losses
-from foreword.core.kinds import Kind
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer
-from foreword.data.task import Task
+from foreword.core.base.architecture import Kind
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.scoring import completion_losses
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example
+from foreword.data.tokens.tokenize import Tokenizer
 from foreword.training.heads.base import Head, Outputs, fill_of
 
 

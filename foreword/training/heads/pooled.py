@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.forward import pooled_states
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer
-from foreword.data.task import Task
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.scoring import pooled_states
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example
+from foreword.data.tokens.tokenize import Tokenizer
 from foreword.training.heads.base import Chooser, Outputs, cross_entropy, fill_of, linear, one_a_row
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.states import states_at
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer
-from foreword.data.task import Task
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.token_states import states_at
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example
+from foreword.data.tokens.tokenize import Tokenizer
 from foreword.training.heads.base import Chooser, Outputs, fill_of, linear
 
 

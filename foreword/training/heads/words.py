@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.forward import choice_scores
-from foreword.core.kinds import Kind
-from foreword.core.masked import masked_scores
-from foreword.core.value import Foreword
-from foreword.data.batch import Example
-from foreword.data.encoding import Tokenizer, label_ids, mask_id
-from foreword.data.task import Task
+from foreword.core.base.architecture import Kind
+from foreword.core.inject.value import Foreword
+from foreword.core.passes.masked_scores import masked_scores
+from foreword.core.passes.scoring import choice_scores
+from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Example
+from foreword.data.tokens.tokenize import Tokenizer, label_ids, mask_id
 from foreword.training.heads.base import Chooser, Outputs, cross_entropy, fill_of, one_a_row
 
 

@@ -1,0 +1,80 @@
+"""What Python users and the command line call: one name a thing that can be done, loaded when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foreword.artifact.store import load, save
+    from foreword.core.base.load import load_base
+    from foreword.core.inject.injection import injected
+    from foreword.core.inject.value import Foreword
+    from foreword.data.readers.read import read
+    from foreword.export.convert import export, import_
+    from foreword.runs.prepare.prepare import check
+    from foreword.runs.train.dry_run import dry_run
+    from foreword.runs.train.result import TrainResult
+    from foreword.runs.train.train import resume, train
+    from foreword.runs.train.train_base import base
+    from foreword.runs.use.inspect_files import doctor, ls, show
+    from foreword.runs.use.use import VerifyReport, evaluate, generate, predict, verify
+    from foreword.runs.workers.pool import Workers, predict_all, run_all
+    from foreword.studies.cross_validation import FoldsResult, cross_validate
+    from foreword.studies.cross_validation import resume as resume_folds
+    from foreword.studies.feedback.feedback import FeedbackResult, feedback
+    from foreword.studies.input_length import sweep
+    from foreword.studies.transfer.transfer import transfer
+    from foreword.training.attach import attach
+
+# name -> where it is defined, and what it is called there if not the same.
+HOME = {
+    "FeedbackResult": "foreword.studies.feedback.feedback",
+    "FoldsResult": "foreword.studies.cross_validation",
+    "Foreword": "foreword.core.inject.value",
+    "TrainResult": "foreword.runs.train.result",
+    "VerifyReport": "foreword.runs.use.use",
+    "Workers": "foreword.runs.workers.pool",
+    "attach": "foreword.training.attach",
+    "base": "foreword.runs.train.train_base",
+    "check": "foreword.runs.prepare.prepare",
+    "cross_validate": "foreword.studies.cross_validation",
+    "doctor": "foreword.runs.use.inspect_files",
+    "dry_run": "foreword.runs.train.dry_run",
+    "evaluate": "foreword.runs.use.use",
+    "export": "foreword.export.convert",
+    "feedback": "foreword.studies.feedback.feedback",
+    "generate": "foreword.runs.use.use",
+    "import_": "foreword.export.convert",
+    "injected": "foreword.core.inject.injection",
+    "load": "foreword.artifact.store",
+    "load_base": "foreword.core.base.load",
+    "ls": "foreword.runs.use.inspect_files",
+    "predict": "foreword.runs.use.use",
+    "predict_all": "foreword.runs.workers.pool",
+    "read": "foreword.data.readers.read",
+    "resume": "foreword.runs.train.train",
+    "resume_folds": "foreword.studies.cross_validation:resume",
+    "run_all": "foreword.runs.workers.pool",
+    "save": "foreword.artifact.store",
+    "show": "foreword.runs.use.inspect_files",
+    "sweep": "foreword.studies.input_length",
+    "train": "foreword.runs.train.train",
+    "transfer": "foreword.studies.transfer.transfer",
+    "verify": "foreword.runs.use.use",
+}
+__all__ = [
+    "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport", "Workers", "attach", "base", "check",
+    "cross_validate", "doctor", "dry_run", "evaluate", "export", "feedback", "generate", "import_", "injected", "load",
+    "load_base", "ls", "predict", "predict_all", "read", "resume", "resume_folds", "run_all", "save", "show", "sweep",
+    "train", "transfer", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in HOME:
+        raise AttributeError(f"module 'foreword.api' has no attribute {name!r}")
+    module, _, there = HOME[name].partition(":")
+    value: object = getattr(import_module(module), there or name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,54 @@
+"""``foreword check DATA``: every problem of the data at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from foreword.cli import options
+from foreword.cli.output import show, work
+from foreword.errors import DataError, SettingsError
+from foreword.settings.layers import resolve
+
+
+def command(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    dev: options.Dev = None,
+    test: options.Test = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="BASE", help="Also check lengths and label words for this base model.")
+    ] = None,
+    template: options.Template = None,
+    guidance: options.Guidance = None,
+    labels: options.Labels = None,
+    inputs: options.Input = None,
+    target: options.Target = None,
+    first_k: options.InputPrefix = None,
+    config: options.Config = None,
+    set: options.Assign = None,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Check a data file: fields, labels, duplicates, lengths. Exits 3 when the data would be refused."""
+    resolved = resolve(config, options.settings(context), set or ())
+    keys = resolved.keys
+    if keys.data is None:
+        raise SettingsError("DATA is missing", hint="foreword check DATA")
+    with work():
+        from foreword import api
+
+        report = api.check(
+            keys.data,
+            dev=keys.dev,
+            test=keys.test,
+            task_options=resolved.task_options,
+            base=keys.base,
+            skip_bad=keys.skip_bad,
+            encoding=keys.encoding,
+        )
+    show(report, json)
+    return DataError.exit_code if report.refuses and not keys.skip_bad else 0

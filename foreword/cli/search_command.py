@@ -1,0 +1,101 @@
+"""``foreword search DATA --base BASE --output-dir DIR``: prompts side by side, and a search for a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foreword.cli import options
+from foreword.cli.output import show, work
+from foreword.cli.output_dir import claimed
+from foreword.errors import SettingsError
+from foreword.settings.layers import flag_of, resolve
+from foreword.studies.search.settings import SearchSettings
+
+
+def command(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the search.")] = None,
+    variants: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Prompts to compare: one a line, JSONL or YAML.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds of making and racing prompts. [default: 3; 0 with --variants]")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Time for the search, such as 10min.")] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Answers of the model at most.")] = None,
+    width: Annotated[int | None, typer.Option(help="New prompts a round. [default: 12]")] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows to score on, the held ones included. [default: 200]")] = None,
+    held: Annotated[float | None, typer.Option(help="Share of the rows kept from the search. [default: 0.5]")] = None,
+    shots: Annotated[int | None, typer.Option(help="Examples in front of a row at most. [default: 8]")] = None,
+    operators: Annotated[
+        list[str] | None, typer.Option("--operator", metavar="NAME", help="One way to make prompts. May be repeated.")
+    ] = None,
+    dev: options.Dev = None,
+    test: options.Test = None,
+    template: options.Template = None,
+    guidance: options.Guidance = None,
+    labels: options.Labels = None,
+    inputs: options.Input = None,
+    target: options.Target = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
+    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    config: options.Config = None,
+    set: options.Assign = None,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier search in DIR.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted search.")] = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Compare prompts and search for a better one; the gain is measured on rows that the search never saw."""
+    flags = options.settings(context)
+    if resume is not None:
+        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json)
+    return _search(flags, config, set or (), overwrite, json)
+
+
+def _search(
+    flags: dict[str, Any], config: Path | None, assignments: Sequence[str], overwrite: bool, machine: bool
+) -> int:
+    own = {f.name for f in fields(SearchSettings)}
+    settings = SearchSettings(**{name: _plain(value) for name, value in flags.items() if name in own})
+    task = {name: value for name, value in flags.items() if name not in own or name == "seed"}
+    request = resolve(config, task, assignments).request()
+    with claimed(request.output_dir, overwrite), work() as progress:
+        from foreword.studies.search.search import search
+
+        result = search(replace(request, progress=progress), settings)
+    show(result, machine)
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """A flag that may be repeated, as settings have it."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _resume(folder: Path, given: list[str], machine: bool) -> int:
+    if given:
+        raise SettingsError(
+            "--resume takes everything from the search",
+            where=str(folder),
+            received=", ".join(sorted(map(flag_of, given))),
+            hint="leave them out, or start a new search in another folder",
+        )
+    if not folder.is_dir():
+        raise SettingsError("there is no search to resume", where=str(folder), expected="the folder of a search")
+    with work() as progress:
+        from foreword.studies.search.search import resume
+
+        result = resume(folder, progress)
+    show(result, machine)
+    return 0

@@ -1,0 +1,104 @@
+"""``foreword train DATA --base BASE --output-dir RUN``, and ``foreword train --resume RUN``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foreword.cli import options
+from foreword.cli.output import show, work
+from foreword.cli.output_dir import claimed
+from foreword.errors import SettingsError
+from foreword.settings.layers import flag_of, resolve
+from foreword.settings.schema import TrainRequest
+
+
+def command(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
+    ] = None,
+    output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
+    dev: options.Dev = None,
+    test: options.Test = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--init", metavar="FILE", help="Start from another foreword.")
+    ] = None,
+    layers: options.Layers = None,
+    template: options.Template = None,
+    guidance: options.Guidance = None,
+    labels: options.Labels = None,
+    inputs: options.Input = None,
+    target: options.Target = None,
+    first_k: options.InputPrefix = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
+    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
+    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
+    per_device_train_batch_size: Annotated[
+        str | None, typer.Option("--batch", metavar="ROWS", help="Rows in a training batch, or auto.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", min=2, help="Test every row once, by K trainings on the other rows.")
+    ] = None,
+    config: options.Config = None,
+    set: options.Assign = None,
+    encoding: options.Encoding = None,
+    skip_bad: options.SkipBad = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in RUN.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Settings, memory and time; trains nothing.")] = False,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
+    flags = {name: value for name, value in options.settings(context).items() if name != "folds"}
+    if resume is not None:
+        controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}
+        given = [*flags, *(key for key, value in controls.items() if value)]
+        return _resume(resume, given, json)
+    if folds is not None and dry_run:
+        raise SettingsError("--dry-run is of one training", where="--folds", hint="leave --folds out")
+    return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json, folds)
+
+
+def _resume(folder: Path, given: list[str], machine: bool) -> int:
+    if given:
+        raise SettingsError(
+            "--resume takes everything from the run",
+            where=str(folder),
+            received=", ".join(sorted(map(flag_of, given))),
+            hint="leave them out, or start a new run in another folder",
+        )
+    if not folder.is_dir():
+        raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
+    with work() as progress:
+        from foreword import api
+
+        resumed = api.resume_folds if (folder / "folds.json").exists() else api.resume
+        result = resumed(folder, progress)
+    show(result, machine)
+    return 0
+
+
+def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> int:
+    if dry_run:
+        with work() as progress:
+            from foreword import api
+
+            plan = api.dry_run(replace(request, progress=progress))
+        show(plan, machine)
+        return 0
+    with claimed(request.output_dir, overwrite), work() as progress:
+        from foreword import api
+
+        told = replace(request, progress=progress)
+        result = api.train(told) if folds is None else api.cross_validate(told, folds)
+    show(result, machine)
+    return 0

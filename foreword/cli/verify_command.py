@@ -1,0 +1,21 @@
+"""``foreword verify FILE``: replay the rows that the file carries."""
+
+from __future__ import annotations
+
+from foreword.cli import options
+from foreword.cli.output import show, work
+
+
+def command(
+    file: options.ForewordFile,
+    base: options.Base = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Check that a foreword still gives the answers it was saved with. Exits 1 when it does not."""
+    with work():
+        from foreword import api
+
+        report = api.verify(file, base=base)
+    show(report, json)
+    return 0 if report.ok else 1

@@ -1,0 +1,1 @@
+"""The one attention function, what surrounds it, and the hooks that lead to it."""

@@ -1,0 +1,234 @@
+"""Norms, gated MLPs and rotary positions of a frozen base, each as one operation of autograd.
+
+transformers writes them as chains of elementwise operations, each of which goes over the memory again and keeps what
+its own gradient needs. Between frozen weights only the gradient of the activations is wanted: it takes fewer passes,
+and of a gated MLP two of its three wide activations. Nothing is taken on trust: a module's or function's own result and
+gradient are compared with ours once for a model, and whoever computes anything else keeps its own. What is in force in
+one thread changes nothing in another, nor where no gradient is wanted.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+
+from foreword.core.attention.forward_wrappers import put_around
+from foreword.core.attention.hooks import Hold
+from foreword.core.inject.sites import find_sites
+
+Forward = Callable[..., Any]
+
+_ON: ContextVar[bool] = ContextVar("foreword_fused", default=False)
+_ROTARY = "apply_rotary_pos_emb"
+_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+# transformers has had its own class for it and torch's.
+_SILU: tuple[type, ...] = (nn.SiLU, type(ACT2FN["silu"]))
+
+
+class _Norm(torch.autograd.Function):
+    """``x / rms(x) * weight`` over the last dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        scale = square.div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        out: Tensor = (x * scale).mul_(weight)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        weighted = given * weight
+        along = torch.linalg.vecdot(weighted, x)[..., None] * (scale**3 / x.shape[-1])
+        return weighted.mul_(scale).addcmul_(x, along, value=-1), None, None
+
+
+class _Gated(torch.autograd.Function):
+    """``silu(gate) * up``, of which only ``gate`` and ``up`` are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(given * up, gate), F.silu(gate).mul_(given)
+
+
+class _Rotated(torch.autograd.Function):
+    """``x * cos + (-x2, x1) * sin`` where x1, x2 are the halves of ``x [B, H, T, D]``; cos and sin ``[B, 1, T, D]``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        half, out = x.shape[-1] // 2, x * cos
+        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        half, out = given.shape[-1] // 2, given * cos
+        out[..., half:].addcmul_(given[..., :half], sin[..., :half], value=-1)
+        out[..., :half].addcmul_(given[..., half:], sin[..., half:])
+        return out, None, None
+
+
+def in_force() -> bool:
+    """Whether this thread wants it."""
+    return _ON.get()
+
+
+@contextmanager
+def only(on: bool) -> Iterator[None]:
+    """Let it be in force in this thread, or not."""
+    token = _ON.set(on)
+    try:
+        yield
+    finally:
+        _ON.reset(token)
+
+
+@contextmanager
+def fused(model: PreTrainedModel) -> Iterator[None]:
+    """Let this thread's passes of ``model`` that want gradients go through the operations above, where they are the
+    model's own."""
+    hold, (modules, functions) = Hold(), _found(model)
+    taken_off = [put_around(module, "fused", partial(_instead, module)) for module in modules]
+    try:
+        for source in functions:
+            hold.need(source, "fused", partial(_replace, source))
+        with only(True):
+            yield
+    finally:
+        hold.release()
+        for undo in taken_off:
+            undo()
+
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, tuple[list[nn.Module], list[ModuleType]]] = weakref.WeakKeyDictionary()
+
+
+def _found(model: PreTrainedModel) -> tuple[list[nn.Module], list[ModuleType]]:
+    """The modules, and the source files' rotary functions, that may be replaced."""
+    if model not in _KNOWN:
+        kinds: dict[tuple[object, ...], bool] = {}
+        modules = []
+        for module in model.modules():
+            kind = (type(module), type(getattr(module, "act_fn", None)))
+            if kind not in kinds:
+                kinds[kind] = _same_module(module)
+            if kinds[kind]:
+                modules.append(module)
+        sources = {type(module).__module__ for module in find_sites(model).modules}
+        _KNOWN[model] = modules, [sys.modules[name] for name in sorted(sources) if _same_rotary(sys.modules[name])]
+    return _KNOWN[model]
+
+
+def _ours(module: nn.Module, own: Forward) -> Forward | None:
+    """What may stand for a module's forward; None for a module of another kind."""
+    if all(hasattr(module, name) for name in _PROJECTIONS) and isinstance(getattr(module, "act_fn", None), _SILU):
+        return _gated(module, own)
+    return _norm(module, own) if type(module).__name__.endswith("RMSNorm") else None
+
+
+def _gated(module: Any, own: Forward) -> Forward:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or module.training or not _wanted(args[0]):
+            return own(*args, **kwargs)
+        return module.down_proj(_Gated.apply(module.gate_proj(args[0]), module.up_proj(args[0])))  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def _norm(module: Any, own: Forward) -> Forward:
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or not _wanted(args[0]) or args[0].dtype != torch.float32:
+            return own(*args, **kwargs)
+        weight = module.weight
+        return own(*args) if weight.requires_grad or eps is None else _Norm.apply(args[0], weight, eps)  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def _rotary(own: Forward) -> Forward:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 4 or not all(isinstance(x, Tensor) and x.dtype == torch.float32 for x in args):
+            return own(*args, **kwargs)
+        query, key, cos, sin = args
+        if not _wanted(query) or cos.ndim != 3 or not cos.shape[-1] == query.shape[-1] == key.shape[-1]:
+            return own(*args)
+        cos, sin = cos[:, None], sin[:, None]
+        return _Rotated.apply(query, cos, sin), _Rotated.apply(key, cos, sin)  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def _wanted(x: Any) -> bool:
+    return _ON.get() and isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()
+
+
+def _instead(module: nn.Module, own: Forward) -> Forward:
+    made = _ours(module, own)
+    assert made is not None
+    return made
+
+
+def _replace(source: ModuleType) -> Callable[[], None]:
+    own = getattr(source, _ROTARY)
+    setattr(source, _ROTARY, _rotary(own))
+    return lambda: setattr(source, _ROTARY, own)
+
+
+def _same_module(module: nn.Module) -> bool:
+    ours, weight = _ours(module, module.forward), next(iter(module.parameters()), None)
+    if ours is None or weight is None:
+        return False
+    return _same(module.forward, ours, weight, (1, 3, weight.shape[-1]))
+
+
+def _same_rotary(source: ModuleType) -> bool:
+    own = getattr(source, _ROTARY, None)
+    if own is None:
+        return False
+    return _same(own, _rotary(own), torch.empty(0), (1, 2, 3, 8), (1, 1, 3, 8), (1, 3, 8), (1, 3, 8))
+
+
+def _same(own: Forward, ours: Forward, like: Tensor, *shapes: tuple[int, ...]) -> bool:
+    """Whether both give the same for random numbers of these shapes, and the same gradients of the first two."""
+    maker = torch.Generator().manual_seed(0)
+    given = [torch.randn(shape, generator=maker).to(like).requires_grad_() for shape in shapes]
+    found = []
+    try:
+        for function in (own, ours):
+            with torch.enable_grad(), only(True):
+                out = function(*given)
+                parts = out if isinstance(out, tuple) else (out,)
+                total = torch.stack([(part.float() ** 2).sum() for part in parts]).sum()
+                found.append([*parts, *torch.autograd.grad(total, given[:2])])
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+        return False
+    off = max(1e-4, 8 * torch.finfo(like.dtype).eps)
+    return all(torch.allclose(a, b, rtol=off, atol=off / 10) for a, b in zip(*found, strict=True))

@@ -1,0 +1,1 @@
+"""The frozen base: where it is found, how it is loaded, and what tells it from another."""

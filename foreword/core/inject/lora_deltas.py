@@ -1,0 +1,134 @@
+"""Low-rank changes of linear layers, each row with its own: LoRA (Hu et al. 2021) without touching a layer.
+
+A hook adds ``b (a x)`` to what the layer gives. Which foreword a row has is known to the injection in force, so rows
+with different changes, and with none, share one pass of the layer itself. PEFT replaces the layers and has one adapter
+for all rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from foreword.core.attention import attend, packing
+from foreword.core.inject.sites import backbone
+from foreword.core.inject.value import Foreword, LowRank
+from foreword.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Bank:
+    """All forewords' changes of one layer: ``a [F, r, in]``, ``b [F, out, r]``; shorter ranks are filled with zeros."""
+
+    a: Tensor
+    b: Tensor
+
+    def added(self, x: Tensor, index: Tensor | None) -> Tensor:
+        """What is added to the layer's output for its input ``x [..., in]``.
+
+        Args:
+            x: the rows, ``[B, T, in]``; or a multiple of B, or tokens without rows ``[B * T, in]``, row by row; or
+                the N tokens of rows that are packed.
+            index: each row's foreword ``[B]``; None where all have the first.
+
+        Raises:
+            SettingsError: the batch has another number of rows.
+        """
+        if index is None:
+            return linear(linear(x, self.a[0]), self.b[0])
+        packed = packing.current()
+        if packed is not None:
+            return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
+        return self._of_rows(x, index)
+
+    def _of_rows(self, x: Tensor, index: Tensor) -> Tensor:
+        """``[..., out]`` of ``[..., in]``, whose first dimension is that of the rows, or a multiple."""
+        if x.shape[0] % len(index):
+            expected = f"{len(index)}, or a multiple"
+            raise SettingsError("the batch has another number of rows", expected=expected, received=x.shape[0])
+        # What belongs to one row of the injection stands together: its tokens, its beams, its pairs with choices.
+        rows = x.reshape(len(index), -1, x.shape[-1])
+        low = torch.bmm(rows, self.a[index].transpose(1, 2))
+        return torch.bmm(low, self.b[index].transpose(1, 2)).view(*x.shape[:-1], -1)
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The linear layers that can be changed, by name: those that lie behind the last hidden state.
+
+    Not the output layer, which is asked only where there is a label and does not see rows; nor a pooler, whose output
+    nobody reads.
+    """
+    inside, output = set(backbone(model).modules()), model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+        and module in inside
+        and module is not output
+        and "pooler" not in name.split(".")
+    }
+
+
+def sizes(layer: nn.Module) -> tuple[int, int]:
+    """(in, out) of a linear layer."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    first, second = weight.shape
+    return (first, second) if isinstance(layer, Conv1D) else (second, first)
+
+
+def banks(model: PreTrainedModel, values: Sequence[Foreword]) -> dict[nn.Module, Bank]:
+    """Every layer that one of ``values`` changes.
+
+    Raises:
+        SettingsError: the model has no such layer, or one of another size.
+    """
+    names = dict.fromkeys(name for value in values for name in value.adapters)
+    if not names:
+        return {}
+    layers = linear_layers(model)
+    return {_layer(layers, name): _bank(layers[name], name, values) for name in names}
+
+
+def _layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
+    if name not in layers:
+        raise SettingsError(
+            "the foreword changes a layer that this model does not have, or that cannot be changed",
+            expected=" .. ".join([*layers][:: max(1, len(layers) - 1)]),
+            received=name,
+        )
+    return layers[name]
+
+
+def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
+    inner, outer = sizes(layer)
+    here = [value.adapters.get(name) for value in values]
+    for pair in here:
+        if pair is not None and (pair.a.shape[1], pair.b.shape[0]) != (inner, outer):
+            got = (pair.a.shape[1], pair.b.shape[0])
+            raise SettingsError(f"{name} has another size", expected=f"{inner} -> {outer}", received=got)
+    found = next(pair for pair in here if pair is not None)
+    none = LowRank(found.a.new_zeros(0, inner), found.b.new_zeros(outer, 0))
+    pairs = [none if pair is None else pair for pair in here]
+    rank = max(pair.a.shape[0] for pair in pairs)
+    return Bank(
+        torch.stack([pad(pair.a, (0, 0, 0, rank - pair.a.shape[0])) for pair in pairs]),
+        torch.stack([pad(pair.b, (0, rank - pair.b.shape[1])) for pair in pairs]),
+    )
+
+
+def put_on(layer: nn.Module, probe: nn.Module) -> Callable[[], None]:
+    """Let ``layer`` add what the source in force for ``probe``, a module of the same model, has for it."""
+
+    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        source = attend.source_for(probe)
+        change = None if source is None else source.added(module, args[0])
+        return None if change is None else output + change
+
+    return layer.register_forward_hook(add).remove

@@ -1,0 +1,228 @@
+"""Where a live model can be given something, read from the model itself.
+
+A tiny probe runs through the model once; whatever reaches the attention function is a site, with the shapes that were
+seen there. Nothing is guessed from the names in a configuration: layers may differ in heads and sizes, K and V may
+have different sizes (MLA), and one module may serve several layers (ALBERT).
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from foreword.core.attention import attend
+from foreword.core.base.architecture import Kind
+from foreword.errors import UnsupportedBaseError
+
+# Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
+_ENCODER_LENGTH, _DECODER_LENGTH = 3, 2
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention call of the model.
+
+    Args:
+        stack: ``"encoder"`` or ``"decoder"``.
+        kind: ``"self"`` or ``"cross"`` attention, or ``"state"``: in which a recurrent layer begins, with P = 1.
+        layer: the layer's index in its stack.
+        heads: H, key/value heads.
+        key_size: Dk.
+        value_size: Dv.
+        causal: whether a query sees only what stands before it.
+        window: sliding window in tokens, or None.
+    """
+
+    stack: str
+    kind: str
+    layer: int
+    heads: int
+    key_size: int
+    value_size: int
+    causal: bool
+    window: int | None
+
+    @property
+    def name(self) -> str:
+        """``stack.kind.layer``, for example ``decoder.self.0``."""
+        return f"{self.stack}.{self.kind}.{self.layer}"
+
+
+@dataclass(frozen=True)
+class SiteMap:
+    """Every site of one model, and which module calls it.
+
+    Args:
+        sites: name -> site, in the order in which the model calls them.
+        modules: attention module -> the names of its sites in call order (more than one where layers share a module).
+        kind: ``"decoder"``, ``"encoder"`` or ``"encoder-decoder"``.
+        embedding_size: E.
+        recurrent: whether some layers keep a state that attention does not see (linear attention, Mamba).
+        moves_positions: whether the content's positions are counted after the foreword's (else they stay at 0).
+    """
+
+    sites: dict[str, Site]
+    modules: dict[nn.Module, tuple[str, ...]]
+    kind: Kind
+    embedding_size: int
+    recurrent: bool
+    moves_positions: bool
+
+    @property
+    def positions(self) -> Literal["cache", "content"]:
+        """The convention that the manifest records: ``"cache"`` (content starts at P) or ``"content"`` (at 0)."""
+        return "cache" if self.moves_positions else "content"
+
+    @property
+    def stateful(self) -> bool:
+        """Whether all that a text leaves behind is a state (LSTM, GRU): a foreword has one virtual token there."""
+        return any(s.kind == "state" for s in self.sites.values())
+
+    @property
+    def windowed(self) -> int | None:
+        """The narrowest sliding window of any site, in tokens."""
+        return min((s.window for s in self.sites.values() if s.window is not None), default=None)
+
+
+class CallOrder(threading.local):
+    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
+
+    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.calls = 0
+
+    def start(self) -> None:
+        self.calls = 0
+
+    def name(self) -> str:
+        self.calls += 1
+        return self.names[(self.calls - 1) % len(self.names)]
+
+
+_FOUND: weakref.WeakKeyDictionary[nn.Module, SiteMap] = weakref.WeakKeyDictionary()
+
+
+def backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its head: what takes ids and gives the last hidden state."""
+    inner = getattr(model, model.base_model_prefix, model)
+    return inner if isinstance(inner, PreTrainedModel) else model
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a site, module or parameter belongs to, by its name (``model.layers.3.mlp``); None for none."""
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+
+
+def find_sites(model: PreTrainedModel) -> SiteMap:
+    """Every site of ``model``, found once by a probe of a few tokens.
+
+    Raises:
+        UnsupportedBaseError: attention does not pass through transformers' attention interface.
+    """
+    if model not in _FOUND:
+        _FOUND[model] = _probe(model)
+    return _FOUND[model]
+
+
+def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
+    return UnsupportedBaseError(
+        f"{type(model).__name__} ({model.config.model_type}) cannot be given a foreword: {why}",
+        expected="a model whose attention goes through transformers' AttentionInterface",
+        received=type(model).__name__,
+        hint="use a base such as Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, BERT, RoBERTa, ModernBERT, T5 or "
+        "BART",
+    )
+
+
+def _probe(model: PreTrainedModel) -> SiteMap:
+    if any(getattr(m, "is_kv_shared_layer", False) is True for m in model.modules()):
+        raise _refuse(model, "some of its layers never compute keys and values of their own")
+    calls: list[attend.Call] = []
+    try:
+        with attend.routed(model), attend.recording(calls), torch.no_grad():
+            ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
+            run(model, ids, ids[:, :_DECODER_LENGTH])
+    except (ValueError, NotImplementedError) as problem:
+        raise _refuse(model, f"{problem}") from problem
+    if not calls:
+        raise _refuse(model, "its attention does not pass through the interface")
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    kind: Kind = "encoder-decoder" if encoder_decoder else "decoder" if any(c.causal for c in calls) else "encoder"
+    sites: dict[str, Site] = {}
+    modules: dict[nn.Module, tuple[str, ...]] = {}
+    for site, module in _number(calls, kind):
+        if site.name in sites:
+            raise _refuse(model, f"two attention calls claim the site {site.name}")
+        sites[site.name] = site
+        modules[module] = (*modules.get(module, ()), site.name)
+    own = sum(s.kind != "cross" and s.stack == "decoder" for s in sites.values())
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", own)
+    embedding = model.get_input_embeddings()
+    size = embedding.weight.shape[1] if isinstance(embedding, nn.Embedding) else model.config.hidden_size
+    moves = kind == "decoder" and counting_stack(model, modules) is not None
+    return SiteMap(sites, modules, kind, size, kind == "decoder" and own < depth, moves)
+
+
+def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> PreTrainedModel | None:
+    """The innermost part that holds all ``modules`` and takes both tokens and their positions.
+
+    Not the backbone: a head may call what stands inside it directly (OPT).
+    """
+    wanted = set(modules)
+    holders = [
+        part
+        for part in model.modules()
+        if isinstance(part, PreTrainedModel)
+        and {"input_ids", "position_ids"} <= inspect.signature(part.forward).parameters.keys()
+        and wanted <= set(part.modules())
+    ]
+    return holders[-1] if holders else None
+
+
+def _number(calls: list[attend.Call], kind: str) -> list[tuple[Site, nn.Module]]:
+    """Give each call its stack, kind and layer: the module's own index where every module has one, else the order."""
+    placed = []
+    for call in calls:
+        q, s = call.query_length, call.key.shape[2]
+        if kind != "encoder-decoder":
+            stack, role = kind, "state" if call.state else "self"
+        elif (q, s) == (_ENCODER_LENGTH, _ENCODER_LENGTH):
+            stack, role = "encoder", "self"
+        else:
+            stack, role = "decoder", "self" if q == s else "cross"
+        placed.append((stack, role, call))
+    order: Counter[tuple[str, str]] = Counter()
+    out = []
+    for stack, role, call in placed:
+        peers = [getattr(c.module, "layer_idx", None) for st, r, c in placed if (st, r) == (stack, role)]
+        own = getattr(call.module, "layer_idx", None)
+        indexed = all(isinstance(i, int) for i in peers) and len(set(peers)) == len(peers)
+        layer: int = own if indexed else order[stack, role]  # type: ignore[assignment]
+        order[stack, role] += 1
+        heads, key_size, value_size = call.key.shape[1], call.key.shape[3], call.value.shape[3]
+        site = Site(stack, role, layer, heads, key_size, value_size, call.causal, call.window)
+        out.append((site, call.module))
+    return out
+
+
+def run(model: PreTrainedModel, ids: Tensor, decoder_ids: Tensor | None = None) -> None:
+    """One forward pass without a head over ``ids`` [1, T], or soft tokens [1, T, E], for what reaches the attention.
+
+    An encoder-decoder's decoder reads ``decoder_ids``, or ``ids`` too.
+    """
+    arguments = {"inputs_embeds" if ids.is_floating_point() else "input_ids": ids}
+    if model.config.is_encoder_decoder:
+        arguments["decoder_input_ids"] = ids if decoder_ids is None else decoder_ids
+    backbone(model)(**arguments)

@@ -1,0 +1,109 @@
+"""Other weights in the place of a base's own, in one thread, without touching the base.
+
+A module looks its parameters up in a dictionary. While a foreword with weights is in force, the dictionaries of the
+modules concerned answer with the foreword's tensors, in a thread where it is in force, and with the base's own in every
+other. Nothing is copied or written, so there is nothing to restore: the base is bit-equal at every moment. Whoever
+iterates over parameters (``state_dict``, ``model.device``) sees the base's own, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from foreword.core.attention import attend
+from foreword.core.inject.value import Foreword
+from foreword.errors import SettingsError
+
+
+class _Parameters(dict[str, Any]):
+    """A module's parameters as the calling thread should see them; ``names``: here -> in the whole model."""
+
+    def __init__(self, own: Mapping[str, Any], names: Mapping[str, str], probe: nn.Module) -> None:
+        super().__init__(own)
+        self._names, self._probe = names, probe
+
+    def __getitem__(self, key: str) -> Any:
+        source = attend.source_for(self._probe)
+        found = None if source is None else source.weight(self._names.get(key, ""))
+        return super().__getitem__(key) if found is None else found
+
+
+def chosen(values: Iterable[Foreword]) -> Mapping[str, Tensor]:
+    """The weights of the one foreword that all rows of a batch have.
+
+    Raises:
+        SettingsError: several forewords, at least one of which changes the base's weights.
+    """
+    found = list(values)
+    if len(found) > 1 and any(value.weights for value in found):
+        raise SettingsError(
+            "rows with different forewords cannot share a batch when one of them changes the base's own weights",
+            expected="one foreword for all rows",
+            received=f"{len(found)} forewords, or rows without one",
+            hint="ask them one after another, or train it as LoRA, whose rows can share a batch",
+        )
+    return found[0].weights if found else {}
+
+
+def owners(model: nn.Module, names: Collection[str]) -> dict[nn.Module, dict[str, str]]:
+    """The modules that hold one of the named parameters: module -> its names -> the names in the whole model.
+
+    Tied weights have several owners and one name, their first.
+    """
+    wanted = set(names)
+    if not wanted:
+        return {}
+    first = {parameter: name for name, parameter in model.named_parameters()}
+    found = {}
+    for module in model.modules():
+        own = {key: first[parameter] for key, parameter in module._parameters.items() if parameter is not None}
+        if wanted & set(own.values()):
+            found[module] = own
+    return found
+
+
+def check(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make sure that the model has parameters of these names and shapes. Raises SettingsError."""
+    if not weights:
+        return
+    known = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        if name not in known:
+            raise SettingsError(
+                "the foreword has a weight that this model does not have",
+                expected=f"{next(iter(known))} .. {next(reversed(known))}",
+                received=name,
+            )
+        if tensor.shape != known[name].shape:
+            raise SettingsError(
+                f"{name} has another shape", expected=tuple(known[name].shape), received=tuple(tensor.shape)
+            )
+
+
+def put_on(module: nn.Module, names: Mapping[str, str], probe: nn.Module) -> Callable[[], None]:
+    """Let ``module`` find the weights of the source in force for ``probe``, a module of the same model."""
+    own, kind = module._parameters, cast(Any, type(module))
+    module.__dict__["_parameters"] = _Parameters(own, names, probe)
+    if isinstance(module, nn.RNNBase):
+        module.__class__ = _looking(kind)
+
+    def restore() -> None:
+        module.__dict__["_parameters"] = own
+        module.__class__ = kind
+
+    return restore
+
+
+@cache
+def _looking(kind: Any) -> Any:
+    """A recurrent layer that looks its weights up; torch's keeps a list of them, which all threads would share."""
+
+    def flat_weights(self: Any) -> list[Any]:
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    members = {"_flat_weights": property(flat_weights), "_update_flat_weights": lambda self: None}
+    return type(kind.__name__, (kind,), members)

@@ -1,0 +1,260 @@
+"""From token ids to the few numbers that are wanted: scores of choices, log-likelihoods of completions, pooled states.
+
+The output layer is asked only where there is a label. All of it is differentiable and runs under whatever is in
+force on the model; nothing here knows a task or a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from foreword.core.attention import attend, packing
+from foreword.core.attention.last_layer_pruning import narrowed
+from foreword.core.attention.packable import last_layer, packable
+from foreword.core.attention.packing import Packed
+from foreword.core.inject.sites import backbone, find_sites
+from foreword.core.passes.output_layer import log_probs, word_logits
+from foreword.errors import SettingsError
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
+    """Rows of different lengths as one batch, padded on ``side``."""
+    width = max(1, *(len(r) for r in rows))
+    ids = torch.full((len(rows), width), fill, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[i, place] = torch.tensor(list(row), dtype=torch.long)
+        mask[i, place] = 1
+    return Padded(ids.to(device), mask.to(device))
+
+
+def refuse_empty(rows: Sequence[Ids]) -> None:
+    """Every row needs a token: an answer begins after it.
+
+    Raises:
+        SettingsError: one has none.
+    """
+    if not all(rows):
+        raise SettingsError(
+            "a row has no tokens of its own for the model to answer after",
+            where="template",
+            hint="let the template end in a few words, such as 'Label:'",
+        )
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A decoder's rows as one pass takes them: side by side with padding, or end to end."""
+
+    ids: Tensor
+    mask: Tensor
+    packed: Packed | None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the model is called with."""
+        given = {"input_ids": self.ids, "attention_mask": self.mask}
+        return given if self.packed is None else given | {"position_ids": self.packed.positions}
+
+    def at(self, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the token at ``positions`` of ``rows`` lies."""
+        return (rows, positions) if self.packed is None else self.packed.at(rows, positions)
+
+
+@contextmanager
+def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places: Tensor) -> Iterator[None]:
+    """Passes of packed rows belong in here; attention must be ours, also where no foreword is in force.
+
+    Args:
+        rows: the rows of the wanted tokens, in order.
+        places: their places there, in order.
+    """
+    if packed is None:
+        yield
+        return
+    wanted = list(zip(rows.tolist(), places.tolist(), strict=True))
+    # A row of which nothing is wanted would have no query in the last layer.
+    if len({row for row, _ in wanted}) == packed.rows:
+        packed.wanted = wanted
+    with attend.routed(model), narrowed(last_layer(model)), packing.packed(packed):
+        yield
+
+
+def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
+    """End to end where the model allows it."""
+    if packable(model):
+        ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
+        return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
+    batch = pad(rows, fill, model.device)
+    return _Laid(batch.ids, batch.mask, None)
+
+
+def choice_scores(
+    model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int, relative: bool = False
+) -> Tensor:
+    """log p(choice | input) ``[B, C]``, choices of one or more tokens, in one pass.
+
+    A decoder reads each input once: what a longer choice needs stands behind the input as branches that see the input
+    and themselves, not each other. Where a layer cannot see such branches (sliding windows shorter than the rows,
+    recurrent layers) each pair of input and choice is a row of its own.
+
+    Args:
+        inputs: B rows of token ids.
+        choices: C token sequences, none empty.
+        fill: the padding id.
+        relative: whether a constant of the row may be left out. Choices of one token each then need their own rows of
+            the output layer and no other.
+    """
+    refuse_empty(inputs)
+    sites = find_sites(model)
+    if sites.kind == "encoder-decoder":
+        return _pairs(model, inputs, choices, fill)
+    widest = max(len(r) for r in inputs) + max(len(c) for c in choices)
+    branches = any(len(c) > 1 for c in choices)
+    if branches and (sites.recurrent or sites.stateful or (sites.windowed is not None and sites.windowed <= widest)):
+        return _pairs(model, inputs, choices, fill)
+    return _branched(model, inputs, choices, fill, relative and not branches)
+
+
+def _branched(
+    model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int, relative: bool
+) -> Tensor:
+    tails = [list(c[:-1]) for c in choices]
+    extra = [t for tail in tails for t in tail]
+    device = model.device
+    laid = _lay(model, [list(r) + extra for r in inputs], fill)
+    ends = torch.tensor([len(r) for r in inputs], device=device)
+    starts = [sum(len(t) for t in tails[:c]) for c in range(len(choices))]
+    arguments = laid.arguments()
+    if extra:
+        mask, positions = _branch_mask(ends, tails)
+        arguments |= {
+            "attention_mask": mask,
+            "position_ids": positions if laid.packed is None else laid.packed.end_to_end(positions),
+        }
+    per = 1 + len(extra)
+    rows = torch.arange(len(inputs), device=device).repeat_interleave(per)
+    places = (ends[:, None] - 1 + torch.arange(per, device=device)).flatten()
+    at = laid.at(rows, places)
+    with _running(model, laid.packed, rows, places):
+        if relative:
+            return word_logits(model, at, torch.tensor([c[0] for c in choices], device=device), **arguments)
+        # A choice's first token is read off the input's last place, each later one off its branch.
+        read = [[0, *range(1 + start, start + len(c))] for c, start in zip(choices, starts, strict=True)]
+        steps = torch.tensor([step for r in read for step in r], device=device)
+        which = (torch.arange(len(inputs), device=device)[:, None] * per + steps).flatten()
+        words = torch.tensor([token for c in choices for token in c], device=device).repeat(len(inputs))
+        logp = log_probs(model, at, which, words, **arguments).view(len(inputs), -1)
+    owner = torch.tensor([i for i, c in enumerate(choices) for _ in c], device=device)
+    return logp.new_zeros(len(inputs), len(choices)).index_add(1, owner, logp)
+
+
+def _branch_mask(ends: Tensor, tails: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input, padding behind them; 0 is
+    the input's own segment."""
+    extra = sum(len(t) for t in tails)
+    width = int(ends.max()) + extra
+    at = torch.arange(width, device=ends.device)[None] - ends[:, None]
+    branch = torch.tensor([i + 1 for i, t in enumerate(tails) for _ in t], device=ends.device)
+    step = torch.tensor([j for t in tails for j in range(len(t))], device=ends.device)
+    behind = at.clamp(0, len(branch) - 1)
+    segment = torch.where(at < 0, 0, branch[behind])
+    positions = torch.where(at < 0, at + ends[:, None], ends[:, None] + step[behind])
+    causal = torch.ones(width, width, dtype=torch.bool, device=ends.device).tril()
+    same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
+    # A padding query keeps itself, so that no row of the softmax is empty.
+    real = (at < extra)[:, None, :] | torch.eye(width, dtype=torch.bool, device=ends.device)
+    return (causal & same & real)[:, None], positions
+
+
+def _pairs(model: PreTrainedModel, inputs: Sequence[Ids], choices: Sequence[Ids], fill: int) -> Tensor:
+    """Each input with each choice as a row: B x C rows in one pass (an injection repeats its rows accordingly)."""
+    pairs = [(row, choice) for row in inputs for choice in choices]
+    nll, owner = completion_losses(model, [p[0] for p in pairs], [p[1] for p in pairs], fill)
+    scores = torch.zeros(len(pairs), device=nll.device).index_add(0, owner, -nll)
+    return scores.view(len(inputs), len(choices))
+
+
+def beginning(model: PreTrainedModel) -> tuple[int, ...]:
+    """What an encoder-decoder's decoder reads before an answer: its start token, and the token that its checkpoint
+    forces to the first place (BART's start of text, mBART's language), which is no part of the answer."""
+    start = int(model.config.decoder_start_token_id)
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    return (start,) if forced is None else (start, int(forced))
+
+
+def completion_losses(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+) -> tuple[Tensor, Tensor]:
+    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    refuse_empty(inputs)
+    device = model.device
+    rows = torch.tensor([b for b, t in enumerate(targets) for _ in t], device=device)
+    labels = torch.tensor([token for t in targets for token in t], device=device)
+    if model.config.is_encoder_decoder:
+        batch = pad(inputs, fill, device)
+        begin = beginning(model)
+        answer = pad([[*begin, *t[:-1]] for t in targets], fill, device)
+        places = torch.tensor([len(begin) - 1 + i for t in targets for i in range(len(t))], device=device)
+        arguments = {
+            "input_ids": batch.ids,
+            "attention_mask": batch.mask,
+            "decoder_input_ids": answer.ids,
+            "decoder_attention_mask": answer.mask,
+        }
+        at, packed = (rows, places), None
+    else:
+        laid = _lay(model, [[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill)
+        places = torch.tensor(
+            [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))], device=device
+        )
+        at, packed, arguments = laid.at(rows, places), laid.packed, laid.arguments()
+    with _running(model, packed, rows, places):
+        logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)
+    return -logp, rows
+
+
+def last_states(model: PreTrainedModel, **inputs: Any) -> Tensor:
+    """The last hidden state. No keys are kept for another pass: a checkpointed layer that runs again in the backward
+    pass would find its own among them."""
+    if find_sites(model).kind != "encoder":
+        inputs["use_cache"] = False
+    states: Tensor = backbone(model)(**inputs).last_hidden_state
+    return states
+
+
+def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
+    """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
+    ``"last"``."""
+    laid = _lay(model, inputs, fill)
+    lengths = torch.tensor([len(r) for r in inputs], device=model.device)
+    rows = torch.arange(len(inputs), device=model.device)
+    places = torch.zeros_like(lengths) if pooling == "cls" else lengths - 1
+    nothing = rows[:0]
+    with _running(model, laid.packed, *((nothing, nothing) if pooling == "mean" else (rows, places))):
+        hidden = last_states(model, **laid.arguments())
+        narrow = laid.packed is not None and packing.current() is not laid.packed
+    if pooling != "mean":
+        return (hidden[0] if narrow else hidden[laid.at(rows, places)]).float()
+    if laid.packed is not None:
+        total = hidden.new_zeros(len(inputs), hidden.shape[-1]).index_add(0, laid.packed.owner, hidden[0])
+    else:
+        total = (hidden * laid.mask[..., None].to(hidden.dtype)).sum(1)
+    return (total / lengths[:, None].to(hidden.dtype)).float()

@@ -1,0 +1,1 @@
+"""What is wrong with the rows, which are alike, how they are split, drawn and varied."""

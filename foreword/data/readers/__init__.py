@@ -1,0 +1,1 @@
+"""One file a format: from a file or rows in memory to a table."""

@@ -1,0 +1,1 @@
+"""What the model is asked: template, verbalizer, guidance, and how an answer is written."""

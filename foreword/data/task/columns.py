@@ -1,0 +1,228 @@
+"""Which columns are the input and which is the target: recognised from their names, or as the user says."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from foreword.data.row import Row, is_missing, label_text, references
+from foreword.data.task.tagging import TAGS, WORDS, find_columns
+from foreword.errors import DataError
+
+Kind = Literal["classification", "generation", "tagging"]
+
+_LABELS = ("label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "标签", "类别")
+_TEXTS = ("text", "sentence", "review", "content", "tweet", "utterance", "query", "document", "文本", "内容", "评论")
+_GROUPS = (
+    ("premise", "choice1", "choice2", "question"),
+    ("word", "sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("passage", "question"),
+    ("question", "passage"),
+    ("title", "text"),
+    ("title", "content"),
+)
+# What stands on both sides of a text to be written.
+GAPS = (("before", "after"), ("prefix", "suffix"))
+# (required inputs, optional inputs, target), the more telling ones first
+_GENERATION: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
+    (("instruction",), ("input",), "output"),
+    (("instruction",), ("context",), "response"),
+    *((pair, (), target) for pair in GAPS for target in ("completion", "middle")),
+    (("prompt",), (), "completion"),
+    (("prompt",), (), "response"),
+    (("source",), (), "reply"),
+    (("source",), (), "target"),
+    (("context", "question"), (), "answer"),
+    (("question",), (), "answer"),
+    (("document",), (), "summary"),
+    (("article",), (), "summary"),
+    (("article",), (), "highlights"),
+    (("dialogue",), (), "summary"),
+    (("text",), (), "summary"),
+    (("mr",), (), "ref"),
+    (("mr",), (), "refs"),
+    (("mr",), (), "output"),
+    (("en",), (), "zh"),
+    (("zh",), (), "en"),
+    (("input",), (), "output"),
+    (("input",), (), "target"),
+    (("query",), (), "response"),
+)
+_NOT_INPUTS = ("id", "idx", "index", "guid", "uid", "version", "split", "source_file", "label_desc", "keywords")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns mean.
+
+    ``inputs`` are the fields the model sees (those in ``optional`` may be empty), ``target`` is the field it must give
+    ("" for rows without one), ``description`` is shown to the user.
+    """
+
+    kind: Kind
+    inputs: tuple[str, ...]
+    target: str
+    description: str
+    optional: tuple[str, ...] = ()
+
+    def without(self, column: str) -> Layout:
+        """The same with one column fewer among the inputs."""
+        if column not in self.inputs:
+            return self
+        inputs = tuple(name for name in self.inputs if name != column)
+        return replace(self, inputs=inputs, optional=tuple(name for name in self.optional if name != column))
+
+
+def known_names() -> frozenset[str]:
+    """Column names (lower case) that tell a header from a first row."""
+    names = {*_LABELS, *_TEXTS, *WORDS, *TAGS, *(name for group in _GROUPS for name in group)}
+    for required, optional, target in _GENERATION:
+        names |= {*required, *optional, target}
+    return frozenset(names)
+
+
+def recognise(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    inputs: Sequence[str] = (),
+    target: str | None = None,
+    *,
+    labelled: bool = True,
+) -> Layout:
+    """The layout of a table.
+
+    Args:
+        inputs: the columns of the input, as the user says; empty: recognised by name.
+        target: the column of the label or the completion, as the user says.
+        labelled: False for data to predict on, where a target may be absent.
+
+    Raises:
+        DataError: a column named by the user is not there, or nothing is recognised.
+    """
+    for name in (*inputs, *((target,) if target else ())):
+        _require(name, columns)
+    if target in inputs:
+        hint = "choose another --input or --target"
+        raise DataError("a column is both input and target", received=target, hint=hint)
+    found = _tagged(columns, tuple(inputs), target)
+    if found is None:
+        found = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
+    if found is not None:
+        return found
+    if not labelled:
+        chosen = tuple(inputs) or _text_columns(columns, "")
+        return Layout("generation", chosen, "", f"{' + '.join(chosen)} (no target)")
+    listed = ", ".join(map(repr, columns))
+    hint = "name them: --input TEXT_COLUMN --target LABEL_COLUMN (the first line of a CSV file holds the names)"
+    if any("，" in name for name in columns):
+        hint = "the first line has full-width commas (，); columns are divided by commas, semicolons, tabs or bars"
+    expected = "text,label or prompt,completion or instruction,input,output or messages"
+    raise DataError("the columns are not recognised", expected=expected, received=listed, hint=hint)
+
+
+def _require(name: str, columns: Sequence[str]) -> None:
+    if name not in columns:
+        close = difflib.get_close_matches(name, columns, 1)
+        hint = f"did you mean {close[0]!r}?" if close else None
+        raise DataError(f"there is no column {name!r}", expected=", ".join(columns), received=name, hint=hint)
+
+
+def _lower(columns: Sequence[str]) -> dict[str, str]:
+    """Lower-case name -> the name as written; the first wins."""
+    result: dict[str, str] = {}
+    for name in columns:
+        result.setdefault(name.lower(), name)
+    return result
+
+
+def _tagged(columns: Sequence[str], inputs: tuple[str, ...], target: str | None) -> Layout | None:
+    """Words and tags, where they are called so and the user names no others."""
+    words, tags = find_columns(columns) or ("", "")
+    tags = target if target is not None and target.lower() in TAGS else tags
+    if not words or not tags or (target or tags) != tags or (inputs or (words,)) != (words,):
+        return None
+    return _layout("tagging", (words,), tags)
+
+
+def _by_name(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]) -> Layout | None:
+    names = _lower(columns)
+    if not inputs:
+        for required, optional, target in _GENERATION:
+            if target in names and all(name in names for name in required):
+                if target in _LABELS and _few_values(names[target], rows):
+                    continue  # input,target with a handful of short values is classification
+                extra = tuple(names[name] for name in optional if name in names)
+                chosen = tuple(names[name] for name in required) + extra
+                return _layout("generation", chosen, names[target], extra)
+    for label in _LABELS:
+        if label in names and names[label] not in inputs:
+            chosen = inputs or _label_inputs(columns, names[label])
+            if chosen:
+                return _layout("classification", chosen, names[label])
+    for _, _, target in _GENERATION if inputs else ():
+        if target in names and names[target] not in inputs:
+            return _layout("generation", inputs, names[target])
+    return None
+
+
+def _by_target(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...], target: str) -> Layout | None:
+    is_label = target.lower() in _LABELS or (
+        target.lower() not in {name for _, _, name in _GENERATION} and _few_values(target, rows)
+    )
+    kind: Kind = "classification" if is_label else "generation"
+    chosen = inputs
+    if not chosen and kind == "generation":
+        names = _lower(columns)
+        known = next((group for *group, name in _GENERATION if name == target.lower() and group[0][0] in names), None)
+        if known and all(name in names for name in known[0]):
+            extra = tuple(names[name] for name in known[1] if name in names)
+            return _layout(kind, tuple(names[name] for name in known[0]) + extra, target, extra)
+    chosen = chosen or _label_inputs(columns, target)
+    return _layout(kind, chosen, target) if chosen else None
+
+
+def _layout(kind: Kind, inputs: tuple[str, ...], target: str, optional: tuple[str, ...] = ()) -> Layout:
+    return Layout(kind, inputs, target, f"{' + '.join(inputs)} -> {target} ({kind})", optional)
+
+
+def _label_inputs(columns: Sequence[str], target: str) -> tuple[str, ...]:
+    """The inputs beside a label: a known group, one known text column, or every column that is not an id."""
+    names = {low: name for low, name in _lower(columns).items() if name != target}
+    for group in _GROUPS:
+        if all(name in names for name in group):
+            return tuple(names[name] for name in group)
+    for text in _TEXTS:
+        if text in names:
+            return (names[text],)
+    return _text_columns(columns, target)
+
+
+def _text_columns(columns: Sequence[str], target: str) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in columns
+        if name != target and name.lower() not in _NOT_INPUTS and not name.startswith("column_") and name.lower()
+    )
+
+
+def _few_values(column: str, rows: Sequence[Row]) -> bool:
+    """Whether a column holds classes: few different short values for the number of rows."""
+    cells = [row.fields.get(column) for row in rows]
+    if any(isinstance(cell, list | tuple) for cell in cells):
+        return False
+    values = {label_text(cell) for cell in cells if not is_missing(cell)}
+    short = all(len(value) <= 40 and len(value.split()) <= 4 for value in values)
+    return bool(values) and short and len(values) <= max(2, min(200, len(rows) // 4))
+
+
+def target_texts(row: Row, target: str) -> tuple[str, ...]:
+    """The reference texts of a row's target: none, one, or several when the cell is a list."""
+    return references(row.fields.get(target))

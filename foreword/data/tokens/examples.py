@@ -1,0 +1,240 @@
+"""Examples (token ids with what they should lead to) and their grouping into batches."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from foreword.data.row import Row, references
+from foreword.data.task.tagging import words_of
+from foreword.data.task.task import Task
+from foreword.data.task.template import Template, parsed
+from foreword.data.tokens.encode_row import RowEncoder
+from foreword.data.tokens.tokenize import (
+    Tokenizer,
+    answer_ids,
+    completion,
+    end_id,
+    label_ids,
+    lead_ids,
+)
+from foreword.data.tokens.word_ids import WordEncoder
+from foreword.errors import DataError, TemplateError
+
+__all__ = ["Example", "batches", "encode", "eval_batches", "lead_ids"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as token ids.
+
+    Attributes:
+        id: the row's.
+        input_ids: the row's text, without the lead; [T].
+        target_ids: generation: the completion with its end; classification: ().
+        gold: index of the label in ``task.labels``, -1 for generation and for rows without a label.
+        reference: the label, or the (first) reference text; "" when there is none.
+        references: all reference texts.
+        cut: ``first_k`` shortened one of its fields.
+        places: tagging: where in ``input_ids`` each word's tag is read; -1: the word was cut off.
+        tags: tagging: index of each word's tag in ``task.labels``, -1 where it is none of them.
+        words: tagging: the words, as text.
+        replaced: a span of it gave way to the guidance.
+    """
+
+    id: str
+    input_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    gold: int
+    reference: str
+    references: tuple[str, ...] = ()
+    cut: bool = False
+    places: tuple[int, ...] = ()
+    tags: tuple[int, ...] = ()
+    words: str = ""
+    replaced: bool = False
+
+    def behind(self, lead: Sequence[int]) -> Example:
+        """The same row with the tokens ``lead`` in front."""
+        places = tuple(place if place < 0 else place + len(lead) for place in self.places)
+        return replace(self, input_ids=(*lead, *self.input_ids), places=places)
+
+
+def encode(
+    rows: Sequence[Row],
+    task: Task,
+    tokenizer: Tokenizer,
+    *,
+    special_tokens: bool,
+    max_length: int | None,
+    first_k: int | None = None,
+    labelled: bool = True,
+    guided: bool = True,
+) -> list[Example]:
+    """Token ids for rows.
+
+    Args:
+        special_tokens: the tokenizer's own special tokens go around each text (encoders, encoder-decoders).
+        max_length: most tokens of a row, text and answer together (apart where ``special_tokens``, since an encoder
+            never sees the answer), the lead not counted; None: any.
+        first_k: keep only the first so many tokens of each field; None: all. ``Example.cut`` tells which were longer.
+        labelled: False: a row may lack its target.
+        guided: False: rows that have the guidance in them are written without it.
+
+    Raises:
+        DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
+    """
+    targets = [_target(row, task, labelled) for row in rows]
+    if task.kind == "tagging":
+        examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k, guided)))
+    else:
+        examples = list(_texts(rows, targets, RowEncoder(task, tokenizer, special_tokens, guided), first_k))
+    if max_length is not None:
+        by_words = task.kind == "classification" and not task.head
+        extra = max((len(one) for words in label_ids(task, tokenizer) for one in words), default=0) if by_words else 0
+        _refuse_long(rows, examples, extra, max_length, special_tokens)
+    return examples
+
+
+def _texts(
+    rows: Sequence[Row], targets: Sequence[tuple[str, ...]], writer: RowEncoder, first_k: int | None
+) -> Iterator[Example]:
+    task, tokenizer = writer.task, writer.tokenizer
+    template = parsed(task.template)
+    parts, cuts, changed = [], [], []
+    for row in rows:
+        fields, cut = _shortened(row.fields, template, tokenizer, first_k)
+        cuts.append(cut)
+        try:
+            made, replaced = writer.parts(fields)
+        except TemplateError as error:
+            raise DataError(error.problem, where=str(row.source), hint="run the check on this file") from error
+        parts.append(made)
+        changed.append(replaced)
+    ids = writer.ids(parts)
+    end = end_id(task, tokenizer) if task.kind == "generation" else None
+    index = {label: number for number, label in enumerate(task.labels)}
+    for row, found, own, cut, replaced in zip(rows, targets, ids, cuts, changed, strict=True):
+        answer: list[int] = []
+        if task.kind == "generation" and found:
+            answer = answer_ids(task, tokenizer, completion(task, found[0])) + ([] if end is None else [end])
+        first = found[0] if found else ""
+        gold = index.get(first, -1)
+        yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut, replaced=replaced)
+
+
+def _tagged(
+    rows: Sequence[Row], targets: Sequence[tuple[str, ...]], task: Task, encoder: WordEncoder
+) -> Iterator[Example]:
+    index = {tag: number for number, tag in enumerate(task.labels)}
+    for row, found in zip(rows, targets, strict=True):
+        try:
+            made = encoder.encode(row.fields)
+        except TemplateError as error:
+            raise DataError(error.problem, where=str(row.source), hint="run the check on this file") from error
+        tags = tuple(index.get(tag, -1) for tag in words_of(found[0])) if found else ()
+        if found and len(tags) != len(made.places):
+            received = f"{len(made.places)} words and {len(tags)} tags"
+            hint = "run the check on this file"
+            raise DataError("each word needs one tag", where=str(row.source), received=received, hint=hint)
+        shown = " ".join(words_of(found[0])) if found else ""
+        words = " ".join(words_of(row.fields.get(task.words)))
+        yield Example(row.id, made.ids, (), -1, shown, (), made.cut, made.places, tags, words)
+
+
+def _target(row: Row, task: Task, labelled: bool) -> tuple[str, ...]:
+    found = references(row.fields.get(task.target))
+    if not found and labelled:
+        raise DataError(f"the row has no {task.target!r}", where=str(row.source), hint="run the check on this file")
+    if found and labelled and task.kind == "classification" and found[0] not in task.verbalizer:
+        known = ", ".join(task.labels)
+        hint = "add it to --labels, or run the check on this file"
+        raise DataError("unknown label", where=str(row.source), expected=known, received=found[0], hint=hint)
+    return found
+
+
+def _shortened(
+    fields: Mapping[str, object], template: Template, tokenizer: Tokenizer, first_k: int | None
+) -> tuple[Mapping[str, object], bool]:
+    """The fields with their first tokens only; the text is cut where a token ends, so the rest stays as written."""
+    if first_k is None:
+        return fields, False
+    result, cut = dict(fields), False
+    for name in template.fields:
+        value = fields.get(name)
+        # A token is at most a few characters long but at least one byte: short texts need no tokenizer.
+        if not isinstance(value, str) or len(value.encode("utf-8")) <= first_k:
+            continue
+        shorter = _first_tokens(value, tokenizer, first_k)
+        cut |= len(shorter) < len(value)
+        result[name] = shorter
+    return result, cut
+
+
+def _first_tokens(text: str, tokenizer: Tokenizer, first_k: int) -> str:
+    """The characters that lie within the first k tokens as a whole: half a character is nothing to a reader.
+
+    Several tokens may make one character (Chinese in bytes); the first one stays whatever k is.
+    """
+    if tokenizer.is_fast:
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if len(offsets) <= first_k:
+            return text
+        end = min(offsets[first_k - 1][1], offsets[first_k][0]) or offsets[first_k - 1][1]
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1  # an accent belongs to the letter before it
+        return text[:end]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return text if len(ids) <= first_k else str(tokenizer.decode(ids[:first_k])).rstrip("\ufffd")
+
+
+def _refuse_long(
+    rows: Sequence[Row], examples: Sequence[Example], extra: int, max_length: int, special_tokens: bool
+) -> None:
+    def size(one: Example) -> int:
+        text, answer = len(one.input_ids), max(len(one.target_ids), extra)
+        return max(text, answer) if special_tokens else text + answer
+
+    long = [(row, size(one)) for row, one in zip(rows, examples, strict=True) if size(one) > max_length]
+    if long:
+        row, tokens = long[0]
+        more = f" ({len(long)} rows are longer than that)" if len(long) > 1 else ""
+        raise DataError(
+            "the row is longer than the model can read",
+            where=str(row.source),
+            expected=f"at most {max_length} tokens{more}",
+            received=f"{tokens} tokens",
+            hint="shorten it, leave such rows out with --skip-bad, or keep the first tokens with --input-prefix",
+        )
+
+
+def batches(examples: Sequence[Example], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of the examples in batches of like length, in an order that depends on seed and epoch only.
+
+    Lengths get a little noise before sorting, so that the same rows do not meet in every epoch; every example is in
+    exactly one batch.
+    """
+    dice = random.Random(f"{seed}/{epoch}")
+    keys = [length_of(one) * (1 + 0.1 * dice.random()) + dice.random() for one in examples]
+    result = chunks(sorted(range(len(examples)), key=lambda index: (keys[index], index)), batch_size)
+    dice.shuffle(result)
+    return result
+
+
+def eval_batches(examples: Sequence[Example], batch_size: int) -> list[list[int]]:
+    """Indices in batches by length, longest first, so that too little memory shows at once. No randomness."""
+    return chunks(sorted(range(len(examples)), key=lambda index: (-length_of(examples[index]), index)), batch_size)
+
+
+def length_of(one: Example) -> int:
+    """Tokens of a row and its answer together."""
+    return len(one.input_ids) + len(one.target_ids)
+
+
+def chunks(order: list[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches, in their order."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, received {batch_size}")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,1 @@
+"""Metrics: one answer against its references."""

@@ -1,0 +1,202 @@
+"""A run's predictions as figures with intervals: a plain dict for report.json, and a table for people."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from foreword.errors import DataError, SettingsError
+from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric, classification_report, get_metric
+from foreword.evaluation.metrics.spans import all_alike, span_report
+from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.evaluation.statistics.intervals import Difference, paired_difference, score_interval
+
+
+def evaluate(
+    predictions: Sequence[Prediction],
+    kind: str,
+    metrics: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    *,
+    level: float = 0.95,
+    n: int = 2000,
+    seed: int = 13,
+) -> dict[str, Any]:
+    """Every figure of one system on one set of rows.
+
+    Args:
+        predictions: answers with their golds.
+        kind: ``classification``, ``generation`` or ``tagging``.
+        metrics: names; empty means the defaults of the kind (and perplexity when the rows carry it).
+        labels: the task's classes in order (classification); more classes may occur.
+        level, n, seed: of the intervals.
+
+    Returns ``{"kind", "rows", "metrics": {name: {value, low, high, level, rows, method, better}},
+    "baseline": {output, share} (the most frequent gold label), "constant": whether all outputs are equal,
+    "tokens": .., "ms": .., "report": per class (classification) or type of span (tagging)}``. ``low`` and ``high`` are
+    None where there is no interval (distinct-n, a single row).
+
+    Raises DataError when there is no row or a row has no gold, SettingsError for an unknown metric.
+    """
+    if not predictions:
+        raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
+    for prediction in predictions:
+        if kind != "generation" and not prediction.gold:
+            raise DataError(
+                "a row has no gold label, so nothing can be measured",
+                where=prediction.id,
+                hint="use `foreword predict` for rows without labels",
+            )
+    written = kind == "generation" and _has_likelihood(predictions)
+    names = list(metrics) or [*DEFAULT_METRICS[kind], *(["perplexity"] if written else [])]
+    figures = {name: _figure(get_metric(name), predictions, level, n, seed) for name in names}
+    outputs = [prediction.output for prediction in predictions]
+    result: dict[str, Any] = {
+        "kind": kind,
+        "rows": len(predictions),
+        "metrics": figures,
+        "constant": len(predictions) > 1 and same_answers(outputs, kind),
+        "tokens": sum(prediction.tokens for prediction in predictions),
+        "ms": round(sum(p.ms for p in predictions if math.isfinite(p.ms)), 3),
+    }
+    if kind == "classification":
+        golds = [prediction.gold for prediction in predictions]
+        label, count = Counter(golds).most_common(1)[0]
+        result["baseline"] = {"output": label, "share": count / len(golds)}
+        result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))
+    if kind == "tagging":
+        result["report"] = span_report(outputs, [prediction.gold for prediction in predictions])
+    return result
+
+
+def same_answers(outputs: Sequence[str], kind: str) -> bool:
+    """Whether every answer is the same: the one label, the one text, or the one tag for every word."""
+    return all_alike(outputs) if kind == "tagging" else len(set(outputs)) == 1
+
+
+def _has_likelihood(predictions: Sequence[Prediction]) -> bool:
+    return all(GOLD_NLL in p.scores and GOLD_TOKENS in p.scores for p in predictions)
+
+
+def _columns(metric: Metric, predictions: Sequence[Prediction]) -> tuple[list[Any], list[Any]]:
+    """What the metric takes as outputs and references."""
+    if metric.name != "perplexity":
+        return [p.output for p in predictions], [p.accepted for p in predictions]
+    if not _has_likelihood(predictions):
+        raise SettingsError(
+            "perplexity needs the likelihood of the gold texts",
+            expected=f"{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores",
+        )
+    return [p.scores[GOLD_NLL] for p in predictions], [p.scores[GOLD_TOKENS] for p in predictions]
+
+
+def _figure(metric: Metric, predictions: Sequence[Prediction], level: float, n: int, seed: int) -> dict[str, Any]:
+    outputs, references = _columns(metric, predictions)
+    value = metric.corpus(outputs, references)
+    low = high = method = None
+    enough = len(predictions) > 1 or metric.form == "proportion"
+    if metric.sums is not None and enough and math.isfinite(value):
+        interval = score_interval(outputs, references, metric, n, seed, level)
+        low, high, method = interval.low, interval.high, interval.method
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "level": level,
+        "rows": len(predictions),
+        "method": method,
+        "better": metric.better,
+    }
+
+
+def manifest_metrics(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures as a foreword file's manifest holds them: name -> value, low, high, level, rows."""
+    keep = ("value", "low", "high", "level", "rows")
+    return {name: {key: figure[key] for key in keep} for name, figure in summary["metrics"].items()}
+
+
+def compare(
+    a: Sequence[Prediction],
+    b: Sequence[Prediction],
+    metric: str,
+    *,
+    n: int = 10_000,
+    seed: int = 13,
+    level: float = 0.95,
+) -> Difference:
+    """System a minus system b, rows matched by id. Raises DataError when the ids are not the same."""
+    other = {prediction.id: prediction for prediction in b}
+    ids = [prediction.id for prediction in a]
+    if len(other) != len(b) or len(set(ids)) != len(ids) or set(ids) != other.keys():
+        missing = len(set(ids) ^ other.keys())
+        raise DataError(
+            "the two files hold answers to different rows",
+            expected=f"{len(a)} rows with the same ids",
+            received=f"{len(b)} rows, {missing} ids in only one of them",
+            hint="predict both on the same data file",
+        )
+    chosen = get_metric(metric)
+    outputs, references = _columns(chosen, a)
+    others, same = _columns(chosen, [other[name] for name in ids])
+    if references != same:
+        raise DataError("the two files disagree about the right answers", hint="predict both on the same data file")
+    return paired_difference(chosen, outputs, others, references, n, seed, level)
+
+
+def figure_text(metric: str, value: float | None, signed: bool = False) -> str:
+    """A figure for people: percent for metrics up to 1, two decimals otherwise, a dash for None."""
+    if value is None or not math.isfinite(value):
+        return "-" if value is None else str(value)
+    sign = "+" if signed else ""
+    if metric != "perplexity" and get_metric(metric).top == 1:
+        return f"{100 * value:{sign}.1f}"
+    return f"{value:{sign}.2f}"
+
+
+def heading(metric: str) -> str:
+    """The metric's title with the unit that :func:`figure_text` shows it in: ``Accuracy (%)``, ``BLEU``."""
+    found = get_metric(metric)
+    return f"{found.title} (%)" if found.top == 1 and metric != "perplexity" else found.title
+
+
+def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
+    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
+    names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
+    lines = [["", *summaries]]
+    for name in names:
+        cells = [_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
+        lines.append([heading(name), *cells])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = "".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines)
+    text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
+    return text + (f"{sentence(difference)}\n" if difference else "")
+
+
+def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
+    text = figure_text(name, figure["value"])
+    if figure["low"] is None:
+        return text
+    return f"{text} [{figure_text(name, figure['low'])}, {figure_text(name, figure['high'])}]"
+
+
+def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
+    if not summary.get("constant"):
+        return []
+    return [f"warning: {name} gives the same answer to every row"]
+
+
+def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> str:
+    """The difference in one sentence, without judging more than the interval allows."""
+    name = difference.metric
+    low, high = figure_text(name, difference.interval.low, True), figure_text(name, difference.interval.high, True)
+    unit = " points" if heading(name).endswith("(%)") else ""
+    points = f"{get_metric(name).title} {figure_text(name, difference.estimate, True)}{unit}"
+    level = f"{100 * difference.interval.level:g}% interval {low} to {high}"
+    better = (difference.estimate > 0) == (get_metric(name).better == "higher")
+    said = ("is better than" if better else "is worse than") if difference.decided else "cannot be told from"
+    p_value = "p < 0.001" if difference.p_value < 0.001 else f"p = {difference.p_value:.3f}"
+    return f"{a} {said} {b}: {points} ({level}, paired, {difference.rows} rows, {p_value})"

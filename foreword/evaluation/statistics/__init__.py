@@ -1,0 +1,1 @@
+"""From scores to intervals, and from intervals to what may be claimed."""

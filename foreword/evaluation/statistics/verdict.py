@@ -1,0 +1,285 @@
+"""Several systems, several seeds, one test set: which differences can be claimed, in a sentence that says no more.
+
+Every comparison of a family is paired by row, with seeds as chance where a system has several. Holm's procedure
+corrects the p-values; the intervals hold together (each at 1 - alpha / m). A difference is claimed when both say so:
+the corrected p-value is at most alpha, and the interval leaves out 0. An interval whose test does not reject is widened
+to 0, so that a reader of the interval alone is never told more than the decision. Because the intervals hold together,
+it does no harm to look at all of them and talk about the one that stands out.
+
+``bench/verdict.py`` simulates what this promises: family error, power at the stated size, coverage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from foreword.evaluation.metrics.metric_registry import Metric, get_metric
+from foreword.evaluation.report.summary import figure_text, heading
+from foreword.evaluation.statistics.intervals import Difference, Interval, paired_difference
+from foreword.evaluation.statistics.power import holm
+from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table
+
+POWER = 0.8
+MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """System ``a`` minus system ``b`` among several comparisons.
+
+    Args:
+        a, b: names of the systems.
+        difference: with the simultaneous interval, coherent with the decision, and the uncorrected p-value.
+        corrected: Holm's p-value.
+        comparisons: m, how many comparisons the family has.
+        seeds: runs of a and of b.
+        detectable: the true difference that these rows and seeds show with 80% power, in the metric's unit.
+        rows_needed: rows that would show the difference that was seen (the margin where that is smaller) with 80%
+            power; None where no number of rows would, because the seeds differ too much.
+    """
+
+    a: str
+    b: str
+    difference: Difference
+    corrected: float
+    comparisons: int
+    seeds: tuple[int, int]
+    detectable: float
+    rows_needed: int | None
+
+    @property
+    def gain(self) -> float:
+        """How much better a is, whichever direction of the metric is better."""
+        return self.difference.estimate * _sign(self.difference.metric)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval of :attr:`gain`."""
+        low, high = self.difference.interval.low, self.difference.interval.high
+        return (low, high) if _sign(self.difference.metric) > 0 else (-high, -low)
+
+    @property
+    def better(self) -> bool:
+        """Whether a beats b."""
+        return self.bounds[0] > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether b beats a."""
+        return self.bounds[1] < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        figures = self.difference.to_json()
+        values = {"a_value": figures.pop("a"), "b_value": figures.pop("b")}
+        return {
+            "a": self.a,
+            "b": self.b,
+            **values,
+            **figures,
+            "p_corrected": self.corrected,
+            "comparisons": self.comparisons,
+            "seeds": list(self.seeds),
+            "decision": "better" if self.better else "worse" if self.worse else "open",
+            "detectable": self.detectable,
+            "rows_needed": self.rows_needed,
+        }
+
+
+def _sign(metric: str) -> int:
+    return 1 if get_metric(metric).better == "higher" else -1
+
+
+def default_margin(metric: Metric) -> float:
+    """The difference below which two systems count as equally good: one point."""
+    return 0.01 if metric.top == 1 and metric.name != "perplexity" else 1.0
+
+
+def compare_family(
+    metric: Metric,
+    outputs: Mapping[str, Sequence[Sequence[Any]]],
+    pairs: Sequence[tuple[str, str]],
+    references: Sequence[Any],
+    *,
+    level: float = 0.95,
+    margin: float | None = None,
+    n: int = 4000,
+    seed: int = 13,
+) -> list[Comparison]:
+    """Every pair (a, b) of a family, corrected together.
+
+    Args:
+        outputs: system -> its runs, each the outputs of all rows in the order of ``references``.
+        pairs: which systems to compare.
+        level: 1 minus the error of the family.
+        margin: what counts as a difference at all, in the metric's unit; default: one point.
+
+    Raises:
+        DataError: runs with different rows, or fewer than two rows.
+    """
+    alpha, each = 1 - level, 1 - (1 - level) / max(1, len(pairs))
+    found = [_paired(metric, outputs[a], outputs[b], references, each, n, seed) for a, b in pairs]
+    corrected = holm([difference.p_value for difference, _ in found])
+    made = []
+    for (a, b), (difference, spread), p_value in zip(pairs, found, corrected, strict=True):
+        coherent = replace(difference, interval=_coherent(difference.interval, p_value <= alpha))
+        wanted = max(abs(difference.estimate), default_margin(metric) if margin is None else margin)
+        seeds = (len(outputs[a]), len(outputs[b]))
+        step = _step(metric, seeds, len(references))
+        detectable = min(float(spread.detectable(each, POWER)) + step, metric.widest)
+        needed = _rows_needed(spread, wanted, each, len(references), step > 0)
+        made.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
+    return made
+
+
+def _step(metric: Metric, seeds: tuple[int, int], rows: int) -> float:
+    """What an exact test costs beyond the normal approximation: one row."""
+    return 1 / rows if metric.form == "proportion" and max(seeds) == 1 else 0.0
+
+
+def _paired(
+    metric: Metric, a: Sequence[Sequence[Any]], b: Sequence[Sequence[Any]], references: Sequence[Any], level: float,
+    n: int, seed: int,
+) -> tuple[Difference, Spread]:  # fmt: skip
+    """One run each: McNemar's exact test or approximate randomisation; with seeds: rows and seeds."""
+    difference, spread = difference_of(metric, runs_table(metric, a, b, references), len(a), n, seed, level)
+    if len(a) == len(b) == 1:
+        difference = paired_difference(metric, a[0], b[0], references, n, seed, level)
+    return difference, spread
+
+
+def _coherent(interval: Interval, rejected: bool) -> Interval:
+    if rejected or 0.0 in interval:
+        return interval
+    return replace(interval, low=min(interval.low, 0.0), high=max(interval.high, 0.0))
+
+
+def _rows_needed(spread: Spread, wanted: float, level: float, rows: int, exact: bool) -> int | None:
+    """The fewest rows at which ``wanted`` can be detected; None above a million."""
+
+    def enough(count: int) -> bool:
+        step = 1 / count if exact else 0.0
+        return float(spread.with_rows(count / rows).detectable(level, POWER)) + step <= wanted
+
+    if not wanted > 0 or not enough(MAX_ROWS):
+        return None
+    low, high = 2, MAX_ROWS
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def planned_detectable(
+    rows: int,
+    seeds: tuple[int, int],
+    comparisons: int,
+    *,
+    discordance: float = 0.2,
+    deviation: float = 0.01,
+    level: float = 0.95,
+) -> float:
+    """The difference of proportions that a plan can show with 80% power, before anything is computed.
+
+    Args:
+        rows: of the test set.
+        seeds: runs of each of two systems.
+        comparisons: m, that are corrected together.
+        discordance: share of rows that exactly one of two systems is assumed to get right.
+        deviation: standard deviation of a system's score between seeds that is assumed.
+    """
+    # Even without any, the estimate of what seeds bring is above 0 now and then.
+    noise = 0.03 * discordance / 2 / rows
+    parts = tuple((np.asarray((deviation**2 + noise) / runs), runs - 1) for runs in seeds if runs > 1)
+    spread = Spread(np.asarray(0.0), np.asarray(discordance / rows), max(1, rows - 1), parts)
+    step = 1 / rows if max(seeds) == 1 else 0.0
+    return min(1.0, float(spread.detectable(1 - (1 - level) / max(1, comparisons), POWER)) + step)
+
+
+def amount(metric: str, value: float, signed: bool = True) -> str:
+    """A difference for people: ``+4.1 points``, ``+1.25 BLEU``."""
+    return f"{figure_text(metric, value, signed)} {unit(metric)}"
+
+
+def unit(metric: str) -> str:
+    """What a difference of the metric is counted in."""
+    return "points" if heading(metric).endswith("(%)") else get_metric(metric).title
+
+
+def how(comparison: Comparison) -> str:
+    """What stands in brackets behind a difference: interval, pairing, seeds, correction."""
+    metric, interval = comparison.difference.metric, comparison.difference.interval
+    level = 100 * (1 - (1 - interval.level) * comparison.comparisons)
+    ends = [figure_text(metric, end, True) for end in comparison.bounds]
+    seeds = max(comparison.seeds)
+    parts = [f"{level:g}% interval {ends[0]} to {ends[1]}", "paired", f"{seeds} seed{'s' * (seeds > 1)}"]
+    if comparison.comparisons > 1:
+        parts.append(f"Holm-corrected for {comparison.comparisons} comparisons")
+    return ", ".join(parts)
+
+
+def sentences(main: Comparison, names: Mapping[str, str], margin: float | None = None) -> list[str]:
+    """What to do, first: whether ``main.a``, the best that was trained, is worth more than ``main.b``, the best prompt.
+
+    Args:
+        names: system -> how it is called in a sentence; ``b``'s with an article or possessive ("your best prompt").
+    """
+    metric, rows = main.difference.metric, main.difference.rows
+    least = default_margin(get_metric(metric)) if margin is None else margin
+    trained, prompt = names[main.a], names[main.b]
+    low, high = main.bounds
+    if main.better:
+        said = [f"{_begun(trained)} beats {prompt} by {amount(metric, main.gain)} ({how(main)})."]
+        if high < least:
+            said.append(f"That is less than the {amount(metric, least, False)} that were said to matter.")
+        return said
+    if main.worse:
+        return [f"Do not train: {prompt} is better than {trained} by {amount(metric, -main.gain)} ({how(main)})."]
+    if high < least and low > -least:
+        return [f"Do not train: {prompt} is as good ({trained}: {amount(metric, main.gain)}; {how(main)})."]
+    if high < least:
+        more = amount(metric, least, False)
+        return [f"Do not train: a gain of {more} over {prompt} is ruled out ({trained}: {how(main)})."]
+    said = [
+        f"Your test set of {rows} rows cannot answer this: it can only show differences above "
+        f"{amount(metric, main.detectable, False)}{_needed(main, least)}."
+    ]
+    said.append(f"{_begun(trained)} is {amount(metric, main.gain)} against {prompt} ({how(main)}).")
+    return said
+
+
+def _needed(main: Comparison, least: float) -> str:
+    size = max(abs(main.gain), least)
+    shown = amount(main.difference.metric, size, False)
+    if main.rows_needed is None:
+        return f"; the seeds differ so much that more rows alone would not show {shown}: train more seeds"
+    if main.rows_needed <= main.difference.rows:
+        return ""
+    return f"; to show {shown}, you need about {_about(main.rows_needed)} rows"
+
+
+def _about(count: int) -> str:
+    """Two digits that mean something."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return f"{math.ceil(count / step) * step:,}"
+
+
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def beside(other: Comparison, names: Mapping[str, str]) -> str:
+    """How another system stands beside the best one that was trained (``other.b``): "LoRA is +0.8 points more; the
+    interval includes 0"."""
+    metric, name = other.difference.metric, _begun(names[other.a])
+    more = "more" if other.gain >= 0 else "less"
+    said = f"{name} is {amount(metric, abs(other.gain), False)} {more}"
+    if other.better or other.worse:
+        return f"{said} ({how(other)})."
+    ends = [figure_text(metric, end, True) for end in other.bounds]
+    return f"{said}; the interval ({ends[0]} to {ends[1]}) includes 0."

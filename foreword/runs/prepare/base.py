@@ -1,0 +1,86 @@
+"""The base of a run: one that is there, or one that is trained from scratch on the run's own rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from foreword.core.base.load import Base, Outline
+from foreword.data.table import Table
+from foreword.data.task.task import Task
+from foreword.errors import Interrupted
+from foreword.runs.prepare.base_words import find_base
+from foreword.runs.train.interrupt import interruptible
+from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall, TrainRequest
+from foreword.storage import building
+from foreword.training.from_scratch.build_base import Text, build_base, untrained_base
+
+FOLDER = "base"
+
+
+def base_for(
+    request: TrainRequest,
+    task: Task,
+    tables: Mapping[str, Table],
+    train: bool,
+    report: ProgressCall,
+    accept: Callable[[Outline | Base], None] = lambda base: None,
+) -> Base:
+    """The request's base, loaded; one that is trained from scratch is trained first, on whole rows.
+
+    Args:
+        tables: train and dev, without rows that the check refused.
+        train: False: a base from scratch stays as it is before its training.
+        accept: refuses a base that the task is not for; asked before its weights are loaded, where that can be.
+
+    Raises:
+        BaseError: it cannot be loaded.
+        Interrupted: its training was stopped by the user; the same call goes on with it.
+    """
+    name, settings = request.base, request.settings
+    if isinstance(name, Base):
+        accept(name)
+        return name
+    if name in SCRATCH:
+        kept = Path(request.output_dir) / FOLDER
+        texts = [Text(task, tables["train"], tables["dev"])]
+        if not (train and request.resume and kept.is_dir()):
+            made = untrained_base(name, texts, request.base_settings)
+            accept(made)
+            if not train:
+                return made
+            kept = built(name, texts, request.base_settings, report)
+        name = kept
+    how = {"device": settings.device, "dtype": settings.dtype}
+    return find_base(name, **how, task_head=task.masked, accept=accept, progress=report)
+
+
+def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:
+    """A base from scratch is copied into the run's folder, where its forewords will look for it."""
+    if request.base not in SCRATCH:
+        return base
+    target = (folder / FOLDER).resolve()
+    if not target.is_dir():
+        copy_base(Path(base.id), target)
+    return replace(base, id=str(target))
+
+
+def built(name: str, texts: Sequence[Text], settings: BaseSettings, report: ProgressCall) -> Path:
+    """The folder of a base from scratch in the cache; Ctrl-C saves its training. Raises Interrupted."""
+    with interruptible() as interrupts:
+        try:
+            with interrupts.noted():
+                return build_base(name, texts, settings, report, interrupts.asked)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted while the base was trained; its last state is saved",
+                hint="give the same command again: it goes on from there",
+            ) from None
+
+
+def copy_base(source: Path, target: Path) -> None:
+    """Copy a base's folder to ``target``, which is there whole or not at all."""
+    with building(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -1,0 +1,102 @@
+"""``run.json``: what a run is. A folder belongs to one run, and only that run can go on in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from foreword.data.quality.split import DataLock
+from foreword.errors import ResumeError, SettingsError
+from foreword.evaluation.predictions import write_atomically
+from foreword.runs.prepare.prepare import Prepared
+from foreword.settings.yaml import to_yaml
+
+_NAME = "run.json"
+
+
+def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[str, Any] | None = None) -> None:
+    """Record what this run is, or make sure that the run found there is the same.
+
+    Args:
+        name: of the record; a search keeps its own beside none of a training run.
+        more: settings of the run beyond the request's.
+
+    Raises:
+        ResumeError: it is another one; says in what.
+        SettingsError: a run that was not to be resumed is there.
+    """
+    record = {
+        "request": {**prepared.request.to_json(), **(more or {})},
+        "base": prepared.base.fingerprint,
+        "data": prepared.lock.to_json(),
+    }
+    path = folder / name
+    if prepared.request.resume and path.exists():
+        before = recorded(folder, name)
+        found = DataLock.from_json(before["data"]).differs(prepared.lock)
+        found += [
+            f"base: another {part}" for part, digest in before["base"].items() if record["base"].get(part) != digest
+        ]
+        found += differences(before["request"], record["request"])
+        if found:
+            raise ResumeError(
+                "this is not the run that was started",
+                where=str(folder),
+                received="; ".join(found),
+                hint="start a new run in another folder, or bring the old data and settings back",
+            )
+        return
+    if path.exists() or (folder / "model.foreword").exists():
+        raise SettingsError(
+            "the folder holds a run already",
+            where=str(folder),
+            hint="resume it with `--resume`, replace it with `--overwrite`, or choose another folder",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == _NAME:
+        write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
+    write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
+
+
+def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
+    """What :func:`claim` recorded, ``request``, ``base`` and ``data``, and what the run found out for itself since.
+
+    Raises:
+        ResumeError: there is no run in ``folder``, or its record is damaged.
+    """
+    path = folder / name
+    if not path.exists():
+        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {name}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {**found, **{part: found[part] for part in ("request", "base", "data")}}
+    except (ValueError, KeyError, TypeError) as problem:
+        raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Only one process or thread at a time is in such a block for a run's ``folder``; others wait for it to leave.
+
+    The lock belongs to the opened record, so it ends with its process, however that ends, and leaves nothing behind.
+    """
+    with (folder / _NAME).open("r+b") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        yield
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> Iterator[str]:
+    """Every setting that differs, by its full name."""
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        # Where the folder stands is no part of the run.
+        if old == new or under + key == "output_dir":
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{under}{key}.")
+        else:
+            yield f"{under}{key}: {old} before, {new} now"

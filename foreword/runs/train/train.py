@@ -1,0 +1,233 @@
+"""One training run: measure the prompt, learn, choose, never save what is worse, say what was gained."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foreword.core.base.load import Base
+from foreword.core.inject.value import Foreword
+from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.runs.prepare.base import keep_base
+from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
+from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.interrupt import Interrupts, interruptible
+from foreword.runs.train.result import TrainResult, finish
+from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.training_rows import ablated, facts_of
+from foreword.runs.train.trials import TRIALS, Log, Maker
+from foreword.runs.workers.launch import crewed
+from foreword.settings.layers import from_json, resolve
+from foreword.settings.schema import ProgressCall, TrainRequest
+from foreword.training import distributed
+from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.lr_search import Sweep, planned_steps, search
+from foreword.training.schedule import total_steps
+from foreword.training.side_by_side import abreast
+from foreword.training.throughput import Pace
+
+__all__ = ["TrainResult", "resume", "train"]
+
+
+def train(
+    data: object, base: str | Base | None = None, output_dir: str | Path | None = None, **settings: Any
+) -> TrainResult:
+    """Learn a foreword; writes ``output_dir/model.foreword``, ``report.json|md|html`` and more.
+
+    Args:
+        data: a data file or rows in memory; or a whole :class:`~foreword.settings.schema.TrainRequest`, alone.
+        base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
+        output_dir: the run's folder.
+        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``, ...
+
+    Raises:
+        DataError: the data is refused.
+        SettingsError, BaseError: something that cannot be, found before training.
+        NothingLearnedError: every learning rate failed; nothing is saved but the run's folder.
+        ResumeError: ``resume`` and the data, settings or base are not those of the run.
+        Interrupted: stopped by the user; the checkpoint is saved.
+    """
+    began = time.monotonic()
+    request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
+    with crewed(request) as own:
+        return _train(own, began)
+
+
+def _train(request: TrainRequest, began: float) -> TrainResult:
+    folder = Path(request.output_dir)
+    prepared = prepare(request)
+    claim(folder, prepared)
+    prepared = replace(prepared, base=keep_base(prepared.base, request, folder))
+    with distributed.spread(prepared.base.model, request.settings.shard), interruptible() as interrupts:
+        try:
+            return _run(prepared, folder, began, interrupts)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; the run's last state is saved",
+                where=str(folder),
+                hint=f"go on with `foreword train --resume {folder}`",
+            ) from None
+
+
+def _request(
+    data: object, base: str | Base | None, output_dir: str | Path | None, settings: dict[str, Any]
+) -> TrainRequest:
+    """The request that the keywords of :func:`train` say."""
+    progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
+    splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
+    named = {
+        "data": "data",
+        "base": base.id if isinstance(base, Base) else base,
+        "output_dir": None if output_dir is None else str(output_dir),
+        **settings,
+    }
+    request = replace(resolve(flags=named).request(progress, resume), **splits)
+    return replace(request, base=base) if isinstance(base, Base) else request
+
+
+def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainResult:
+    """Go on with an interrupted run; ends bit-equal (on CPU) to the run without the interruption.
+
+    Raises:
+        ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
+    """
+    saved = recorded(Path(folder))["request"]
+    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
+        raise ResumeError(
+            "the run's data were in memory",
+            where=str(folder),
+            hint="call train() again with the same data and resume=True",
+        )
+    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
+    return train(replace(request, output_dir=folder))
+
+
+def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:
+    report = prepared.request.progress or say_nothing
+    # Where rows come with the guidance and without it, both kinds choose.
+    rows = [*prepared.examples["dev"], *prepared.plain.get("dev", [])]
+    dev = DevScore(prepared.asker, rows, partial(report, "evaluate on dev"))
+    prompt = Foreword(text=prepared.task.guidance)
+    report("measure the prompt", 0, 1)
+    floor = None if prepared.task.head else dev(prompt)
+    report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
+    if not prepared.method.learning_rates:
+        return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+    found, alarms = learn(prepared, folder, dev, floor, interrupts)
+    course = facts_of(prepared, found.trial)
+    if prepared.request.settings.ablate:
+        with interrupts.noted():
+            course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
+    value, best, more = chosen(found, floor, prompt)
+    compared = None if floor is None else prompt
+    return finish(prepared, folder, value, compared, best, floor, found, [*alarms, *more], began, course)
+
+
+def chosen(found: Sweep, floor: Score | None, prompt: Foreword) -> tuple[Foreword, Score | None, list[str]]:
+    """What is saved, with its score on dev: what was learned, or the prompt where that was no worse; and a word on
+    that."""
+    best = found.trial.progress.best if found.trial else None
+    if floor is not None and (best is None or floor.beats(best)):
+        return prompt, floor, ["nothing was gained on dev over the text prompt: the text itself is saved"]
+    return found.trial.best() if found.trial else prompt, best, []
+
+
+def learn(
+    prepared: Prepared, folder: Path, dev: DevScore, floor: Score | None, interrupts: Interrupts
+) -> tuple[Sweep, list[str]]:
+    """Find the learning rate and train with it; what was found (its trial is there) and what the user should know.
+
+    Args:
+        folder: the run's, where the trials keep their checkpoints.
+        dev: what chooses.
+        floor: the prompt's score, None where there is none or it does not matter here.
+        interrupts: asked between steps.
+
+    Raises:
+        NothingLearnedError: every learning rate failed.
+    """
+    with interrupts.noted():
+        found = _search(prepared, folder, dev, lambda: distributed.any_of(interrupts.asked()))
+    alarms = alarms_of(prepared, found, floor)
+    if found.trial is None:
+        raise NothingLearnedError(
+            "no learning rate worked",
+            where=str(folder),
+            received="; ".join(alarms),
+            hint="look at the data and the prompt first; then try lower rates with `--set sweep=[1e-4,1e-3]`",
+        )
+    return found, alarms
+
+
+def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
+    request, settings = prepared.request, prepared.request.settings
+    report = request.progress or say_nothing
+    rates, rows = rates_of(prepared), prepared.examples["train"]
+    planned = planned_steps(total_steps(len(rows), settings), len(rates))
+    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
+    maker = Maker.of(prepared, folder, dev, together)
+
+    def on_event(trial: Trial, event: Step | Evaluated) -> None:
+        # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
+        done = min(planned, sum(one.progress.step for one in found()))
+        if isinstance(event, Step):
+            speed = pace.step(trial.tokens(event.step - 1))
+            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
+        else:
+            log.write(found())
+            report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
+            pace.begin()
+
+    trials: dict[float, Trial] = {}
+
+    def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
+        trial = maker.trial(rate, evaluate_at)
+        if evaluate_at:
+            trials[rate] = trial
+        return trial
+
+    def found() -> list[Trial]:
+        return list(trials.values())
+
+    log = Log(folder / "trainer_log.jsonl")
+    pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
+    result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
+    log.write(found())
+    report("train", planned, planned)
+    maker.store.clear()
+    result.speed.update(pace.figures())
+    result.notes += maker.notes(result.trial)
+    return result
+
+
+def rates_of(prepared: Prepared) -> tuple[float, ...]:
+    """The learning rates that a run tries."""
+    settings = prepared.request.settings
+    if settings.learning_rate is not None:
+        return (settings.learning_rate,)
+    return settings.sweep or prepared.method.learning_rates
+
+
+def alarms_of(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
+    """What points to a run that taught the model nothing, one sentence each."""
+    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
+    trial = found.trial
+    if trial is None:
+        return alarms
+    first, last = trial.first_and_last_loss()
+    if trial.progress.step >= 8 and last > first * 0.995:
+        alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")
+    best = trial.progress.best
+    if best is not None and best.constant:
+        alarms.append("the model gives the same answer to every dev row")
+    if best is not None and prepared.task.metric == "accuracy":
+        golds = Counter(e.gold for e in prepared.examples["dev"])
+        majority = golds.most_common(1)[0][1] / golds.total()
+        if best.metric <= majority:
+            alarms.append(f"no better on dev than always saying the most frequent label ({majority:.3f})")
+    return alarms

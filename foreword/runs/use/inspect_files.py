@@ -1,0 +1,90 @@
+"""What can be said without loading a model: what a file holds, what a folder holds, what this machine can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foreword.artifact.peek import peek
+from foreword.errors import FileFormatError
+from foreword.runs.train.result import versions
+from foreword.storage import cache_folder
+
+
+def show(file: str | Path) -> dict[str, Any]:
+    """A file's manifest and table of tensors. Raises FileFormatError for a file that is not a foreword."""
+    found = peek(file)
+    manifest = found.manifest.model_dump()
+    golden = manifest.pop("golden")
+    return {
+        "file": str(file),
+        "bytes": Path(file).stat().st_size,
+        "num_virtual_tokens": found.num_virtual_tokens,
+        "num_values": found.num_values,
+        "golden_rows": len(golden),
+        **manifest,
+    }
+
+
+def ls(folder: str | Path = ".") -> list[dict[str, Any]]:
+    """The ``.foreword`` files below ``folder``, one dict each; a damaged file is listed with what is wrong."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted(Path(folder).rglob("*.foreword")):
+        try:
+            facts = show(path)
+        except FileFormatError as problem:
+            rows.append({"file": str(path), "problem": problem.problem})
+            continue
+        figures = {name: figure["value"] for name, figure in facts["metrics"].items()}
+        rows.append(
+            {
+                "file": str(path),
+                "method": facts["method"],
+                "base": facts["base"]["id"].rsplit("/", 1)[-1],
+                "virtual_tokens": facts["num_virtual_tokens"],
+                "bytes": facts["bytes"],
+                "metrics": figures,
+                "created": facts["created"],
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Memory:
+    total: int
+    free: int
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, devices, memory, threads and caches; offline settings that are in force."""
+    import torch
+
+    memory = _memory()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "devices": ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))],
+        "threads": torch.get_num_threads(),
+        "memory_gib": None if memory is None else {"total": memory.total / 2**30, "free": memory.free / 2**30},
+        "cache": str(cache_folder()),
+        "environment": {
+            k: v
+            for k, v in sorted(os.environ.items())
+            if k in ("HF_HOME", "HF_HUB_OFFLINE") or k.startswith("FOREWORD_")
+        },
+    }
+
+
+def _memory() -> _Memory | None:
+    """Bytes of memory, where the system says so (Linux)."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    kib = {name: int(value.split()[0]) for name, value in lines.items()}
+    return _Memory(kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024)

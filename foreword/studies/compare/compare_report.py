@@ -1,0 +1,213 @@
+"""The report of a comparison: a dict for report.json, which the pages are drawn from, and the text for a terminal.
+
+Keys beyond those of :mod:`foreword.evaluation.report.sections` are described in docs/report.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from foreword.data.task.task import Task
+from foreword.evaluation.metrics.metric_registry import get_metric
+from foreword.evaluation.report.rows_to_read import rows_to_read
+from foreword.evaluation.report.summary import evaluate, figure_text, heading
+from foreword.evaluation.statistics.repeated_seeds import score_of_runs
+from foreword.evaluation.statistics.verdict import Comparison, amount
+from foreword.studies.compare.decisions import Decision, Runs, columns
+from foreword.studies.compare.system_names import title
+
+SCHEMA = 1
+
+
+def summaries(task: Task, systems: Mapping[str, Runs], metrics: Sequence[str], level: float) -> dict[str, Any]:
+    """Figures of each system on test; with several seeds the mean, with an interval over rows and seeds."""
+    out: dict[str, Any] = {}
+    for name, runs in systems.items():
+        found = evaluate(runs.test[0], task.kind, _known(metrics, runs), task.labels)
+        if len(runs.test) > 1:
+            for metric, figure in found["metrics"].items():
+                chosen = get_metric(metric)
+                if chosen.sums is None:
+                    continue
+                pairs = [columns(chosen, run) for run in runs.test]
+                value, interval = score_of_runs(chosen, [pair[0] for pair in pairs], pairs[0][1], level=level)
+                figure |= {"value": value, "low": interval.low, "high": interval.high, "method": interval.method}
+                figure["runs"] = [chosen.corpus(*pair) for pair in pairs]
+        out[name] = {**found, "seeds": len(runs.test), "dev": runs.dev}
+    return out
+
+
+def _known(metrics: Sequence[str], runs: Runs) -> Sequence[str]:
+    """Copied answers have no likelihood, so no perplexity."""
+    told = all(p.scores for p in runs.test[0])
+    return [name for name in metrics if name != "perplexity" or told]
+
+
+def tables(
+    decision: Decision, systems: Mapping[str, Mapping[str, Any]], metric: str, costs: Mapping[str, Mapping[str, Any]],
+    power: Mapping[str, Any], retention: Mapping[str, Any], curve: Mapping[str, Any] | None,
+    label_next: Mapping[str, Any] | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The comparison's own tables, in reading order; those without lines are left out."""
+    made: list[dict[str, Any]] = [
+        {
+            "title": "Comparisons",
+            "notes": [
+                "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on dev."
+            ],
+            "head": ["", "against", "difference", "interval", "p", "decision", "can show", "rows for this difference"],
+            "lines": [_compared(one) for one in (*decision.worth, *decision.which)],
+            "own": True,
+        },
+        {"title": "What the test set can show", "notes": [power["sentence"]], "head": [], "lines": []},
+        _costs(costs, systems, metric),
+        *_retention(retention),
+    ]
+    if curve is not None:
+        points = {point["rows"]: point["value"] for point in curve["points"]}
+        lines = [
+            [one["rows"], _figure(curve, points.get(one["rows"])), _figure(curve, one["value"]),
+             f"{_figure(curve, one['low'])} to {_figure(curve, one['high'])}"]
+            for one in curve["expected"]
+        ]  # fmt: skip
+        chart = {"kind": "band", "title": f"{heading(curve['metric'])} by training rows", "metric": curve["metric"],
+                 "axis": "training rows", "points": curve["points"], "expected": curve["expected"]}  # fmt: skip
+        made.append({"title": "Learning curve", "notes": [curve["sentence"]], "chart": chart,
+                     "head": ["training rows", "measured", "expected", "interval"], "lines": lines})  # fmt: skip
+    if label_next is not None:
+        note = f"{label_next['rows']} of {label_next['pool']} rows are in {label_next['file']}, the most telling first."
+        made.append({"title": "Rows to label next", "notes": [note], "head": [], "lines": []})
+    return [table for table in made if table["lines"] or table["notes"]]
+
+
+def _called(name: str) -> str:
+    """A system's title where it begins a line."""
+    said = title(name)
+    return said[:1].upper() + said[1:]
+
+
+def _figure(curve: Mapping[str, Any], value: float | None) -> str:
+    return figure_text(curve["metric"], value)
+
+
+def _compared(one: Comparison) -> list[Any]:
+    metric = one.difference.metric
+    low, high = (figure_text(metric, end, True) for end in one.bounds)
+    decision = "better" if one.better else "worse" if one.worse else "open"
+    p_value = "< 0.001" if one.corrected < 0.001 else f"{one.corrected:.3f}"
+    needed = "more seeds" if one.rows_needed is None else f"{one.rows_needed:,}"
+    shown = amount(metric, one.detectable, False)
+    return [
+        _called(one.a),
+        _called(one.b),
+        amount(metric, one.gain),
+        f"{low} to {high}",
+        p_value,
+        decision,
+        shown,
+        needed,
+    ]
+
+
+_COSTS = (
+    ("trained values", "trained_values", "{:,.0f}"),
+    ("bytes", "bytes", "{:,.0f}"),
+    ("training s", "seconds", "{:.1f}"),
+    ("training GFLOP", "training_gflop", "{:,.0f}"),
+    ("GFLOP a row", "row_gflop", "{:.2f}"),
+    ("ms a row", "ms", "{:.0f}"),
+    ("tokens read a row", "read_tokens", "{:.0f}"),
+    ("tokens saved", "saved_tokens", "{:.0f}"),
+    ("price of a right answer", "price", "{:.3g}"),
+)
+
+
+def _costs(
+    costs: Mapping[str, Mapping[str, Any]], systems: Mapping[str, Mapping[str, Any]], metric: str
+) -> dict[str, Any]:
+    kept = [one for one in _COSTS if any(cost.get(one[1]) is not None for cost in costs.values())]
+    lines = [
+        [_called(name), *("-" if cost.get(key) is None else form.format(cost[key]) for _, key, form in kept),
+         "yes" if cost.get("pareto") else ""]
+        for name, cost in costs.items()
+    ]  # fmt: skip
+    notes = [
+        "Training is that of one seed at its mean; seeds that train side by side share their time. Operations are "
+        "counted, not measured; ms is one row alone, the prompt read anew each time. Tokens saved are those of the "
+        "few-shot prompt (or the prompt, without one). The last column: no other system is at least as good for less "
+        "work a row."
+    ]
+    chart = {
+        "kind": "pareto",
+        "title": f"{heading(metric)} by work",
+        "metric": metric,
+        "axis": "GFLOP a row, fewer is cheaper",
+        "points": [
+            {"name": _called(name), "x": cost["row_gflop"], "y": systems[name]["metrics"][metric]["value"],
+             "front": bool(cost.get("pareto"))}
+            for name, cost in costs.items()
+        ],
+    }  # fmt: skip
+    head = ["", *(one[0] for one in kept), "worth its work"]
+    return {"title": "Costs", "notes": notes, "chart": chart, "head": head, "lines": lines, "own": True}
+
+
+def _retention(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    notes = [found["unchanged_sentence"]]
+    lines = [
+        [_called(name), language, f"{one['base']:.2f}", f"{system['perplexity']:.2f}", f"{100 * system['drift']:+.1f}%"]
+        for language, one in (found.get("neutral") or {}).items()
+        for name, system in one["systems"].items()
+    ]
+    if found.get("neutral_reason"):
+        notes.append(f"Perplexity on neutral text was not measured: {found['neutral_reason']}.")
+    head = ["", "neutral text", "perplexity without", "with it in front", "drift"]
+    made = [{"title": "Elsewhere", "notes": notes, "head": head, "lines": lines, "own": True}]
+    other = found.get("other") or {}
+    if "systems" in other:
+        metric = other["metric"]
+        rows = [
+            [
+                _called(name),
+                figure_text(metric, other["base"]),
+                figure_text(metric, one["value"]),
+                amount(metric, one["change"]),
+            ]
+            for name, one in other["systems"].items()
+        ]
+        note = f"{other['rows']} rows of {other['data']}, asked by their own prompt, {heading(metric)}."
+        made.append({"title": "On another task", "notes": [note], "head": ["", "without", "with", "change"],
+                     "lines": rows, "own": True})  # fmt: skip
+    elif other:
+        made.append({"title": "On another task", "notes": [f"Not measured: {other['reason']}."], "head": [],
+                     "lines": []})  # fmt: skip
+    return made
+
+
+def read_rows(systems: Mapping[str, Runs], decision: Decision, metric: str) -> list[dict[str, Any]]:
+    """Rows worth reading, by the best prompt and the best trained method."""
+    names = [name for name in (decision.prompt, decision.trained) if name is not None]
+    return rows_to_read({name: systems[name].test[0] for name in names}, metric)
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The verdict and a short table, for a terminal."""
+    metric = report["metric"]
+    lines = [*report["verdict_lines"], ""]
+    width = max(len(title(name)) for name in report["systems"])
+    for name, found in report["systems"].items():
+        figure = found["metrics"][metric]
+        ends = "" if figure["low"] is None else (
+            f" [{figure_text(metric, figure['low'])}, {figure_text(metric, figure['high'])}]"
+        )  # fmt: skip
+        seeds = f"  {found['seeds']} seeds" if found["seeds"] > 1 else ""
+        lines.append(f"  {title(name):<{width}}  {figure_text(metric, figure['value']):>6}{ends}{seeds}")
+    lines.append(f"  ({heading(metric)}, {next(iter(report['systems'].values()))['rows']} test rows)")
+    if report.get("curve"):
+        lines.append(report["curve"]["sentence"])
+    lines += [f"note: {warning}" for warning in report["warnings"]]
+    if report.get("gate"):
+        gate = report["gate"]
+        lines.append(f"{'met' if gate['met'] else 'NOT MET'}: {gate['text']} ({gate['said']})")
+    return "\n".join(lines)

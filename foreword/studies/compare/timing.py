@@ -1,0 +1,79 @@
+"""Real timings before anything is planned: some steps and one evaluation batch of each method, and whether the steps of
+two seeds are faster when they share their passes."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from foreword.errors import ForewordError
+from foreword.methods.base import Method, make_writer
+from foreword.runs.prepare.prefix_length import most_taken
+from foreword.runs.prepare.prepare import Prepared
+from foreword.studies.compare.plan import Cost
+from foreword.training.loop import Score, Trial, advance
+
+_STEPS = 3
+
+
+def measure(
+    prepared: Prepared, methods: Mapping[str, Method], report: Callable[[int, int], None], patience: float = 0.0
+) -> tuple[dict[str, Cost], dict[str, str]]:
+    """Cost of each method that works here, and why the others do not.
+
+    Args:
+        patience: seconds that a step may take for the steps of two seeds side by side to be timed, too.
+    """
+    costs: dict[str, Cost] = {}
+    refused: dict[str, str] = {}
+    for number, (name, method) in enumerate(methods.items(), start=1):
+        try:
+            most_taken(prepared.start, method, prepared.base, prepared.asker)
+            costs[name] = _cost(prepared, method, patience)
+        except ForewordError as problem:
+            refused[name] = problem.problem
+        report(number, len(methods))
+    return costs, refused
+
+
+def _cost(prepared: Prepared, method: Method, patience: float) -> Cost:
+    trial = _trial(prepared, method, 0)
+    # The first step meets cold caches.
+    step = statistics.mean([_seconds([trial]) for _ in range(_STEPS)][1:])
+    dev = prepared.examples["dev"]
+    batch = random.Random(0).sample(dev, min(len(dev), prepared.request.settings.per_device_eval_batch_size))
+    began = time.perf_counter()
+    prepared.asker.answer(trial.current(), batch)
+    row = (time.perf_counter() - began) / len(batch)
+    return Cost(step, row, _gain(prepared, method) if method.per_row and step <= patience else 1.0)
+
+
+def _gain(prepared: Prepared, method: Method) -> float:
+    """The time of two steps one after another to that of two steps side by side, timed in turns."""
+    first, second, *both = (_trial(prepared, method, seed) for seed in (0, 1, 0, 1))
+    ratios = []
+    for _ in range(_STEPS):
+        alone = _seconds([first]) + _seconds([second])
+        ratios.append(alone / _seconds(both))
+    return round(statistics.median(ratios[1:]), 3)
+
+
+def _trial(prepared: Prepared, method: Method, seed: int) -> Trial:
+    """A trial that is only there to be timed."""
+    settings = replace(
+        prepared.request.settings, num_train_epochs=1000.0, max_steps=-1, eval_steps=10**6, seed=seed
+    )  # fmt: skip
+    writer = make_writer(method, replace(prepared.start, seed=seed))
+    objective, rows = prepared.asker.objective(writer.write().detach()), prepared.examples["train"]
+    return Trial(prepared.base.model, writer, objective, rows, settings, 1e-6, lambda _: Score(0.0, 0.0))
+
+
+def _seconds(trials: Sequence[Trial]) -> float:
+    """How long the next step of all the trials takes."""
+    began = time.perf_counter()
+    for _ in advance(trials, trials[0].progress.step + 1):
+        pass
+    return time.perf_counter() - began

@@ -1,0 +1,291 @@
+"""Cross-validation: every row is a test row once, answered by a foreword that has not learned from it.
+
+Where labels are few, a test split of a fifth of them tells little. Here the rows are divided into K folds; K trainings
+learn from the other folds, and what they answer stands together: as many test rows as there are rows. Dev is the same
+for all and never a test row, so that no rate and no step is chosen by a row that is judged. What is kept for use is one
+more training, on all rows; the folds say what to expect of it.
+
+The interval is that of the rows. That another choice of training rows gives another foreword is not in it, and no
+estimate from one cross-validation can put it there without bias (Bengio & Grandvalet 2004): read it as a little narrow.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foreword.core.inject.value import Foreword
+from foreword.data.quality.split import folds as divide
+from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
+from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
+from foreword.evaluation.report.write_report import write_report
+from foreword.evaluation.statistics.intervals import Difference
+from foreword.methods.base import make
+from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
+from foreword.runs.series import Member, finished, is_finished, member
+from foreword.runs.train.dev_score import DevScore, metric_names
+from foreword.runs.train.interrupt import Interrupts, interruptible
+from foreword.runs.train.rates_side_by_side import Run, learn_abreast
+from foreword.runs.train.result import finish
+from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.train import chosen, learn, rates_of
+from foreword.runs.train.trials import TRIALS
+from foreword.settings.layers import from_json
+from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
+from foreword.training.loop import Score
+from foreword.training.side_by_side import abreast
+
+NAME = "folds.json"
+_NOTE = "The interval is that of the rows: that other training rows give another foreword is not in it."
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """What a cross-validation found.
+
+    Args:
+        folder: with ``report.json|md|html``, a folder for each fold, and ``all`` with the training on all rows.
+        file: the foreword to use, from all rows.
+        metric: what decides.
+        folds: for each fold ``rows``, ``learning_rate``, ``outcome``, ``prompt`` and ``foreword`` (the metric's value).
+        systems: figures of ``prompt`` (none with a trained head) and ``foreword`` over all rows.
+        difference: foreword minus prompt, paired over all rows.
+        text: for people.
+    """
+
+    folder: str
+    file: str
+    metric: str
+    folds: list[dict[str, Any]]
+    systems: dict[str, dict[str, Any]]
+    difference: dict[str, Any] | None
+    alarms: list[str] = field(default_factory=list)
+    text: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        del values["text"]
+        return values
+
+    def render(self) -> str:
+        """For people."""
+        return self.text
+
+
+def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
+    """Train and test on every fold, then train on all rows; given again with ``resume``, it goes on.
+
+    With one learning rate the folds train side by side; with several, each fold finds its own.
+
+    Args:
+        request: as for :func:`foreword.train`; no test rows are kept, ``output_dir`` becomes the folder of all.
+        folds: K.
+
+    Raises:
+        SettingsError: something that does not go with folds, or too few rows for so many.
+        and whatever :func:`foreword.train` raises.
+    """
+    _check(request)
+    options, folder = request.task_options, Path(request.output_dir)
+    whole = replace(request, task_options=replace(options, test_fraction=0.0))
+    prepared = prepare(whole)
+    parts = divide(prepared.tables["train"], folds, seed=options.split_seed)
+    claim(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
+    with interruptible() as interrupts:
+        try:
+            _folds(prepared, parts, folder, interrupts)
+            members = [finished(_place(folder, number)) for number in range(folds)]
+            # The rate that most folds chose, the earlier in their order where that is a tie.
+            found = [one.report["training"].get("learning_rate") for one in members if one.learned]
+            rate = statistics.mode(found) if found else rates_of(prepared)[0]
+            last = replace(
+                whole, base=prepared.base, output_dir=folder / "all",
+                settings=replace(request.settings, learning_rate=rate, sweep=()),
+            )  # fmt: skip
+            every = member(last, "all rows", request.progress or say_nothing)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(
+                "interrupted; everything that was finished is kept",
+                where=str(folder),
+                hint=f"go on with `foreword train --resume {folder}`",
+            ) from None
+    result = _told(prepared, members, every, folder)
+    for number in range(folds):
+        shutil.rmtree(_place(folder, number) / TRIALS, ignore_errors=True)
+    return result
+
+
+def resume(folder: str | Path, progress: ProgressCall | None = None) -> FoldsResult:
+    """Go on with an interrupted cross-validation.
+
+    Raises:
+        ResumeError: there is none in ``folder``, its data were in memory, or they have changed.
+    """
+    saved = dict(recorded(Path(folder), NAME)["request"])
+    if any(str(saved[name]).startswith("<") for name in ("data", "dev")):
+        raise ResumeError(
+            "the data were in memory",
+            where=str(folder),
+            hint="call cross_validate() again with the same data and resume=True in its request",
+        )
+    folds = int(saved.pop("folds"))
+    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
+    return cross_validate(replace(request, output_dir=folder), folds)
+
+
+def _check(request: TrainRequest) -> None:
+    """Refuse what does not go with folds, before anything is loaded."""
+    settings = request.settings
+    refused = {
+        "--test": (request.test is not None, "leave it out: every row is tested once"),
+        "processes": (settings.processes > 1, "leave it out: the folds share one process"),
+        "shard": (settings.shard, "leave it out: the folds share one process"),
+        "ablate": (settings.ablate, "leave it out, or train without folds"),
+    }
+    for where, (given, hint) in refused.items():
+        if given:
+            raise SettingsError("this does not go with folds", where=where, hint=hint)
+    if not make(request.method, request.method_settings).learning_rates:
+        raise SettingsError("this method trains nothing", where="--method", received=request.method)
+    if request.base in SCRATCH:
+        raise SettingsError(
+            "a base that is trained from scratch would have read the rows of every fold",
+            where="--base",
+            hint="make one from other text with `foreword base`, and give its folder",
+        )
+
+
+def _place(folder: Path, number: int) -> Path:
+    return folder / f"fold-{number + 1}"
+
+
+def _folds(prepared: Prepared, parts: Sequence[Sequence[int]], folder: Path, interrupts: Interrupts) -> None:
+    """Carry out the folds that are not finished, as many side by side as is faster."""
+    rows, settings = prepared.examples["train"], prepared.request.settings
+    report = prepared.request.progress or say_nothing
+    dev = DevScore(
+        prepared.asker, [*prepared.examples["dev"], *prepared.plain.get("dev", [])], partial(report, "evaluate on dev")
+    )
+    prompt = Foreword(text=prepared.task.guidance)
+    floor = None if prepared.task.head else dev(prompt)
+    one = len(rates_of(prepared)) == 1 and prepared.method.per_row
+    together = abreast(rows, settings, len(parts)) if one else 1
+    # A kill leaves whole groups or groups of which some are finished: the others have their last checkpoints.
+    for start in range(0, len(parts), together):
+        numbers = range(start, min(start + together, len(parts)))
+        todo = [number for number in numbers if not is_finished(_place(folder, number))]
+        runs = [_run(prepared, parts, number, folder, dev) for number in todo]
+        _carried_out(runs, folder, floor, prompt, interrupts, report, together > 1)
+        report("folds", numbers.stop, len(parts))
+
+
+def _carried_out(
+    runs: Sequence[Run], folder: Path, floor: Score | None, prompt: Foreword, interrupts: Interrupts,
+    report: ProgressCall, beside: bool,
+) -> None:  # fmt: skip
+    """Train some folds, side by side or one after another, and answer their test rows."""
+    if beside and runs:
+        found = learn_abreast(runs, folder, interrupts, report)
+    else:
+        found = [learn(run.prepared, run.folder, run.dev, floor, interrupts) for run in runs]
+    for run, (sweep, alarms) in zip(runs, found, strict=True):
+        if sweep.trial is None:
+            raise NothingLearnedError(
+                "no learning rate worked", where=run.folder.name, received="; ".join(alarms), hint="lower learning_rate"
+            )
+        value, best, more = chosen(sweep, floor, prompt)
+        compared = None if floor is None else prompt
+        finish(run.prepared, run.folder, value, compared, best, floor, sweep, [*alarms, *more], run.began)
+
+
+def _run(prepared: Prepared, parts: Sequence[Sequence[int]], number: int, folder: Path, dev: DevScore) -> Run:
+    """The run of a fold, its folder claimed."""
+    rest = sorted(index for other, part in enumerate(parts) if other != number for index in part)
+    report, place = prepared.request.progress or say_nothing, _place(folder, number)
+
+    def told(name: str, done: int, total: int, **fields: object) -> None:
+        report(f"{place.name}: {name}", done, total, **fields)
+
+    own = with_rows(prepared, {"train": rest, "test": parts[number]}, {"test": "train"})
+    rates = rates_of(prepared)
+    settings = replace(prepared.request.settings, learning_rate=rates[0] if len(rates) == 1 else None)
+    own = replace(
+        own, request=replace(prepared.request, output_dir=place, resume=True, progress=told, settings=settings)
+    )
+    claim(place, own)
+    return Run(own, place, dev)
+
+
+def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: Path) -> FoldsResult:
+    """Everything that the folds answered, together."""
+    task, request = prepared.task, prepared.request
+    answers = {"foreword": [answer for one in members for answer in one.answers]}
+    if not task.head:
+        # Where the prompt was saved, it is what the foreword says.
+        prompts = [answer for one in members for answer in (one.answers if one.prompt is None else one.prompt)]
+        answers = {"prompt": prompts, **answers}
+    names = metric_names(task, request.task_options.metrics)
+    systems = {name: evaluate(rows, task.kind, names, task.labels) for name, rows in answers.items()}
+    difference = compare(answers["foreword"], answers["prompt"], task.metric) if "prompt" in answers else None
+    lines, alarms = [_line(one) for one in members], _alarms(members)
+    said = (
+        f"{len(members)} folds: every one of {len(answers['foreword'])} rows was answered without having been learned."
+    )
+    text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
+    text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
+    verdict = said if difference is None else sentence(difference)
+    notes = [said] * (difference is not None) + [_NOTE]
+    write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))
+    told = None if difference is None else difference.to_json()
+    return FoldsResult(str(folder), str(every.file), task.metric, lines, systems, told, alarms, "\n".join(text))
+
+
+def _line(one: Member) -> dict[str, Any]:
+    prompt = one.prompt_figure()
+    return {
+        "rows": len(one.answers),
+        "learning_rate": one.report["training"].get("learning_rate") if one.learned else None,
+        "outcome": one.report["file"]["outcome"],
+        "prompt": None if prompt is None else prompt["value"],
+        "foreword": one.figure()["value"],
+    }
+
+
+def _alarms(members: Sequence[Member]) -> list[str]:
+    """What the folds' reports warn of, each once, with the folds."""
+    found: dict[str, list[str]] = {}
+    for one in members:
+        for alarm in one.report["warnings"]:
+            found.setdefault(alarm, []).append(one.folder.name)
+    return [f"{alarm}: {'every fold' if len(at) == len(members) else ', '.join(at)}" for alarm, at in found.items()]
+
+
+def _report(
+    prepared: Prepared, said: str, systems: dict[str, Any], difference: Difference | None,
+    lines: list[dict[str, Any]], alarms: list[str], notes: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    metric = prepared.task.metric
+    head = ["fold", "rows", "learning rate", *(["prompt"] if difference else []), "foreword"]
+    cells = [
+        [
+            str(number), str(line["rows"]), "-" if line["learning_rate"] is None else f"{line['learning_rate']:g}",
+            *([figure_text(metric, line["prompt"])] if difference else []), figure_text(metric, line["foreword"]),
+        ]
+        for number, line in enumerate(lines, start=1)
+    ]  # fmt: skip
+    return {
+        "title": f"cross-validation on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "verdict": said,
+        "warnings": alarms,
+        "systems": systems,
+        "difference": None if difference is None else difference.to_json(),
+        "metric": metric,
+        "folds": lines,
+        "tables": [{"title": f"Folds: {heading(metric)}", "notes": notes, "head": head, "lines": cells}],
+    }

@@ -1,0 +1,195 @@
+"""The explain card: as JSON, as tables of a report, and as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from foreword.evaluation.report.blocks import short
+from foreword.evaluation.report.summary import figure_text
+from foreword.studies.explain.ablation import Without
+from foreword.studies.explain.attention_share import Mass
+from foreword.studies.explain.imitation import Imitation
+from foreword.studies.explain.nearest_words import Near
+
+_LONG = 12
+"""Lines from which a page folds a table below its chart."""
+_SURE = 0.9
+"""Share of equal answers from which a text is said to answer like the foreword."""
+PART = "explain"
+"""The key ``part`` of the card's tables in a report."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a foreword says and does; what could not be measured is empty, and ``notes`` says why.
+
+    Args:
+        name: of the file.
+        rows: how many were asked.
+        nearest: the nearest words of each virtual token or slot.
+        without: the whole, then the foreword without each of its parts.
+        attention: at each site.
+        imitation: a text that answers like it.
+        notes: for people.
+    """
+
+    name: str
+    rows: int
+    nearest: Sequence[Near] = ()
+    without: Sequence[Without] = ()
+    attention: Sequence[Mass] = ()
+    imitation: Imitation | None = None
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        near = [{**asdict(one), "readable": one.readable} for one in self.nearest]
+        without = [{**asdict(one), "matters": one.matters} for one in self.without]
+        return {**asdict(self), "nearest": near, "without": without, "notes": list(self.notes)}
+
+    def tables(self) -> list[dict[str, Any]]:
+        """Tables as a report has them (:mod:`foreword.evaluation.report.sections`)."""
+        tokens = [one for one in self.without[1:] if one.part.startswith(("token", "slot"))]
+        layers = [one for one in self.without[1:] if one not in tokens]
+        short_of_it = {"title": "Explained", "notes": list(self._said()), "head": [], "lines": []}
+        made = [
+            short_of_it,
+            self._nearest(),
+            self._imitation(),
+            self._without("What each virtual token is worth", tokens),
+            self._without("What each layer's part is worth", layers),
+            self._attention(),
+        ]
+        notes = {"title": "What could not be explained", "notes": list(self.notes), "head": [], "lines": []}
+        return [{**one, "part": PART} for one in (*made, notes) if one["lines"] or one["notes"]]
+
+    def _said(self) -> Iterator[str]:
+        """What the tables come to, a sentence each."""
+        found, parts = self.imitation, sorted(self.without[1:], key=lambda one: -one.more)
+        if found is not None:
+            same = f"answers {_share(found.equal)} of {found.rows} rows as it does"
+            if found.low >= _SURE:
+                yield f"It can be said in words: a text {same}."
+            elif found.high < _SURE:
+                yield f"It cannot be said in the words that were tried: the best of {found.tried} texts {same}."
+            else:
+                yield f"The best of {found.tried} texts {same}."
+        lost = [f"{one.part} ({one.more:+.2f})" for one in parts if one.low > 0][:3]
+        if lost:
+            yield f"Most is lost without {', '.join(lost)}."
+        elif parts:
+            yield "No single part is missed by more than chance in these rows."
+        if len(self.attention) > 1:
+            most, least = (pick(self.attention, key=lambda one: one.share) for pick in (max, min))
+            yield (
+                f"Attention goes to it most at {most.site} ({_share(most.share)}), least at {least.site} "
+                f"({_share(least.share)})."
+            )
+
+    def _nearest(self) -> dict[str, Any]:
+        # Keys and values have a distance at every site, and so none to show.
+        far = any(one.distance is not None for one in self.nearest)
+        lines = [
+            [one.name, "  ".join(repr(token) for token in one.tokens), "yes" if one.readable else "not readable",
+             f"{one.cosines[0]:.3f}", f"{one.chance:.3f}", *([one.distance] if far else [])]
+            for one in self.nearest
+        ]  # fmt: skip
+        count = sum(one.readable for one in self.nearest)
+        notes = [
+            f"{count} of {len(lines)} virtual tokens are nearer to a word than chance. Where one is not, its nearest "
+            "words are no reading of it. Chance: 99 of 100 random directions stay below this cosine."
+        ]
+        head = ["", "nearest tokens", "readable", "cosine", "chance", *(["distance"] if far else [])]
+        return {"title": "Nearest words", "notes": notes if lines else [], "head": head, "lines": lines, "own": [0, 2],
+                "folded": "lines" if len(lines) > 2 * _LONG else False}  # fmt: skip
+
+    def _imitation(self) -> dict[str, Any]:
+        found, notes, lines = self.imitation, [], []
+        if found is not None:
+            notes = [
+                f"Share of {found.rows} rows that a text answers as the foreword does. The best found is the best of "
+                f"{found.tried}, chosen on other rows; the prompt is the task's own."
+            ]
+            best, prompt = (
+                (found.equal, found.low, found.high),
+                (found.prompt_equal, found.prompt_low, found.prompt_high),
+            )
+            lines = [
+                [name, text, _share(equal), f"{_share(low)} to {_share(high)}"]
+                for name, text, (equal, low, high) in (
+                    ("the best found", found.text.strip(), best), ("the prompt", found.prompt.strip(), prompt)
+                )
+            ]  # fmt: skip
+        head = ["", "text", "same answers", "95% interval"]
+        return {"title": "A text that answers like it", "notes": notes, "head": head, "lines": lines, "own": [0, 3]}
+
+    def _without(self, title: str, parts: Sequence[Without]) -> dict[str, Any]:
+        lines = [
+            [one.part, f"{one.loss:.4f}", f"{one.more:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}", _right(one)]
+            for one in parts
+        ]
+        notes = [
+            f"Mean loss of {self.rows} rows without each part. {sum(one.matters for one in parts)} of {len(parts)} "
+            "matter by more than chance in these rows (95%, each for itself)."
+        ]
+        if any(one.part.startswith("token") for one in parts):
+            notes.append("A removed token moves those behind it.")
+        if any(one.part.startswith("slot") for one in parts):
+            notes.append("A soft slot keeps its place and becomes a mean embedding.")
+        chart = None
+        if len(lines) > 1:
+            points = [{"name": _number(one.part), "value": one.more, "low": one.low, "high": one.high} for one in parts]
+            chart = {"title": "Rise of the loss without it", "metric": "loss", "points": points, "line": 0.0}
+            whole = self.without[0]
+            lines = [["whole", f"{whole.loss:.4f}", "-", "-", _right(whole)], *lines]
+        head = ["without", "loss", "more", "95% interval", "right answers (%)"]
+        return {"title": title, "notes": notes if lines else [], "chart": chart, "head": head, "lines": lines,
+                "own": [0, 3], "folded": "lines" if len(lines) > _LONG else False}  # fmt: skip
+
+    def _attention(self) -> dict[str, Any]:
+        lines = [[one.site, _share(one.share), _share(one.even)] for one in self.attention]
+        notes = [
+            "Share of the content's attention that goes to what stands in front; mean over heads, tokens and rows."
+        ]
+        chart = None
+        if len(lines) > 1:
+            points = [{"name": str(place), "value": one.share, "beside": one.even}
+                      for place, one in enumerate(self.attention)]  # fmt: skip
+            chart = {"title": "Attention on the foreword by site (%)", "metric": "accuracy", "points": points}
+            notes.append("Rings: if every token got the same.")
+        head = ["site", "attention", "if every token got the same"]
+        return {"title": "Attention", "notes": notes if lines else [], "chart": chart, "head": head, "lines": lines,
+                "folded": "lines" if len(lines) > _LONG else False}  # fmt: skip
+
+    def render(self) -> str:
+        """For people."""
+        out = [f"{self.name}, {self.rows} rows"]
+        for table in self.tables():
+            out += ["", table["title"], *(f"  {note}" for note in table["notes"])]
+            if not table["lines"]:
+                continue
+            lines = [table["head"], *([_one_line(cell) for cell in line] for line in table["lines"])]
+            widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+            out += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join(out)
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _right(one: Without) -> str:
+    return "-" if one.metric is None else figure_text("accuracy", one.metric)
+
+
+def _number(part: str) -> str:
+    """``7`` of ``layer 7`` and ``token 7``; what has no number stays as it is."""
+    last = part.rsplit(" ", 1)[-1]
+    return last if last.isdigit() else part
+
+
+def _one_line(cell: object, most: int = 80) -> str:
+    text = short(cell).replace("\n", "\\n")
+    return text if len(text) <= most else f"{text[: most - 3]}..."

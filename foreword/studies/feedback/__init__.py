@@ -1,0 +1,1 @@
+"""Corrected rows into a run's data."""

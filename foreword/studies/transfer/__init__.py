@@ -1,0 +1,1 @@
+"""Which task's foreword is a good start for which, and several tasks trained together."""

@@ -1,0 +1,194 @@
+"""A base from scratch, from tables to a folder that loads like any other; made once and kept in the cache.
+
+An interrupted training goes on where it was when the same base is asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from foreword.core.base.load import Base, base_of
+from foreword.core.base.lstm import RecurrentConfig, RecurrentForCausalLM
+from foreword.data.row import references
+from foreword.data.table import Table
+from foreword.data.task.task import Task
+from foreword.data.task.template import Template
+from foreword.data.tokens.encode_row import slot_starts, spoken
+from foreword.data.tokens.examples import encode, lead_ids
+from foreword.data.tokens.tokenize import answer_ids, completion, pieces, token_ids
+from foreword.errors import DataError, SettingsError
+from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall
+from foreword.storage import building, cache_folder
+from foreword.training.from_scratch.language_model import BaseTraining, Line
+from foreword.training.from_scratch.make_tokenizer import make_tokenizer
+
+# A later version that trains otherwise must not find what an earlier one has trained.
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Text:
+    """One task's rows: what a base is trained on, and what its training is watched on."""
+
+    task: Task
+    train: Table
+    dev: Table
+
+
+def build_base(
+    cell: str,
+    texts: Sequence[Text],
+    settings: BaseSettings,
+    progress: ProgressCall,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path:
+    """The folder of a base trained on ``texts``; trained now if the cache does not hold it.
+
+    Args:
+        cell: ``lstm`` or ``gru``.
+        texts: one or more tasks.
+        progress: told of every step.
+        interrupted: asked after every step; True saves the training and raises KeyboardInterrupt.
+
+    Raises:
+        DataError: there is nothing to train on.
+        TrainingError: the training failed.
+        ResumeError: an earlier, interrupted training left a checkpoint that cannot be read.
+    """
+    _check(cell, texts)
+    target = cache_folder("bases", f"{cell}-{_key(cell, texts, settings)}")
+    if target.is_dir():
+        return target
+    model, tokenizer = untrained(cell, texts, settings)
+    training = BaseTraining(
+        model,
+        [line for text in texts for line in lines(text.task, text.train, tokenizer, settings)],
+        [line for text in texts for line in lines(text.task, text.dev, tokenizer, settings)],
+        settings,
+        int(tokenizer.pad_token_id),
+    )
+    unfinished = target.with_name(f"{target.name}.training")
+    checkpoint = unfinished / "checkpoint.safetensors"
+    training.load(checkpoint)
+    for event in training.run(checkpoint):
+        progress(f"train the {cell}", training.state.step, training.total, **event)
+        if interrupted():
+            training.save(checkpoint)
+            raise KeyboardInterrupt
+    # Early stopping ends before the last step.
+    progress(f"train the {cell}", training.total, training.total)
+    with building(target) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "training.json").write_text(json.dumps(_facts(cell, texts, settings, training), indent=1) + "\n")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def untrained(
+    cell: str, texts: Sequence[Text], settings: BaseSettings
+) -> tuple[RecurrentForCausalLM, PreTrainedTokenizerFast]:
+    """The base with its first weights, and its tokenizer, which is made from the training rows."""
+    _check(cell, texts)
+    tokenizer = make_tokenizer(
+        [line for text in texts for line in _texts(text.task, text.train)], settings.tokenizer, settings.vocab_size
+    )
+    config = RecurrentConfig(
+        len(tokenizer),
+        cell="lstm" if cell == "lstm" else "gru",
+        num_hidden_layers=settings.num_hidden_layers,
+        hidden_size=settings.hidden_size,
+        dropout=settings.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = RecurrentForCausalLM(config)
+    return model, tokenizer
+
+
+def untrained_base(cell: str, texts: Sequence[Text], settings: BaseSettings) -> Base:
+    """The base as it is before its training, to measure what a run with it would cost."""
+    return base_of(*untrained(cell, texts, settings), id=cell)
+
+
+def _check(cell: str, texts: Sequence[Text]) -> None:
+    if cell not in SCRATCH:
+        raise SettingsError(
+            "no base of that name is trained from scratch", expected=" or ".join(SCRATCH), received=cell
+        )
+    for text in texts:
+        if not len(text.train) or not len(text.dev):
+            raise DataError("there are no rows to train a base on", where=text.train.name)
+
+
+def _texts(task: Task, table: Table) -> list[str]:
+    """Every text that the base will meet: the guidance, the rows, and the answers."""
+    template = Template(task.template)
+    out = [task.guidance, *(group.words for group in template.soft)]
+    out += [text for some in task.more_words.values() for text in some]
+    for row in table.rows:
+        out.append(template.render(row.fields))
+        for one in references(row.fields.get(task.target))[:1]:
+            out.append(task.verbalizer.get(one, "") if task.verbalizer else completion(task, one))
+    return [text for text in out if text]
+
+
+def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> list[Line]:
+    """What the base learns of a table: each row's text, cut where it is too long, and the answer behind it.
+
+    Where the template has soft slots, the words that they stand for are read.
+    """
+    lead = tuple(lead_ids(task, tokenizer))
+    end = int(tokenizer.eos_token_id)
+    tail = token_ids(tokenizer, pieces(task, tokenizer).tail)
+    words = {label: answer_ids(task, tokenizer, text) for label, text in task.verbalizer.items()}
+    starts = [token for group in slot_starts(task, tokenizer) for token in group]
+    out = []
+    for example in encode(table.rows, task, tokenizer, special_tokens=False, max_length=None):
+        answer = example.target_ids or (*words.get(example.reference, ()), end)
+        text = spoken(example.input_ids, starts)
+        if len(text) > settings.max_length:
+            # The end of a row's text says what is asked; the cut is before it.
+            kept = settings.max_length - len(tail)
+            text = (*text[: max(1, kept)], *tail)
+        if text:
+            out.append(Line(lead, tuple(text), tuple(answer) if settings.answers else (end,)))
+    return out
+
+
+def _key(cell: str, texts: Sequence[Text], settings: BaseSettings) -> str:
+    digest = hashlib.sha256(json.dumps([_VERSION, cell, settings.to_json()], sort_keys=True).encode())
+    for text in texts:
+        digest.update(json.dumps(text.task.to_json(), sort_keys=True, ensure_ascii=True).encode())
+        for table in (text.train, text.dev):
+            for row in table.rows:
+                digest.update(json.dumps(dict(row.fields), sort_keys=True, default=str).encode())
+            digest.update(b"|")
+    return digest.hexdigest()[:16]
+
+
+def _facts(cell: str, texts: Sequence[Text], settings: BaseSettings, training: BaseTraining) -> Mapping[str, Any]:
+    state = training.state
+    return {
+        "cell": cell,
+        "settings": settings.to_json(),
+        "rows": [{"file": t.train.name, "train": len(t.train), "dev": len(t.dev)} for t in texts],
+        "values": sum(p.numel() for p in training.model.parameters()),
+        "vocabulary": training.model.config.vocab_size,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "dev_loss": state.best,
+        "dev_losses": state.dev,
+    }

@@ -1,0 +1,52 @@
+"""How fast a run trains: tokens a second, and the share of the arithmetic floor that is reached."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import torch
+from transformers import PreTrainedModel
+
+from foreword.core.passes.flops import matrix_rate, operations
+
+
+@cache
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    return matrix_rate(device, dtype)
+
+
+class Pace:
+    """Counts the steps of a run; ask it :meth:`begin` after anything that is not training.
+
+    Args:
+        model: the base.
+        trained: whether the base's own weights train.
+    """
+
+    def __init__(self, model: PreTrainedModel, trained: bool = False) -> None:
+        self._per_token = operations(model, 1, trained)
+        self._rate = _rate(model.device, model.dtype)
+        self.tokens, self.seconds = 0, 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """The time until now was not a step's."""
+        self._last = time.perf_counter()
+
+    def step(self, tokens: int) -> dict[str, float]:
+        """A step over ``tokens`` tokens has ended; the figures so far."""
+        now = time.perf_counter()
+        self.tokens, self.seconds = self.tokens + tokens, self.seconds + now - self._last
+        self._last = now
+        return self.figures()
+
+    def figures(self) -> dict[str, float]:
+        """``tokens_per_second`` (the rows' own, padding and virtual tokens not counted) and ``share_of_floor``: the
+        time that the arithmetic alone would take here, to the time it took. Empty before the first step."""
+        if not self.seconds:
+            return {}
+        speed = self.tokens / self.seconds
+        found = {"tokens_per_second": round(speed, 1)}
+        # A recurrent base has no linear layers to count.
+        return found | ({"share_of_floor": round(speed * self._per_token / self._rate, 3)} if self._per_token else {})
