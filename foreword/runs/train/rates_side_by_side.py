@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.interrupt import Interrupts
-from foreword.runs.train.train import alarms_of
 from foreword.runs.train.trials import TRIALS, Log, Maker
 from foreword.settings.schema import ProgressCall
 from foreword.training import checkpoint
