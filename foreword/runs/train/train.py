@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,9 +14,12 @@ from foreword.core.inject.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
+from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
-from foreword.runs.train.result import TrainResult, finish
+from foreword.runs.train.outcome import Outcome
+from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import claim, recorded
 from foreword.runs.train.training_rows import ablated, facts_of
 from foreword.runs.train.trials import TRIALS, Log, Maker
@@ -117,24 +119,14 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     floor = None if prepared.task.head else dev(prompt)
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
-        return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+        return finish(prepared, Outcome(prompt, floor, prompt=prompt, floor=floor, began=began), folder)
     found, alarms = learn(prepared, folder, dev, floor, interrupts)
     course = facts_of(prepared, found.trial)
     if prepared.request.settings.ablate:
         with interrupts.noted():
             course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
-    value, best, more = chosen(found, floor, prompt)
-    compared = None if floor is None else prompt
-    return finish(prepared, folder, value, compared, best, floor, found, [*alarms, *more], began, course)
-
-
-def chosen(found: Sweep, floor: Score | None, prompt: Foreword) -> tuple[Foreword, Score | None, list[str]]:
-    """What is saved, with its score on dev: what was learned, or the prompt where that was no worse; and a word on
-    that."""
-    best = found.trial.progress.best if found.trial else None
-    if floor is not None and (best is None or floor.beats(best)):
-        return prompt, floor, ["nothing was gained on dev over the text prompt: the text itself is saved"]
-    return found.trial.best() if found.trial else prompt, best, []
+    outcome = Outcome.chosen(found, prompt, floor, alarms=tuple(alarms), course=course, began=began)
+    return finish(prepared, outcome, folder)
 
 
 def learn(
@@ -211,23 +203,3 @@ def rates_of(prepared: Prepared) -> tuple[float, ...]:
     if settings.learning_rate is not None:
         return (settings.learning_rate,)
     return settings.sweep or prepared.method.learning_rates
-
-
-def alarms_of(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
-    """What points to a run that taught the model nothing, one sentence each."""
-    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
-    trial = found.trial
-    if trial is None:
-        return alarms
-    first, last = trial.first_and_last_loss()
-    if trial.progress.step >= 8 and last > first * 0.995:
-        alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")
-    best = trial.progress.best
-    if best is not None and best.constant:
-        alarms.append("the model gives the same answer to every dev row")
-    if best is not None and prepared.task.metric == "accuracy":
-        golds = Counter(e.gold for e in prepared.examples["dev"])
-        majority = golds.most_common(1)[0][1] / golds.total()
-        if best.metric <= majority:
-            alarms.append(f"no better on dev than always saying the most frequent label ({majority:.3f})")
-    return alarms
