@@ -20,7 +20,7 @@ from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.export.foreign_checkpoint import object_of
 from foreword.export.peft import SIDECAR, export_peft, import_peft
-from foreword.runs.prepare.base_words import find_base
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of, versions

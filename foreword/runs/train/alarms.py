@@ -11,7 +11,7 @@ from foreword.training.lr_search import Sweep
 
 def alarms_of(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
     """What points to a run that taught the model nothing, one sentence each."""
-    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
+    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.results if o.failure] + found.notes
     trial = found.trial
     if trial is None:
         return alarms

@@ -19,7 +19,7 @@ from foreword.settings.schema import ProgressCall
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
 from foreword.training.loop import Evaluated, Step, Trial
-from foreword.training.lr_search import Outcome, Sweep, place
+from foreword.training.lr_search import RateResult, Sweep, place
 from foreword.training.side_by_side import train_all
 from foreword.training.throughput import Pace
 
@@ -115,7 +115,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
 
 def _told(maker: Maker, trial: Trial, failure: Failure | None, pace: Pace) -> Sweep:
     made = trial.progress.evaluations
-    outcome = Outcome(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
+    outcome = RateResult(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
     if failure is not None:
         outcome.failure = failure.why
         return Sweep(None, [outcome])

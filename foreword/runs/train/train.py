@@ -17,8 +17,10 @@ from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
-from foreword.runs.train.result import TrainResult, finish
+from foreword.runs.train.outcome import Outcome
+from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import claim, recorded
 from foreword.runs.train.training_rows import ablated, facts_of
 from foreword.runs.train.trials import TRIALS, Log, Maker
@@ -125,24 +127,14 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     floor = None if prepared.task.head else dev(prompt)
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
-        return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+        return finish(prepared, Outcome(prompt, floor, prompt=prompt, floor=floor, began=began), folder)
     found, alarms = learn(prepared, folder, dev, floor, interrupts)
     course = facts_of(prepared, found.trial)
     if prepared.request.settings.ablate:
         with interrupts.noted():
             course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
-    value, best, more = chosen(found, floor, prompt)
-    compared = None if floor is None else prompt
-    return finish(prepared, folder, value, compared, best, floor, found, [*alarms, *more], began, course)
-
-
-def chosen(found: Sweep, floor: Score | None, prompt: Foreword) -> tuple[Foreword, Score | None, list[str]]:
-    """What is saved, with its score on dev: what was learned, or the prompt where that was no worse; and a word on
-    that."""
-    best = found.trial.progress.best if found.trial else None
-    if floor is not None and (best is None or floor.beats(best)):
-        return prompt, floor, ["nothing was gained on dev over the text prompt: the text itself is saved"]
-    return found.trial.best() if found.trial else prompt, best, []
+    outcome = Outcome.chosen(found, prompt, floor, alarms=tuple(alarms), course=course, began=began)
+    return finish(prepared, outcome, folder)
 
 
 def learn(

@@ -10,7 +10,6 @@ from pathlib import Path
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.quality.row_sampling import Course
 from foreword.data.tokens.examples import Example
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
@@ -57,8 +56,8 @@ class Maker:
     def trial(self, rate: float, evaluate_at: frozenset[int] = frozenset()) -> Trial:
         """A fresh trial of a rate."""
         base, rows, settings = self.prepared.base, self.prepared.examples["train"], self.prepared.request.settings
-        writer = make_writer(self.prepared.method, self.prepared.start)
-        objective = self.prepared.asker.objective(writer.write().detach())
+        writer = self.prepared.writer()
+        objective = self.prepared.objective(writer)
         trial = Trial(
             base.model, writer, objective, rows, settings, rate, self.dev, evaluate_at, self.course, self.seen
         )  # fmt: skip

@@ -23,10 +23,9 @@ from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import evaluate as summarise
-from foreword.runs.prepare.base_words import find_base
-from foreword.runs.prepare.prefix_length import taken
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import say_nothing
-from foreword.runs.prepare.start import same_base
+from foreword.runs.prepare.start import prefix_length, same_base
 from foreword.runs.train.dev_score import metric_names
 from foreword.settings.schema import ProgressCall
 from foreword.storage import refuse_overwriting
@@ -54,7 +53,7 @@ class Opened:
             self.base.tokenizer,
             special_tokens=self.asker.special_tokens,
             labelled=labelled,
-            max_length=None if limit is None else limit - taken(self.value, self.asker),
+            max_length=None if limit is None else limit - prefix_length(self.value, self.asker),
             first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
         )
 

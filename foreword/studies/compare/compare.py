@@ -87,8 +87,7 @@ def compare(
     with interruptible() as interrupts:
         done = Work(prepared, methods, options, folder, clock, interrupts, workers)
         try:
-            plan = done.plan(fixed)
-            return _finish(done, plan, gate)
+            return _finish(done, done.plan(fixed), gate)
         except SettingsError:
             # What was refused before it began leaves nothing that could only be gone on with as it was.
             if new and not done.planned:
@@ -97,12 +96,17 @@ def compare(
                     folder.rmdir()
             raise
         except KeyboardInterrupt:
-            done.spend()
-            raise Interrupted(
-                "interrupted; everything that was finished is kept",
-                where=str(folder),
-                hint=f"go on with `foreword compare --resume {folder}`",
-            ) from None
+            raise _interrupted(done) from None
+
+
+def _interrupted(work: Work) -> Interrupted:
+    """What is told of an interrupted comparison; the time that it took is kept."""
+    work.spend()
+    return Interrupted(
+        "interrupted; everything that was finished is kept",
+        where=str(work.folder),
+        hint=f"go on with `foreword compare --resume {work.folder}`",
+    )
 
 
 def resume(folder: str | Path, progress: ProgressCall | None = None, workers: Workers | None = None) -> CompareResult:

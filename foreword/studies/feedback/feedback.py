@@ -20,7 +20,8 @@ from foreword.data.task.task import Task
 from foreword.errors import DataError, ResumeError
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import evaluate, render
-from foreword.runs.prepare.prepare import plain_settings, say_nothing, splits
+from foreword.runs.prepare.prepare import plain_settings, say_nothing
+from foreword.runs.prepare.ready_data import splits
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.run_record import alone, recorded
 from foreword.runs.use.use import Opened, open_foreword

@@ -30,7 +30,7 @@ from foreword.studies.prompts.variant import Variant, named
 from foreword.studies.search.held_out import Gain, Pool, gain, make_pool
 from foreword.studies.search.proposers import proposers, ready
 from foreword.studies.search.reflective import Reflect
-from foreword.studies.search.rounds import Played, Proposer, Round, play
+from foreword.studies.search.rounds import Played, Proposer, Round, Rules, play
 from foreword.studies.search.search_report import START, contents, text_of
 from foreword.studies.search.search_result import SearchResult
 from foreword.studies.search.settings import SearchSettings
@@ -125,11 +125,11 @@ def _search(
         report("search", made.number, settings.planned_rounds, **{f"best {task.metric}": made.metric_after})
 
     ways: list[Proposer] = proposers(judge, pool, settings, reflect) if settings.planned_rounds else []
-    played = play(
-        start, named(others, [start.name], "variant-"), ways, judge.answer, partial(score_of, task.metric), pool.search,
-        rounds=settings.planned_rounds, width=settings.width, seed=settings.seed, keep=work.keep, record=record,
-        allowed=clock.allows,
+    rules = Rules(
+        judge.answer, partial(score_of, task.metric), pool.search, settings.planned_rounds, settings.width,
+        settings.seed, work.keep, record, clock.allows,
     )  # fmt: skip
+    played = play(start, named(others, [start.name], "variant-"), ways, rules)
     return _finish(request, judge, pool, settings, start, played, folder)
 
 
