@@ -12,7 +12,7 @@ import torch
 
 from foreword.artifact.header import MAX_FILE_BYTES
 from foreword.artifact.manifest import Manifest
-from foreword.artifact.safe_files import read_regular, write_atomically
+from foreword.artifact.safe_files import read_regular
 from foreword.artifact.store import save
 from foreword.core.base.load import Base
 from foreword.core.inject.injection import injected
@@ -28,12 +28,13 @@ from foreword.export.foreign_checkpoint import object_of
 from foreword.export.llamacpp_state import decode_state, halves
 from foreword.export.mlx import decode_cache
 from foreword.export.peft import import_peft
-from foreword.runs.prepare.base_words import find_base
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of, versions
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
+from foreword.storage import refuse_overwriting, write_atomically
 
 
 def export(
@@ -118,6 +119,7 @@ def import_(
         SettingsError: it gives other answers here than there, or does not fit the base.
         BaseMismatchError: it was exported from a foreword of another base.
     """
+    refuse_overwriting(output, (folder, base))
     loaded = base if isinstance(base, Base) else find_base(base, progress=progress)
     source = Path(folder)
     if source.is_file():
