@@ -115,7 +115,7 @@ def run_method(
         seconds = time.monotonic() - began
         answers = prepared.asker.answer(best, prepared.examples["test"])
         write_jsonl(output / f"{method}-{seed}.jsonl", answers)
-        tried = [(o.learning_rate, o.steps, o.score.loss if o.score else None) for o in found.outcomes]
+        tried = [(o.learning_rate, o.steps, o.score.loss if o.score else None) for o in found.results]
         facts["seeds"].append(
             {
                 "seed": seed,

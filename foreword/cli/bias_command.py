@@ -50,16 +50,16 @@ def command(
         raise SettingsError("a file knows its own task", where=file, received=received, hint="leave these out")
     if data is None:
         raise SettingsError("DATA is missing", hint="foreword bias FILE DATA, or foreword bias DATA --base BASE")
-    names = ("output_dir", "lists", "rows", "tolerance", "seed")
-    asked = {name: context.params[name] for name in names}
     with work() as progress:
-        from foreword.studies.bias.bias import bias
+        from foreword.studies.bias.bias import BiasSettings, bias
 
+        settings = BiasSettings(lists, rows, tolerance, seed)
         if file is not None:
-            result = bias(file, data, base=base, progress=progress, **asked)
+            result = bias(file, data, settings, base=base, output_dir=output_dir, progress=progress)
         else:
             # The folder of a request is where a run would go; nothing is written there.
             flags = {**task, "data": data, "base": base, "output_dir": output_dir or "."}
-            result = bias(replace(resolve(config, flags, set or ()).request(), progress=progress), **asked)
+            request = replace(resolve(config, flags, set or ()).request(), progress=progress)
+            result = bias(request, settings=settings, output_dir=output_dir)
     show(result, json)
     return 0

@@ -26,14 +26,16 @@ from foreword.evaluation.report.summary import compare, evaluate, figure_text, h
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.methods.base import make
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
 from foreword.runs.series import Member, finished, is_finished, member
 from foreword.runs.train.dev_score import DevScore, metric_names
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
+from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.rates_side_by_side import Run, learn_abreast
-from foreword.runs.train.result import finish
 from foreword.runs.train.run_record import claim, recorded
-from foreword.runs.train.train import chosen, learn, rates_of
+from foreword.runs.train.train import learn, rates_of
 from foreword.runs.train.trials import TRIALS
 from foreword.settings.layers import from_json
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
@@ -78,6 +80,7 @@ class FoldsResult:
         return self.text
 
 
+@in_its_folder
 def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     """Train and test on every fold, then train on all rows; given again with ``resume``, it goes on.
 
@@ -199,9 +202,8 @@ def _carried_out(
             raise NothingLearnedError(
                 "no learning rate worked", where=run.folder.name, received="; ".join(alarms), hint="lower learning_rate"
             )
-        value, best, more = chosen(sweep, floor, prompt)
-        compared = None if floor is None else prompt
-        finish(run.prepared, run.folder, value, compared, best, floor, sweep, [*alarms, *more], run.began)
+        outcome = Outcome.chosen(sweep, prompt, floor, alarms=tuple(alarms), began=run.began)
+        finish(run.prepared, outcome, run.folder)
 
 
 def _run(prepared: Prepared, parts: Sequence[Sequence[int]], number: int, folder: Path, dev: DevScore) -> Run:

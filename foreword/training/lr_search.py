@@ -23,7 +23,7 @@ RUNGS = (0.2, 0.5, 1.0)
 
 
 @dataclass
-class Outcome:
+class RateResult:
     """What became of one learning rate."""
 
     learning_rate: float
@@ -38,7 +38,7 @@ class Sweep:
     of how it went, and ``speed`` how fast (:meth:`foreword.training.throughput.Pace.figures`)."""
 
     trial: Trial | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
+    results: list[RateResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
 
@@ -79,34 +79,34 @@ def search(
         abreast: how many trials train side by side; a resumed search is bit-equal with the same number.
     """
     checkpoint.settle(folder)
-    result = Sweep(outcomes=[Outcome(rate) for rate in dict.fromkeys(rates)])
+    sweep = Sweep(results=[RateResult(rate) for rate in dict.fromkeys(rates)])
     total = make(rates[0], frozenset()).total
-    plan = rungs(total, len(result.outcomes))
+    plan = rungs(total, len(sweep.results))
     marks = frozenset(until for until, _ in plan)
-    alive: list[tuple[Outcome, Trial]] = []
-    for outcome in result.outcomes:
-        trial = make(outcome.learning_rate, marks)
-        checkpoint.load(trial, place(folder, outcome.learning_rate))
-        alive.append((outcome, trial))
-    waiting: list[tuple[Outcome, Trial]] = []
+    alive: list[tuple[RateResult, Trial]] = []
+    for result in sweep.results:
+        trial = make(result.learning_rate, marks)
+        checkpoint.load(trial, place(folder, result.learning_rate))
+        alive.append((result, trial))
+    waiting: list[tuple[RateResult, Trial]] = []
     for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
-        finished: list[tuple[Outcome, Trial]] = []
+        finished: list[tuple[RateResult, Trial]] = []
         while alive or (waiting and len(finished) < count):
             source, wanted = (alive, len(alive)) if alive else (waiting, count - len(finished))
             pairs = [source.pop(0) for _ in range(min(abreast, wanted, len(source)))]
             _advance(pairs, until, folder, on_event, interrupted)
             finished += [pair for pair in pairs if pair[0].failure is None]
         if not finished:
-            return result
+            return sweep
         finished.sort(key=lambda pair: _standing(pair[0]))
         alive, waiting = finished[:keep], [*finished[keep:], *waiting]
-    result.trial = alive[0][1]
-    return result
+    sweep.trial = alive[0][1]
+    return sweep
 
 
-def _standing(outcome: Outcome) -> float:
+def _standing(result: RateResult) -> float:
     """What trials are ordered by, lower is better; every one has an evaluation at its rung."""
-    return math.inf if outcome.score is None else outcome.score.loss
+    return math.inf if result.score is None else result.score.loss
 
 
 def place(folder: Path, rate: float) -> Path:
@@ -115,29 +115,29 @@ def place(folder: Path, rate: float) -> Path:
 
 
 def _advance(
-    pairs: Sequence[tuple[Outcome, Trial]],
+    pairs: Sequence[tuple[RateResult, Trial]],
     until: int,
     folder: Path,
     on_event: Callable[[Trial, Step | Evaluated], None],
     interrupted: Callable[[], bool],
 ) -> None:
     """Train all ``pairs`` side by side up to ``until`` steps."""
-    going: list[tuple[Outcome, Trial]] = []
-    for outcome, trial in pairs:
+    going: list[tuple[RateResult, Trial]] = []
+    for result, trial in pairs:
         # A failure counts from its step: a resumed sweep walks through the earlier rungs as before.
-        failed = checkpoint.load_failure(place(folder, outcome.learning_rate))
+        failed = checkpoint.load_failure(place(folder, result.learning_rate))
         if failed is not None and failed.step <= until:
-            outcome.failure = failed.why
+            result.failure = failed.why
         else:
-            going.append((outcome, trial))
-    paths = [place(folder, outcome.learning_rate) for outcome, _ in going]
+            going.append((result, trial))
+    paths = [place(folder, result.learning_rate) for result, _ in going]
     failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
     for _, trial in going:
         # Of a whole model they are large, and a trial that waits for its next rung has no use for them.
         trial.optimizer.zero_grad(set_to_none=True)
-    for (outcome, _), failure in zip(going, failures, strict=True):
-        outcome.failure = failure.why if failure else None
-    for outcome, trial in pairs:
-        outcome.steps = trial.progress.step
+    for (result, _), failure in zip(going, failures, strict=True):
+        result.failure = failure.why if failure else None
+    for result, trial in pairs:
+        result.steps = trial.progress.step
         # The score at this rung, not the best so far: a rate is judged by where it stands after the same steps.
-        outcome.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)
+        result.score = next((e.score for e in reversed(trial.progress.evaluations) if e.step <= until), None)

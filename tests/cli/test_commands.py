@@ -56,6 +56,7 @@ class FakeRun(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("foreword.api")
+        self.BiasSettings = lambda *values: values
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.answers: dict[str, Any] = {
             "check": CheckReport(False),

@@ -260,7 +260,7 @@ def swept(
     return {
         "digest": found.trial.current().digest(),
         "progress": found.trial.progress,
-        "outcomes": [(o.learning_rate, o.steps, o.score, o.failure) for o in found.outcomes],
+        "outcomes": [(o.learning_rate, o.steps, o.score, o.failure) for o in found.results],
         "events": count,
     }
 

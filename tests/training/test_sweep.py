@@ -81,7 +81,7 @@ def facts(result: Sweep) -> dict[str, Any]:
         "steps": progress.steps,
         "evaluations": progress.evaluations,
         "best": (progress.best_step, progress.best),
-        "outcomes": [(o.learning_rate, o.steps, o.score, o.failure) for o in result.outcomes],
+        "outcomes": [(o.learning_rate, o.steps, o.score, o.failure) for o in result.results],
     }
 
 
@@ -105,8 +105,8 @@ def test_rungs(total: int, rates: int, plan: list[tuple[int, int]]) -> None:
 def test_a_sweep_makes_the_planned_steps(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder)
     assert len(made) == planned_steps(12, 4) == 4 * 3 + 3 * 3 + 6
-    assert [o.steps for o in result.outcomes].count(12) == 1
-    assert sorted(o.steps for o in result.outcomes) == [3, 6, 6, 12]
+    assert [o.steps for o in result.results].count(12) == 1
+    assert sorted(o.steps for o in result.results) == [3, 6, 6, 12]
 
 
 def test_the_best_go_on(bench: Any, folder: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_best_go_on(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder, make=make)
     assert result.trial is not None
     assert result.trial.learning_rate == 5e-2
-    assert {o.learning_rate: o.steps for o in result.outcomes} == {1e-2: 3, 2e-2: 6, 1e-1: 6, 5e-2: 12}
+    assert {o.learning_rate: o.steps for o in result.results} == {1e-2: 3, 2e-2: 6, 1e-1: 6, 5e-2: 12}
     assert made[:3] == [(1e-2, 1), (1e-2, 2), (1e-2, 3)]
 
 
@@ -136,12 +136,12 @@ def test_the_winner_ran_as_it_would_have_alone(bench: Any, folder: Path, tmp_pat
 def test_one_rate_is_simply_trained(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder, (2e-2,))
     assert made == [(2e-2, step) for step in range(1, 13)]
-    assert [o.failure for o in result.outcomes] == [None]
+    assert [o.failure for o in result.results] == [None]
 
 
 def test_a_rate_given_twice_is_tried_once(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder, (2e-2, 2e-2, 5e-2))
-    assert [o.learning_rate for o in result.outcomes] == [2e-2, 5e-2]
+    assert [o.learning_rate for o in result.results] == [2e-2, 5e-2]
     assert len(made) == planned_steps(12, 2)
 
 
@@ -151,7 +151,7 @@ def test_a_rate_given_twice_is_tried_once(bench: Any, folder: Path) -> None:
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_rate_that_is_not_finite_is_out(bench: Any, folder: Path, at: int) -> None:
     result, _ = swept(bench, folder, spoil={5e-2: at})
-    failed = next(o for o in result.outcomes if o.learning_rate == 5e-2)
+    failed = next(o for o in result.results if o.learning_rate == 5e-2)
     assert failed.failure is not None
     assert f"step {at} is not finite" in failed.failure
     assert failed.steps == at - 1
@@ -163,7 +163,7 @@ def test_a_rate_that_is_not_finite_is_out(bench: Any, folder: Path, at: int) -> 
 def ranking(bench: Any, folder: Path) -> list[float]:
     """The rates from the one that went furthest."""
     result, _ = swept(bench, folder)
-    found = sorted(result.outcomes, key=lambda o: (o.steps, -o.score.loss), reverse=True)  # type: ignore[union-attr]
+    found = sorted(result.results, key=lambda o: (o.steps, -o.score.loss), reverse=True)  # type: ignore[union-attr]
     return [o.learning_rate for o in found]
 
 
@@ -185,10 +185,10 @@ def test_the_next_rate_takes_the_place_of_one_that_fails_late(bench: Any, folder
 def test_no_rate_left(bench: Any, folder: Path) -> None:
     result, _ = swept(bench, folder, spoil=dict.fromkeys(RATES, 12))
     assert result.trial is None
-    assert all(o.failure for o in result.outcomes)
+    assert all(o.failure for o in result.results)
     again, made = swept(bench, folder, spoil=dict.fromkeys(RATES, 12))
     assert made == []
-    assert [(o.failure, o.steps) for o in again.outcomes] == [(o.failure, o.steps) for o in result.outcomes]
+    assert [(o.failure, o.steps) for o in again.results] == [(o.failure, o.steps) for o in result.results]
 
 
 # --- stop anywhere and go on

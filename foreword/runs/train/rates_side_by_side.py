@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.interrupt import Interrupts
-from foreword.runs.train.train import alarms_of
 from foreword.runs.train.trials import TRIALS, Log, Maker
 from foreword.settings.schema import ProgressCall
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
 from foreword.training.loop import Evaluated, Step, Trial
-from foreword.training.lr_search import Outcome, Sweep, place
+from foreword.training.lr_search import RateResult, Sweep, place
 from foreword.training.side_by_side import train_all
 from foreword.training.throughput import Pace
 
@@ -90,11 +90,11 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         done = sum(one.progress.step for one in trials)
+        logs[trial].write([trial])
         if isinstance(event, Step):
             speed = pace.step(trial.tokens(event.step - 1))
             report("train", done, planned, seed=trial.settings.seed, loss=event.loss, **speed)
         else:
-            logs[trial].write([trial])
             report("train", done, planned, seed=trial.settings.seed, dev=event.score.metric)
             pace.begin()
 
@@ -115,7 +115,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
 
 def _told(maker: Maker, trial: Trial, failure: Failure | None, pace: Pace) -> Sweep:
     made = trial.progress.evaluations
-    outcome = Outcome(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
+    outcome = RateResult(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
     if failure is not None:
         outcome.failure = failure.why
         return Sweep(None, [outcome])

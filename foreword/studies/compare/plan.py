@@ -158,16 +158,7 @@ def make_plan(
     Raises:
         SettingsError: even the smallest does not fit; says what would.
     """
-    wanted = 3 if seeds is None else seeds
-    abreast = {
-        "auto": [name for name in rates if costs[name].gain >= GAIN],
-        "on": [name for name in rates if registry()[name].per_row],
-        "off": [],
-    }[settings.side_by_side]
-    whole = Plan(
-        rates, tuple(settings.seed + place for place in range(wanted)), settings.num_train_epochs,
-        {"train": size.train, "dev": size.dev, "test": size.test}, tuple(abreast),
-    )  # fmt: skip
+    whole = _whole(rates, costs, settings, size, 3 if seeds is None else seeds)
     most: dict[str, float] = {}
 
     def made(limits: Mapping[str, float]) -> Plan:
@@ -191,6 +182,20 @@ def make_plan(
         received=duration(budget),
         hint=f"--budget {math.ceil(plan.seconds / 60)}min" + (f", or {', or '.join(fitting)}" if fitting else ""),
     )
+
+
+def _whole(
+    rates: Mapping[str, tuple[float, ...]], costs: Mapping[str, Cost], settings: TrainSettings, size: Size, seeds: int
+) -> Plan:
+    """The plan before anything is cut: every rate, seed, epoch and row."""
+    together = {
+        "auto": [name for name in rates if costs[name].gain >= GAIN],
+        "on": [name for name in rates if registry()[name].per_row],
+        "off": [],
+    }[settings.side_by_side]
+    rows = {"train": size.train, "dev": size.dev, "test": size.test}
+    run_seeds = tuple(settings.seed + number for number in range(seeds))
+    return Plan(rates, run_seeds, settings.num_train_epochs, rows, tuple(together))
 
 
 _CUTS: list[tuple[str, float]] = [
