@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from foreword.artifact.safe_files import write_atomically
 from foreword.serve.app.service import Service
 from foreword.serve.engine.library import BASE, Entry, checked_name
 from foreword.serve.wire.api_errors import ApiError
+from foreword.storage import write_atomically
 
 router = APIRouter()
 
@@ -85,7 +85,7 @@ async def add(name: str, request: Request) -> Response:
 
 def _store(service: Service, folder: Path, name: str, data: bytes) -> Entry:
     path = folder / f"{hashlib.sha256(data).hexdigest()}.foreword"
-    write_atomically(path, [data], lambda part: None)
+    write_atomically(path, data)
     return service.library.add(path, name)
 
 
