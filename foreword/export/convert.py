@@ -56,7 +56,7 @@ def export(
     if format not in FORMATS:
         raise SettingsError("no such format", where="--format", expected=", ".join(FORMATS), received=format)
     opened = open_foreword(file, base, progress)
-    folder = export_peft(opened.value, opened.manifest, output_dir, opened.base.model.config)
+    folder = export_peft(opened.value, opened.manifest, output_dir, opened.base.model)
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     return {"format": format, "folder": str(folder), "files": files, "text": opened.value.text}
 

@@ -139,9 +139,13 @@ class Headed(Writer):
 
 
 def make_writer(method: Method, start: Start) -> Writer:
-    """The method's writer, with a head where the start has classes."""
+    """The method's writer, with a head where the start has classes, on the base's device.
+
+    Everything is drawn on the CPU, so that a seed means the same start everywhere, and moved once.
+    """
     writer = method.writer(start)
-    return Headed(writer, start) if start.classes else writer
+    made = Headed(writer, start) if start.classes else writer
+    return made.to(start.model.device)
 
 
 def trainable(start: Tensor) -> nn.Parameter:
