@@ -20,12 +20,13 @@ from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.export.foreign_checkpoint import object_of
 from foreword.export.peft import SIDECAR, export_peft, import_peft
-from foreword.runs.prepare.base_words import find_base
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of, versions
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
+from foreword.storage import refuse_overwriting
 
 FORMATS = ("peft",)
 
@@ -89,6 +90,7 @@ def import_(
         SettingsError: it gives other answers here than there, or does not fit the base.
         BaseMismatchError: it was exported from a foreword of another base.
     """
+    refuse_overwriting(output, (folder, base))
     loaded = base if isinstance(base, Base) else find_base(base, progress=progress)
     sites = find_sites(loaded.model)
     own = [name for name, site in sites.sites.items() if site.kind == "self"]
