@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from foreword.storage import is_full
 
 
 class Store:
@@ -63,19 +62,18 @@ class Store:
             self._kept[key] = value
             self._used += size
             return True
-        if sum(self._files.values()) + size > self.disk:
+        if self.problem or sum(self._files.values()) + size > self.disk:
             return False
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file({"value": value.cpu().contiguous()}, beside)
             beside.replace(path)
-        except Exception as error:
-            beside.unlink(missing_ok=True)
-            if not is_full(error):
-                raise
-            self.disk = sum(self._files.values())
+        except (OSError, SafetensorError) as error:
+            self.problem = f"{size:,} bytes could not be written to {path.parent} ({error})"
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             return False
         self._files[key] = size
         return True
