@@ -20,6 +20,7 @@ HEAVY = ("torch", "transformers", "pandas", "sklearn")
 LEVEL = {
     "errors": 0,
     "progress": 1,
+    "plugins": 1,
     "storage": 1,
     "settings": 2,
     "core": 3,
