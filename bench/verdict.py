@@ -6,8 +6,8 @@ A family is what `foreword compare` decides together: three trained systems agai
 conditions are 30 to 1,000 rows, accuracies from 0.5 to 0.98, one to five seeds, runs whose true accuracies differ by 0
 to 3 points, and five patterns of agreement between systems (``simulated_systems.py``).
 
-- **family_error**: the systems are equally good; in how many families is any difference claimed? A claim from one run is
-  about that run's file, one from several seeds about the method. At most 5% (5.5% in the worst condition, simulated).
+- **family_error**: the systems are equally good; in how many families is any difference claimed? A claim from one run
+  is about that run's file, one from several seeds about the method. At most 5% (5.5% in the worst condition).
 - **power**: one system is better by the size that is stated beforehand (`planned_detectable`); how often is it found?
   At least 80%.
 - **coverage**: how many families have every true difference inside its interval?

@@ -2,8 +2,9 @@
 
 Two or three seeds that happen to agree are no proof that seeds do not matter, and two that happen to differ are no
 measurement of by how much. So the standard deviation between runs is not estimated by itself. What is known beforehand
-(runs of small fine-tunings differ by a point or two, sometimes by far more) is a half-Cauchy prior (Gelman 2006), and the runs of every
-method of a comparison are one sample for it: a small hierarchical model. Its posterior lives on a grid.
+(runs of small fine-tunings differ by a point or two, sometimes by far more) is a half-Cauchy prior (Gelman 2006), and
+the runs of every method of a comparison are one sample for it: a small hierarchical model. Its posterior lives on a
+grid.
 
 Runs are neither normal nor equally far apart from method to method, so each counts half (a tempered likelihood).
 ``bench/verdict.py`` measures what that keeps: with it, false claims stay at 5% also where runs differ by 3 points.
