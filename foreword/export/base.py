@@ -135,7 +135,7 @@ def as_json(value: object) -> bytes:
 @cache
 def registry() -> Mapping[str, type[ExportFormat]]:
     """Every format of this folder, and of other packages' entry points ``foreword.export``, by its name."""
-    return registered("foreword.export", ExportFormat)
+    return registered("foreword.export", ExportFormat)  # type: ignore[type-abstract]
 
 
 def make_format(name: str, settings: Mapping[str, Any] | None = None) -> ExportFormat:
