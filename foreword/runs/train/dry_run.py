@@ -18,7 +18,7 @@ from foreword.settings.schema import TrainRequest
 from foreword.training.loop import advance
 from foreword.training.lr_search import planned_steps
 from foreword.training.schedule import total_steps
-from foreword.training.side_by_side import abreast
+from foreword.training.side_by_side import side_by_side
 
 
 def dry_run(request: TrainRequest) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
     before = _peak()
     step_seconds, values = 0.0, 0
     if prepared.method.learning_rates:
-        together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
+        together = side_by_side(rows, settings, len(rates)) if prepared.method.per_row else 1
         trials = [unscored(prepared, rows[:per_step]) for _ in range(together)]
         asked, values = trials[0].current(), sum(p.numel() for p in trials[0].parameters)
         step_seconds = _seconds(lambda: list(advance(trials, 1))) / together
