@@ -7,8 +7,9 @@ for all rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention import attend, packing
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.pass_context import current, source_for
 from foreword.core.inject.sites import backbone
 from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError
@@ -42,7 +44,7 @@ class Bank:
         """
         if index is None:
             return linear(linear(x, self.a[0]), self.b[0])
-        packed = packing.current()
+        packed = current().packed
         if packed is not None:
             return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
         return self._of_rows(x, index)
@@ -123,12 +125,16 @@ def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
     )
 
 
-def put_on(layer: nn.Module, probe: nn.Module) -> Callable[[], None]:
-    """Let ``layer`` add what the source in force for ``probe``, a module of the same model, has for it."""
+def hook(hold: Hold, layer: nn.Module) -> None:
+    """Let ``layer`` add what the source in force has for it, while ``hold`` is entered."""
 
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        source = attend.source_for(probe)
-        change = None if source is None else source.added(module, args[0])
-        return None if change is None else output + change
+    def adding(forward: Forward) -> Forward:
+        def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            output: Tensor = forward(x, *args, **kwargs)
+            source = source_for(layer)
+            change = None if source is None else source.added(layer, x)
+            return output if change is None else output + change
 
-    return layer.register_forward_hook(add).remove
+        return run
+
+    hold.wrap(layer, Level.LORA, adding)

@@ -8,8 +8,6 @@ have different sizes (MLA), and one module may serve several layers (ALBERT).
 from __future__ import annotations
 
 import inspect
-import threading
-import weakref
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,7 +17,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import aside
+from foreword.core.attention.routing import routed
+from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind
 from foreword.errors import UnsupportedBaseError
 
@@ -93,27 +94,6 @@ class SiteMap:
         return min((s.window for s in self.sites.values() if s.window is not None), default=None)
 
 
-class CallOrder(threading.local):
-    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
-
-    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.calls = 0
-
-    def start(self) -> None:
-        self.calls = 0
-
-    def name(self) -> str:
-        self.calls += 1
-        return self.names[(self.calls - 1) % len(self.names)]
-
-
-_FOUND: weakref.WeakKeyDictionary[nn.Module, SiteMap] = weakref.WeakKeyDictionary()
-
-
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its head: what takes ids and gives the last hidden state."""
     inner = getattr(model, model.base_model_prefix, model)
@@ -131,9 +111,7 @@ def find_sites(model: PreTrainedModel) -> SiteMap:
     Raises:
         UnsupportedBaseError: attention does not pass through transformers' attention interface.
     """
-    if model not in _FOUND:
-        _FOUND[model] = _probe(model)
-    return _FOUND[model]
+    return fact(model, "sites", lambda: _probe(model))
 
 
 def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
@@ -149,9 +127,9 @@ def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
 def _probe(model: PreTrainedModel) -> SiteMap:
     if any(getattr(m, "is_kv_shared_layer", False) is True for m in model.modules()):
         raise _refuse(model, "some of its layers never compute keys and values of their own")
-    calls: list[attend.Call] = []
+    calls: list[Call] = []
     try:
-        with attend.routed(model), attend.recording(calls), torch.no_grad():
+        with routed(model), aside(calls=calls), torch.no_grad():
             ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
             run(model, ids, ids[:, :_DECODER_LENGTH])
     except (ValueError, NotImplementedError) as problem:
@@ -191,7 +169,7 @@ def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> Pr
     return holders[-1] if holders else None
 
 
-def _number(calls: list[attend.Call], kind: str) -> list[tuple[Site, nn.Module]]:
+def _number(calls: list[Call], kind: str) -> list[tuple[Site, nn.Module]]:
     """Give each call its stack, kind and layer: the module's own index where every module has one, else the order."""
     placed = []
     for call in calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,14 +14,14 @@ import torch
 from torch import nn
 
 from foreword.core.attention.checkpointing import checkpointing
-from foreword.core.attention.forward_wrappers import put_around
+from foreword.core.attention.hooks import Hold, Level
 from foreword.core.passes.layer_cache import Frozen, layers_of, reusing
 from foreword.core.passes.tensor_cache import Store
 from foreword.testing.method_contracts import tiny
 
 
-def adding(said: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return lambda forward: lambda text: f"{said}({forward(text)})"
+def adding(letter: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return lambda forward: lambda text: f"{letter}({forward(text)})"
 
 
 class Layer(nn.Module):
@@ -28,29 +29,76 @@ class Layer(nn.Module):
         return text
 
 
-def test_the_name_says_who_is_outside_and_one_serves_all() -> None:
+def holding(layer: nn.Module, level: Level, letter: str) -> Hold:
+    hold = Hold()
+    hold.wrap(layer, level, adding(letter))
+    return hold
+
+
+def test_the_level_says_who_is_outside_and_one_serves_all() -> None:
     layer = Layer()
-    outer = put_around(layer, "b", adding("b"))
-    inner = put_around(layer, "a", adding("a"))
-    again = put_around(layer, "b", adding("another b"))
+    outer, inner = holding(layer, Level.INJECTION, "b"), holding(layer, Level.FUSED, "a")
+    again = holding(layer, Level.INJECTION, "another b")
+    for hold in (inner, outer, again):
+        hold.enter()
     assert layer("x") == "b(a(x))"
-    outer()
-    outer()
+    outer.leave()
     assert layer("x") == "b(a(x))"
-    again()
+    again.leave()
     assert layer("x") == "a(x)"
-    inner()
-    assert "forward" not in vars(layer)
+    inner.leave()
+    assert vars(layer).keys() == vars(Layer()).keys()
+
+
+def test_a_hold_may_be_entered_again_and_what_it_needs_later_comes_too() -> None:
+    layer, other = Layer(), Layer()
+    hold = holding(layer, Level.LORA, "a")
+    with hold, hold:
+        hold.wrap(other, Level.LORA, adding("b"))
+        assert (layer("x"), other("x")) == ("a(x)", "b(x)")
+    assert (layer("x"), other("x")) == ("x", "x")
+    with hold:
+        assert (layer("x"), other("x")) == ("a(x)", "b(x)")
 
 
 def test_what_the_instance_had_comes_back() -> None:
     layer = Layer()
     own = adding("own")(layer.forward)
     layer.forward = own  # type: ignore[method-assign]
-    undo = put_around(layer, "a", adding("a"))
-    assert layer("x") == "a(own(x))"
-    undo()
+    with holding(layer, Level.LORA, "a"):
+        assert layer("x") == "a(own(x))"
     assert vars(layer)["forward"] is own
+
+
+def test_who_wraps_a_hooked_function_is_left_alone_and_calls_no_hook_twice() -> None:
+    layer = Layer()
+    with holding(layer, Level.LORA, "a"):
+        layer.forward = adding("autocast")(layer.forward)  # type: ignore[method-assign]
+        assert layer("x") == "autocast(a(x))"
+    assert layer("x") == "autocast(x)"
+    with holding(layer, Level.LORA, "a"):
+        assert layer("x") == "autocast(a(x))"
+
+
+def test_what_cannot_be_put_on_leaves_nothing() -> None:
+    layer, hold = Layer(), holding(Layer(), Level.LORA, "a")
+
+    def fail() -> Callable[[], None]:
+        raise RuntimeError("no")
+
+    hold.wrap(layer, Level.LORA, adding("a"))
+    hold.need(layer, "impossible", fail)
+    with pytest.raises(RuntimeError, match="no"), hold:
+        pass
+    assert vars(layer).keys() == vars(Layer()).keys()
+
+
+def test_a_copy_of_a_hooked_layer_has_its_own_forward() -> None:
+    layer = Layer()
+    with holding(layer, Level.LORA, "a"):
+        twin = copy.deepcopy(layer)
+        assert twin("x") == "x"
+        assert twin.forward.__self__ is twin  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("leaving", list(permutations(range(4))))
