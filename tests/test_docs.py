@@ -36,7 +36,8 @@ import torch
 import transformers
 
 from foreword import errors
-from foreword.cli.main import COMMANDS, main
+from foreword.cli.commands import COMMANDS
+from foreword.cli.main import main
 from foreword.methods.base import registry
 from foreword.settings.schema import BaseSettings, TaskOptions, TrainSettings
 from foreword.testing.method_contracts import FAMILIES, REFUSED, byte_tokenizer

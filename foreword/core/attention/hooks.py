@@ -47,6 +47,7 @@ class Level(IntEnum):
     SLOTS = 5
     LORA = 6
     OUTPUT = 7
+    PROBE = 8
 
 
 class Wrapped:

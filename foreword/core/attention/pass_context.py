@@ -53,6 +53,7 @@ class PassContext:
         layer_cache: where the states below a layer are kept (:mod:`foreword.core.passes.layer_cache`).
         cached_pass: what is known of the pass that has begun under ``layer_cache``.
         output: what is wanted of the output layer (:mod:`foreword.core.passes.output_layer`).
+        observed: where what linear layers are given and give is recorded (:mod:`foreword.core.inject.linear_probe`).
     """
 
     sources: tuple[Source, ...] | None = ()
@@ -68,6 +69,7 @@ class PassContext:
     layer_cache: object | None = None
     cached_pass: object | None = None
     output: object | None = None
+    observed: dict[nn.Module, list[tuple[Any, Any]]] | None = None
 
     def snapshot(self) -> PassContext:
         """The same with every source as it is now: what is put into it later changes nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from foreword.core.attention.hooks import Hold
 from foreword.core.inject import lora_deltas, weight_overrides
-from foreword.core.inject.value import Foreword, LowRank
+from foreword.core.inject.value import Foreword
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,9 @@ def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequenc
     """
     used = [*range(len(values))] if rows is None else sorted(set(rows))
     chosen = [values[i] for i in used]
-    weights = weight_overrides.chosen(chosen)
-    weight_overrides.check(model, weights)
+    weights = weight_overrides.fitted(model, weight_overrides.chosen(chosen))
     banks = lora_deltas.banks(model, chosen)
     index = None
     if banks and rows is not None and len(used) > 1:
         index = torch.tensor([used.index(row) for row in rows], device=model.device)
     return Changes(banks, weights, index)
-
-
-def fitted(model: PreTrainedModel, value: Foreword) -> Foreword:
-    """``value`` with every changed weight where the model has its own and in its precision: layers may differ in both
-    (T5 keeps one of them in float32)."""
-    if not value.adapters and not value.weights:
-        return value
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
-    adapters = {name: _like(modules.get(name), model, pair) for name, pair in value.adapters.items()}
-    weights = {name: weight.to(parameters.get(name, weight)) for name, weight in value.weights.items()}
-    return replace(value, adapters=adapters, weights=weights)
-
-
-def _like(layer: nn.Module | None, model: PreTrainedModel, pair: LowRank) -> LowRank:
-    weight = getattr(layer, "weight", None)
-    if not isinstance(weight, Tensor):
-        return pair
-    # A quantized weight is no precision to compute in.
-    dtype = weight.dtype if weight.dtype.is_floating_point else model.dtype
-    return LowRank(pair.a.to(weight.device, dtype), pair.b.to(weight.device, dtype))

@@ -127,7 +127,11 @@ class InForce:
         if not self.map.moves_positions or tokens is None:
             return
         rows, length = tokens.shape[:2]
-        packed = current().packed
+        packed, cache = current().packed, arguments.get("past_key_values")
+        past = 0 if cache is None else cache.get_seq_length()
+        if self.map.chunk is not None:
+            longest = max(value.num_virtual_tokens for value in self.values)
+            self.map.check_chunk(longest, int(past) + (length if packed is None else packed.width))
         if packed is not None:
             arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
             return
@@ -135,8 +139,6 @@ class InForce:
         if positions is None and isinstance(mask, Tensor) and mask.ndim == 2:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
         elif positions is None:
-            cache = arguments.get("past_key_values")
-            past = 0 if cache is None else cache.get_seq_length()
             positions = torch.arange(length, device=tokens.device)[None] + past
         arguments["position_ids"] = positions.expand(rows, -1) + self._per_row(self.lengths, rows)[:, None]
 

@@ -21,7 +21,7 @@ from foreword.core.attention.hooks import Hold
 from foreword.core.attention.pass_context import current, holding
 from foreword.core.attention.sources import Front
 from foreword.core.inject import initial_values, soft_slots
-from foreword.core.inject.base_changes import changes_of, fitted
+from foreword.core.inject.base_changes import changes_of
 from foreword.core.inject.in_force import Bank, InForce
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.stack_hooks import hook_model, owned
@@ -107,10 +107,9 @@ class Injection:
         """The foreword as this model takes it: in its precision, and a causal model's soft prompt as keys and
         values."""
         _refuse_sites(self.model, self.map, foreword)
-        changed = fitted(self.model, foreword)
-        adapters, weights = changed.adapters, changed.weights
+        # Changed layers and weights go to each layer's own format, which may be another one (T5's wo).
         value = replace(foreword, adapters={}, weights={}).to(self.model.device, self.model.dtype)
-        value = replace(value, adapters=adapters, weights=weights)
+        value = replace(value, adapters=foreword.adapters, weights=foreword.weights)
         if value.prompt is None:
             return value
         if value.prompt.shape[1] != self.map.embedding_size:
@@ -147,6 +146,8 @@ class Injection:
 def _refuse_rows(forewords: int, rows: Sequence[int | None] | None) -> None:
     if rows is None and forewords > 1:
         raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
+    if rows is not None and not len(rows):
+        raise SettingsError("`rows` is empty", expected="each row's foreword, or None", received="no rows")
     if rows is not None and any(r is not None and not 0 <= r < forewords for r in rows):
         raise SettingsError(
             "`rows` names a foreword that is not there", expected=f"0..{forewords - 1} or None", received=list(rows)

@@ -14,6 +14,7 @@ from foreword.core.attention.hooks import Forward, Hold, Level
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import PassMemo, current, source_for, within
 from foreword.core.attention.routing import route
+from foreword.core.inject.encoder_outputs import taken_back
 from foreword.core.inject.in_force import InForce
 from foreword.core.inject.sites import backbone, counting_stack, find_sites
 
@@ -74,7 +75,7 @@ def _around(stack: nn.Module, acts: list[Act], takes_out: bool, forward: Forward
                 act(source, arguments)
             output = forward(**arguments)
         if takes_out:
-            output.last_hidden_state = source.after_encoder(output.last_hidden_state)
+            output = taken_back(stack, output, source.after_encoder)
         return output
 
     return run

@@ -14,7 +14,8 @@ from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
 from foreword.evaluation.report.summary import figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
-from foreword.runs.prepare.prepare import Prepared, plain_settings, shown
+from foreword.runs.prepare.prepare import Prepared, plain_settings
+from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.outcome import Evaluation, Outcome
 from foreword.runs.train.result import TrainResult, versions
 from foreword.training.lr_search import Sweep

@@ -21,10 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from foreword.core.base.device import seeded
 from foreword.core.base.lstm import Memory, RecurrentForCausalLM
 from foreword.core.passes.scoring import pad
 from foreword.errors import ResumeError, TrainingError
 from foreword.settings.schema import BaseSettings
+from foreword.storage import explained
 
 _SAVE_EVERY = 20.0
 _WARMUP = 0.05
@@ -102,8 +104,7 @@ class BaseTraining:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Dropout of a step depends on its number alone, so that a resumed training is the same one.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed * 1_000_003 + number)
+        with seeded(self.settings.seed * 1_000_003 + number, self.model.device):
             text, answer = self._losses([self.lines[i] for i in self._batch(number)])
             loss = text.mean() + (answer.mean() if answer.numel() else 0.0)
             loss.backward()
@@ -193,13 +194,11 @@ class BaseTraining:
             tensors |= {f"optimizer/{index}/{n}": t for n, t in one.items()}
         beside = path.with_suffix(".partial")
         # Copies: a tied output layer would be the embedding's own memory, which safetensors refuses.
-        save_file(
-            {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()},
-            beside,
-            {"state": json.dumps(asdict(self.state))},
-        )
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
+        copies = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
+        with explained(path):
+            save_file(copies, beside, {"state": json.dumps(asdict(self.state))})
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
         beside.replace(path)
 
     def load(self, path: Path) -> None:
