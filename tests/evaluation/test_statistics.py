@@ -153,7 +153,10 @@ def test_the_paired_proportion_interval_ends_where_the_score_test_rejects() -> N
         assert interval.high == pytest.approx(0, abs=1e-9)
     nothing = paired_proportion_interval(0, 0, 50)
     z = stats.norm.ppf(0.975)
-    assert (nothing.low, nothing.high) == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)))
+    assert (nothing.low, nothing.high) == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-3)
+    for level in (0.9, 0.99):
+        exact = stats.binomtest(3, 200).proportion_ci(level).high
+        assert paired_proportion_interval(3, 0, 200, level).high >= exact - 1e-9
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "bleu"])
