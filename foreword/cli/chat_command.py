@@ -27,7 +27,7 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Talk to the base and up to two forewords at once; each line is a message."""
+    """Talk to the base and to forewords side by side."""
     if len(files or []) > 2:
         raise SettingsError("at most two forewords fit beside the base", received=len(files or []))
     ways: dict[str, Literal["trim", "refuse"]] = {"trim": "trim", "refuse": "refuse"}

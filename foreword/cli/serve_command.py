@@ -41,7 +41,7 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Serve forewords with OpenAI's API on this machine; logs go to standard error."""
+    """Serve forewords with the API that every client speaks."""
     if new_key is not None:
         return _new_key(keys, new_key, admin, json)
     settings: dict[str, object] = {
