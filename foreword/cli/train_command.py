@@ -10,10 +10,13 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.cli.output_dir import claimed
 from foreword.errors import SettingsError
+from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
+
+GROUP = "Train"
+EXAMPLE = "foreword train reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct --output-dir run"
 
 
 def command(
@@ -57,7 +60,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
+    """Learn a foreword from a data file.
+
+    Writes RUN/model.foreword and RUN/report.html.
+    """
     flags = {name: value for name, value in options.settings(context).items() if name != "folds"}
     if resume is not None:
         controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}
@@ -95,7 +101,7 @@ def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool,
             plan = api.dry_run(replace(request, progress=progress))
         show(plan, machine)
         return 0
-    with claimed(request.output_dir, overwrite), work() as progress:
+    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
         from foreword import api
 
         told = replace(request, progress=progress)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ class Asker:
         task: what is asked.
         special_tokens: whether rows carry the tokenizer's own special tokens (encoders, encoder-decoders).
         batch_size: rows in a batch.
+        groups: row id -> group, of rows that are no independent draws.
     """
 
     model: Any
@@ -44,6 +45,7 @@ class Asker:
     task: Task
     special_tokens: bool
     batch_size: int = 32
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def lead(self, value: Foreword) -> tuple[int, ...]:
         """What stands in front of a row as tokens: a text's tokens; nothing where learned values stand there."""
@@ -103,6 +105,7 @@ class Asker:
             ms=ms,
             scores={**answer.scores, **gold},
             references=row.references,
+            group=self.groups.get(row.id, ""),
         )
 
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from foreword.errors import DataError
+from foreword.storage import write_atomically
 
 GOLD_NLL = "gold_nll"
 """Key in :attr:`Prediction.scores`: total negative log-likelihood (nats) of the gold text; perplexity reads it."""
@@ -32,6 +31,7 @@ class Prediction:
         ms: wall time in milliseconds, the batch's time shared among its rows.
         scores: one figure a label; for generation optionally ``gold_nll`` and ``gold_tokens``.
         references: all right texts when there is more than one; empty means ``gold`` alone.
+        group: of rows that are no independent draws; "": the row stands for itself.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Prediction:
     ms: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def accepted(self) -> str | tuple[str, ...]:
@@ -50,7 +51,7 @@ class Prediction:
         return self.references or self.gold
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; a figure that is not finite becomes null. Empty ``references`` is left out."""
+        """Plain JSON values; a figure that is not finite becomes null. ``references`` and ``group`` only where set."""
         record: dict[str, object] = {
             "id": self.id,
             "input": self.input,
@@ -63,6 +64,8 @@ class Prediction:
         }
         if self.references:
             record["references"] = list(self.references)
+        if self.group:
+            record["group"] = self.group
         return record
 
     @classmethod
@@ -84,7 +87,15 @@ class Prediction:
             ms=_number(record.get("ms", 0.0), "ms"),
             scores={str(name): _number(value, "scores") for name, value in scores.items()},
             references=tuple(references),
+            group=_text({"group": "", **record}, "group"),
         )
+
+
+def groups_of(predictions: Sequence[Prediction]) -> list[str] | None:
+    """The group of each row; None where every row stands for itself."""
+    if not any(prediction.group for prediction in predictions):
+        return None
+    return [prediction.group or prediction.id for prediction in predictions]
 
 
 def _finite(value: float) -> float | None:
@@ -113,29 +124,6 @@ def _line(prediction: Prediction) -> bytes:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, cut by a token limit: only an escape can hold it
         return json.dumps(record, ensure_ascii=True, allow_nan=False).encode() + b"\n"
-
-
-def write_atomically(path: str | Path, content: Iterable[bytes]) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_jsonl(path: str | Path, predictions: Iterable[Prediction]) -> None:

@@ -188,6 +188,7 @@ class TaskOptions:
         guidance_form: what the guidance is: ``text`` as it stands, a list of ``keywords``, or a ``situation``.
         guidance_replaces: the span that gives way to the guidance: ``text[2:5]`` (words) or ``text/pattern/``.
         calibrate: take off each label's score what the untrained prompt says for it without content.
+        group: column of the document, speaker or user of a row: splits and intervals keep the rows of one together.
     """
 
     template: str | None = None
@@ -221,6 +222,7 @@ class TaskOptions:
     guidance_form: Literal["text", "keywords", "situation"] = "text"
     guidance_replaces: str | None = None
     calibrate: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         settle(self)
@@ -328,6 +330,7 @@ class TrainRequest:
         base_settings: of a base that is trained from scratch.
         skip_bad: go on without the rows that the check refuses, counted.
         resume: go on with the run in ``output_dir``.
+        overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
         progress: called as work goes on.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
@@ -346,6 +349,7 @@ class TrainRequest:
     base_settings: BaseSettings = field(default_factory=BaseSettings)
     skip_bad: bool = False
     resume: bool = False
+    overwrite: bool = False
     encoding: str | None = None
     progress: ProgressCall | None = None
     places: Mapping[str, str] = field(default_factory=dict)
@@ -365,6 +369,14 @@ class TrainRequest:
             "method": {"name": self.method, **self.method_settings},
             "training": self.settings.to_json(),
         }
+
+    def files(self) -> tuple[object, ...]:
+        """What the run reads, as it was given: files, folders, names, or values in memory."""
+        options = self.task_options
+        return (
+            self.data, self.dev, self.test, self.base, self.init_from, options.guidance_file,
+            self.settings.augment_synonyms,
+        )  # fmt: skip
 
     def _base_name(self) -> object:
         name = self.base if isinstance(self.base, str) else self.base.id

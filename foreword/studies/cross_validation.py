@@ -26,6 +26,7 @@ from foreword.evaluation.report.summary import compare, evaluate, figure_text, h
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.methods.base import make
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
 from foreword.runs.series import Member, finished, is_finished, member
 from foreword.runs.train.dev_score import DevScore, metric_names
@@ -79,6 +80,7 @@ class FoldsResult:
         return self.text
 
 
+@in_its_folder
 def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     """Train and test on every fold, then train on all rows; given again with ``resume``, it goes on.
 
@@ -96,7 +98,7 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     options, folder = request.task_options, Path(request.output_dir)
     whole = replace(request, task_options=replace(options, test_fraction=0.0))
     prepared = prepare(whole)
-    parts = divide(prepared.tables["train"], folds, seed=options.split_seed)
+    parts = divide(prepared.tables["train"], folds, seed=options.split_seed, group=options.group)
     claim(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
     with interruptible() as interrupts:
         try:

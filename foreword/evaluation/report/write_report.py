@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from foreword.evaluation.predictions import write_atomically
 from foreword.evaluation.report.blocks import Items, Table, Text
 from foreword.evaluation.report.chinese import chinese
 from foreword.evaluation.report.html import render_html
 from foreword.evaluation.report.sections import sections
+from foreword.storage import write_atomically
 
 __all__ = ["render_html", "render_markdown", "write_report"]
 

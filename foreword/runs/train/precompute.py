@@ -10,9 +10,9 @@ from pathlib import Path
 
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.tokens.examples import Example
-from foreword.evaluation.predictions import write_atomically
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.run_record import recorded
+from foreword.storage import write_atomically
 from foreword.training.batch_size import rows_that_fit
 from foreword.training.loop import Score, Trial
 from foreword.training.reuse import Reuse, prepare_reuse

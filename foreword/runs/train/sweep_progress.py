@@ -36,15 +36,14 @@ class SweepProgress:
         """Tell of a step or an evaluation."""
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
         done = min(self.planned, sum(one.progress.step for one in self.trials))
+        self.log.write([trial])
         if isinstance(event, Step):
             figures = self.speed.step(trial.tokens(event.step - 1))
             self.report("train", done, self.planned, learning_rate=trial.learning_rate, loss=event.loss, **figures)
         else:
-            self.log.write(self.trials)
             self.report("train", done, self.planned, **{f"dev {self.metric}": event.score.metric})
             self.speed.begin()
 
     def end(self) -> None:
         """Tell that the sweep is over, however many steps it took."""
-        self.log.write(self.trials)
         self.report("train", self.planned, self.planned)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from foreword.core.base.device import seeded
 from foreword.core.base.lstm import Memory, RecurrentForCausalLM
 from foreword.core.inject.value import EMPTY, Foreword
 from foreword.core.passes.scoring import pad
@@ -71,8 +72,7 @@ class LanguageModel(Objective):
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
         """The weighed -log p of the tokens ``[N]``: of all texts, then of all answers."""
         ids = "/".join(row.id for row in batch)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random.Random(f"{self.seed}/{ids}").getrandbits(62))
+        with seeded(random.Random(f"{self.seed}/{ids}").getrandbits(62), model.device):
             model.train()
             text, answer = self.parts(model, batch)
             model.eval()
