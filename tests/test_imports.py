@@ -19,6 +19,7 @@ HEAVY = ("torch", "transformers", "pandas", "sklearn")
 # A file imports from its own room and from rooms with a lower number.
 LEVEL = {
     "errors": 0,
+    "messages": 0,
     "progress": 1,
     "storage": 1,
     "settings": 2,

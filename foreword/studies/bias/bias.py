@@ -16,6 +16,7 @@ from foreword.data.row import Row, Source, references
 from foreword.errors import DataError
 from foreword.evaluation.predictions import Prediction, write_atomically
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.runs.prepare.calibrate_prompt import CONTENT_FREE
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.train.result import versions
@@ -53,14 +54,17 @@ class BiasResult:
         found = [one for one in self.findings if one.flagged]
         said = [one["label"] for one in self.priors if one.get("flagged")]
         if not found and not said:
-            return f"Nothing was flagged on {self.rows} rows; what was probed, and how surely, stands below."
-        parts = []
-        if found:
-            axes = list(dict.fromkeys(one.axis for one in found))
-            parts.append(f"answers depend on {', '.join(axes)}")
-        if said:
-            parts.append(f"said too often or too seldom: {', '.join(said)}")
-        return f"Flagged: {'; '.join(parts)}."
+            return Message(
+                "Nothing was flagged on {n} rows; what was probed, and how surely, stands below.", n=self.rows
+            )
+        axes = [Message(axis) for axis in dict.fromkeys(one.axis for one in found)]
+        if not said:
+            return Message("Flagged: answers depend on {names}.", names=axes)
+        if not axes:
+            return Message("Flagged: said too often or too seldom: {names}.", names=said)
+        return Message(
+            "Flagged: answers depend on {names}; said too often or too seldom: {others}.", names=axes, others=said
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -160,15 +164,15 @@ def probe(
     known = [one for one in answers if one is not None]
     if not known:
         raise DataError("no row fits what the base can read", hint="give shorter rows")
-    notes = []
+    notes: list[str] = []
     probing = Probing(subject, answers, tolerance, seed, report)
     found = counterfactuals(probing, axes)
     named = {one.axis for one in found}
-    absent = [axis.name for axis in axes if axis.name not in named]
+    absent = [Message(axis.name) for axis in axes if axis.name not in named]
     if absent:
-        notes.append(f"no row names anything of: {', '.join(absent)}")
+        notes.append(Message("no row names anything of: {names}", names=absent))
     if len(known) < len(answers):
-        notes.append(f"{len(answers) - len(known)} rows are too long and were left out")
+        notes.append(Message("{n} rows are too long and were left out", n=len(answers) - len(known)))
     ordered, why = orders(probing)
     found += ordered + paraphrases(probing)
     lines = _priors(subject, known, seed)
@@ -210,7 +214,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             one.change,
             one.rows,
             f"{100 * one.share:.1f}%",
-            f"{100 * one.low:.1f} to {100 * one.high:.1f}%",
+            Message("{low} to {high}", low=f"{100 * one.low:.1f}", high=f"{100 * one.high:.1f}%"),
             _moved(one),
             one.note,
         ]
@@ -222,7 +226,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
     ]
     more = len(result.flagged) - len(rows)
     return {
-        "title": f"Bias and sensitivity: {subject.name}",
+        "title": Message("Bias and sensitivity: {name}", name=subject.name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": list(result.notes),
         "tables": [
@@ -239,7 +243,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             _labels(result.priors),
             {
                 "title": "Rows that changed their answer",
-                "notes": [f"{more} more are in flagged.jsonl."] if more > 0 else [],
+                "notes": [Message("{n} more are in flagged.jsonl.", n=more)] if more > 0 else [],
                 "head": ["change", "id", "input", "answer", "changed input", "answer then"],
                 "lines": rows,
                 "own": [0],

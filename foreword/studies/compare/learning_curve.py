@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric
+from foreword.evaluation.report.summary import amount
 from foreword.evaluation.statistics.intervals import resamples
 from foreword.evaluation.statistics.sufficient_statistics import Array
-from foreword.evaluation.statistics.verdict import amount
+from foreword.messages import Message
 
 _POWERS = np.linspace(0.1, 1.5, 29)
 _FARTHEST = 64
@@ -119,19 +120,29 @@ def _expected(law: Array, laws: Array, rows: int, top: float, level: float) -> d
 
 def _sentence(metric: Metric, found: Mapping[str, Any], here: int) -> str:
     wanted = amount(metric.name, found["wanted"])
-    if found["more"] is None:
-        said = f"More labels are not expected to give {wanted}"
-    else:
-        said = f"About {_round(found['more'])} more labels for {wanted}"
     low, high = found["more_low"], found["more_high"]
-    sizes = f"by {len(found['points'])} sizes up to {here} rows"
-    if low is None:
-        said += f" anywhere in the 95% interval ({sizes})"
+    facts = {"gain": wanted, "k": len(found["points"]), "m": here, "level": "95%"}
+    if low is not None:
+        facts |= {"a": _round(low), "b": Message("out of reach") if high is None else _round(high)}
+    if found["more"] is not None:
+        said = Message(
+            "About {n} more labels for {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows)",
+            n=_round(found["more"]), **facts,
+        )  # fmt: skip
+    elif low is not None:
+        said = Message(
+            "More labels are not expected to give {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows)",
+            **facts,
+        )
     else:
-        said += f" (95% interval {_round(low)} to {'out of reach' if high is None else _round(high)}, {sizes})"
-    if found["enough"] is not None:
-        said += f"; little to gain beyond {_round(found['enough'])}"
-    return said + "."
+        said = Message(
+            "More labels are not expected to give {gain} anywhere in the {level} interval (by {k} sizes up to {m} "
+            "rows)",
+            **facts,
+        )
+    if found["enough"] is None:
+        return Message("{said}.", said=said)
+    return Message("{said}; little to gain beyond {p}.", said=said, p=_round(found["enough"]))
 
 
 def _round(count: int) -> str:
