@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from foreword.core.inject.value import Foreword
     from foreword.data.readers.read import read
     from foreword.export.convert import export, import_
-    from foreword.runs.prepare.prepare import check
+    from foreword.runs.prepare.check_data import check
     from foreword.runs.train.dry_run import dry_run
     from foreword.runs.train.result import TrainResult
     from foreword.runs.train.train import resume, train
@@ -37,7 +37,7 @@ HOME = {
     "Workers": "foreword.runs.workers.pool",
     "attach": "foreword.training.attach",
     "base": "foreword.runs.train.train_base",
-    "check": "foreword.runs.prepare.prepare",
+    "check": "foreword.runs.prepare.check_data",
     "cross_validate": "foreword.studies.cross_validation",
     "doctor": "foreword.runs.use.inspect_files",
     "dry_run": "foreword.runs.train.dry_run",

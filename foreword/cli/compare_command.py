@@ -11,8 +11,8 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.cli.output_dir import claimed
 from foreword.errors import GateError, SettingsError
+from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.settings import CompareOptions
@@ -82,7 +82,7 @@ def command(
         asked["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     chosen = CompareOptions(**asked)
     request = resolve(config, {k: v for k, v in flags.items() if k not in own}, set or ()).request()
-    with claimed(request.output_dir, overwrite), work() as progress:
+    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
         from foreword.studies.compare.compare import compare
 
         result = compare(replace(request, progress=progress), chosen, workers=_workers(**many))

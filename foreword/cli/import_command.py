@@ -12,7 +12,7 @@ from foreword.cli.output import show, work
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="PEFT's: prefix, prompt, P-tuning, LoRA.")],
+    folder: Annotated[Path, typer.Argument(metavar="SOURCE", help="PEFT folder, MLX-LM cache, llama.cpp state.")],
     output: Annotated[Path, typer.Option(metavar="FILE", help="The .foreword file to write.")],
     base: Annotated[str, typer.Option(metavar="BASE", help="The base it was trained on: hub id, folder or GGUF file.")],
     template: options.Template = None,

@@ -36,6 +36,7 @@ from foreword.cli import (
 from foreword.cli.failure import report
 from foreword.errors import SettingsError
 from foreword.settings.layers import is_setting
+from foreword.storage import protecting
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "check": check_command.command,
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = args[: args.index("--")] if "--" in args else args
     machine, verbose = "--json" in options, "-v" in options or "--verbose" in options
     try:
-        code = app(args=args, prog_name="foreword", standalone_mode=False)
+        with protecting(_given(args)):
+            code = app(args=args, prog_name="foreword", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         return report(_usage(error, args), machine, verbose)
@@ -111,6 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == 130:  # typer's own answer to Ctrl-C
         return report(KeyboardInterrupt(), machine, verbose)
     return int(code or 0)
+
+
+def _given(args: Sequence[str]) -> list[str]:
+    """Every word that may be the name of an input: all but those that say where to write."""
+    words = []
+    for before, word in zip(["", *args], args, strict=False):
+        name, equals, value = word.partition("=")
+        if "output" not in (name if equals and name.startswith("-") else before):
+            words += [word, value] if equals else [word]
+    return words
 
 
 def _usage(error: TyperException, args: Sequence[str]) -> SettingsError:

@@ -11,8 +11,8 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.cli.output_dir import claimed
 from foreword.errors import SettingsError
+from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.studies.search.settings import SearchSettings
 
@@ -70,7 +70,7 @@ def _search(
     settings = SearchSettings(**{name: _plain(value) for name, value in flags.items() if name in own})
     task = {name: value for name, value in flags.items() if name not in own or name == "seed"}
     request = resolve(config, task, assignments).request()
-    with claimed(request.output_dir, overwrite), work() as progress:
+    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
         from foreword.studies.search.search import search
 
         result = search(replace(request, progress=progress), settings)

@@ -10,8 +10,8 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.cli.output_dir import claimed
 from foreword.errors import SettingsError
+from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
@@ -95,7 +95,7 @@ def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool,
             plan = api.dry_run(replace(request, progress=progress))
         show(plan, machine)
         return 0
-    with claimed(request.output_dir, overwrite), work() as progress:
+    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
         from foreword import api
 
         told = replace(request, progress=progress)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from foreword.errors import DataError
+from foreword.storage import write_atomically
 
 GOLD_NLL = "gold_nll"
 """Key in :attr:`Prediction.scores`: total negative log-likelihood (nats) of the gold text; perplexity reads it."""
@@ -113,29 +112,6 @@ def _line(prediction: Prediction) -> bytes:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, cut by a token limit: only an escape can hold it
         return json.dumps(record, ensure_ascii=True, allow_nan=False).encode() + b"\n"
-
-
-def write_atomically(path: str | Path, content: Iterable[bytes]) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_jsonl(path: str | Path, predictions: Iterable[Prediction]) -> None:

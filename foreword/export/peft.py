@@ -24,12 +24,12 @@ from torch import Tensor
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.peek import MAX_VIRTUAL_TOKENS
-from foreword.artifact.safe_files import write_atomically
 from foreword.core.base.architecture import kind_of
 from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.foreign_checkpoint import object_of, tensors_of, whole_number
 from foreword.export.peft_lora import CONFIG, KIND, from_peft, to_peft
+from foreword.storage import write_atomically
 
 WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 SIDECAR = "foreword.json"

@@ -328,6 +328,7 @@ class TrainRequest:
         base_settings: of a base that is trained from scratch.
         skip_bad: go on without the rows that the check refuses, counted.
         resume: go on with the run in ``output_dir``.
+        overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
         progress: called as work goes on.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
@@ -346,6 +347,7 @@ class TrainRequest:
     base_settings: BaseSettings = field(default_factory=BaseSettings)
     skip_bad: bool = False
     resume: bool = False
+    overwrite: bool = False
     encoding: str | None = None
     progress: ProgressCall | None = None
     places: Mapping[str, str] = field(default_factory=dict)
@@ -365,6 +367,14 @@ class TrainRequest:
             "method": {"name": self.method, **self.method_settings},
             "training": self.settings.to_json(),
         }
+
+    def files(self) -> tuple[object, ...]:
+        """What the run reads, as it was given: files, folders, names, or values in memory."""
+        options = self.task_options
+        return (
+            self.data, self.dev, self.test, self.base, self.init_from, options.guidance_file,
+            self.settings.augment_synonyms,
+        )  # fmt: skip
 
     def _base_name(self) -> object:
         name = self.base if isinstance(self.base, str) else self.base.id

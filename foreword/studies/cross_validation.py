@@ -27,6 +27,7 @@ from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.messages import Message, restored
 from foreword.methods.base import make
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
 from foreword.runs.series import Member, finished, is_finished, member
 from foreword.runs.train.dev_score import DevScore, metric_names
@@ -80,6 +81,7 @@ class FoldsResult:
         return self.text
 
 
+@in_its_folder
 def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     """Train and test on every fold, then train on all rows; given again with ``resume``, it goes on.
 

@@ -23,8 +23,9 @@ from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.evaluation.statistics.verdict import default_margin
 from foreword.messages import Message
-from foreword.runs.prepare.first_k import refuse_long_k, refuse_uncut
-from foreword.runs.prepare.prepare import rows_of, say_nothing
+from foreword.runs.prepare.encode_splits import refuse_long_k, refuse_uncut
+from foreword.runs.prepare.prepare import say_nothing
+from foreword.runs.prepare.ready_data import ready_data
 from foreword.runs.series import Member, member, needs_test, shared_base
 from foreword.runs.workers.pool import Workers, run_all
 from foreword.settings.schema import TrainRequest
@@ -189,7 +190,8 @@ def sweep(
     """
     progress = request.progress or say_nothing
     order = prefixes(ks if isinstance(ks, str) else ",".join(map(_name, ks)))
-    task, tables, _ = rows_of(request)
+    ready = ready_data(request)
+    task, tables = ready.task, ready.tables
     needs_test(tables)
     for k in order:
         refuse_long_k(k, task, tables["train"])

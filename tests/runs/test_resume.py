@@ -50,7 +50,7 @@ def facts(folder: Path) -> dict[str, Any]:
         path.name: [{k: v for k, v in json.loads(line).items() if k != "ms"} for line in path.read_text().splitlines()]
         for path in (folder / "predictions").iterdir()
     }
-    log = (folder / "trainer_log.jsonl").read_text()
+    log = sorted((folder / "trainer_log.jsonl").read_text().splitlines())
     return {"digest": value.digest(), "report": report, "manifest": told, "predictions": predictions, "log": log}
 
 

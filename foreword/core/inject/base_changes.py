@@ -34,8 +34,7 @@ class Changes:
         """
         used = [*range(len(values))] if rows is None else sorted(set(rows))
         chosen = [values[i] for i in used]
-        weights = weight_overrides.chosen(chosen)
-        weight_overrides.check(self._model, weights)
+        weights = weight_overrides.fitted(self._model, weight_overrides.chosen(chosen))
         self._banks, self._weights, self._index = lora_deltas.banks(self._model, chosen), weights, None
         if rows is not None and len(used) > 1:
             self._index = torch.tensor([used.index(row) for row in rows], device=self._model.device)

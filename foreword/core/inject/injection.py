@@ -26,6 +26,7 @@ from foreword.core.attention import attend, packing
 from foreword.core.attention.attend import Front
 from foreword.core.inject import initial_values, soft_slots
 from foreword.core.inject.base_changes import Changes
+from foreword.core.inject.encoder_outputs import taken_back
 from foreword.core.inject.sites import CallOrder, SiteMap, backbone, counting_stack, find_sites
 from foreword.core.inject.value import EMPTY, Foreword
 from foreword.errors import SettingsError, UnsupportedBaseError
@@ -71,6 +72,8 @@ class Injection:
         """
         if rows is None and len(forewords) > 1:
             raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
+        if rows is not None and not len(rows):
+            raise SettingsError("`rows` is empty", expected="each row's foreword, or None", received="no rows")
         if rows is not None and any(r is not None and not 0 <= r < len(forewords) for r in rows):
             raise SettingsError(
                 "`rows` names a foreword that is not there",
@@ -85,7 +88,7 @@ class Injection:
         self.rows = (
             None if rows is None else torch.tensor([last if r is None else r for r in rows], device=self._device)
         )
-        self.values = tuple(values)
+        self.values, self.longest = tuple(values), max(f.num_virtual_tokens for f in values)
         self.lengths = torch.tensor([f.num_virtual_tokens for f in values], device=self._device)
         self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
         self._prompts = self._prompt_bank(values)
@@ -120,7 +123,9 @@ class Injection:
                 )
             if site.kind == "state" and len(kv.keys) != 1:
                 raise SettingsError(f"{name} takes one virtual token, a state", expected=1, received=len(kv.keys))
-        value = foreword.to(self._device, self._dtype)
+        # Changed layers and weights go to each layer's own format, which may be another one (T5's wo).
+        value = replace(foreword, adapters={}, weights={}).to(self._device, self._dtype)
+        value = replace(value, adapters=foreword.adapters, weights=foreword.weights)
         if value.prompt is None:
             return value
         if value.prompt.shape[1] != self.map.embedding_size:
@@ -144,19 +149,14 @@ class Injection:
         if longest == 0:
             return None
         site = self.map.sites[name]
+        none_k, none_v = (
+            torch.zeros(0, site.heads, size, device=self._device, dtype=self._dtype)
+            for size in (site.key_size, site.value_size)
+        )
         keys, vals, live = [], [], []
         for kv in here:
-            own = 0 if kv is None else kv.keys.shape[0]
-            k = (
-                torch.zeros(0, site.heads, site.key_size, device=self._device, dtype=self._dtype)
-                if kv is None
-                else kv.keys
-            )
-            v = (
-                torch.zeros(0, site.heads, site.value_size, device=self._device, dtype=self._dtype)
-                if kv is None
-                else kv.values
-            )
+            k, v = (none_k, none_v) if kv is None else (kv.keys, kv.values)
+            own = k.shape[0]
             keys.append(nn.functional.pad(k, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
             vals.append(nn.functional.pad(v, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
             live.append(torch.arange(longest, device=self._device) < own)
@@ -216,7 +216,9 @@ class Injection:
         if not self.map.moves_positions or tokens is None:
             return
         rows, length = tokens.shape[:2]
-        packed = packing.current()
+        packed, cache = packing.current(), arguments.get("past_key_values")
+        past = 0 if cache is None else cache.get_seq_length()
+        self.map.check_chunk(self.longest, past + (length if packed is None else packed.width))
         if packed is not None:
             arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
             return
@@ -224,8 +226,6 @@ class Injection:
         if positions is None and isinstance(mask, Tensor) and mask.ndim == 2:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
         elif positions is None:
-            cache = arguments.get("past_key_values")
-            past = 0 if cache is None else cache.get_seq_length()
             positions = torch.arange(past, past + length, device=tokens.device)[None]
         arguments["position_ids"] = positions.expand(rows, -1) + self.lengths[self.index(rows)][:, None]
 
@@ -370,7 +370,7 @@ def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         injection = active()
         if injection is not None:
-            output.last_hidden_state = injection.after_encoder(output.last_hidden_state)
+            output = taken_back(module, output, injection.after_encoder)
         return output
 
     first, *others = stacks(model)

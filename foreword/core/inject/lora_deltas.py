@@ -7,6 +7,7 @@ for all rows of a batch.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from foreword.core.attention import attend, packing
+from foreword.core.inject.linear_probe import linear_over_rows
 from foreword.core.inject.sites import backbone
 from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError
@@ -58,12 +60,22 @@ class Bank:
         return torch.bmm(low, self.b[index].transpose(1, 2)).view(*x.shape[:-1], -1)
 
 
+_NAMES: weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """The linear layers that can be changed, by name: those that lie behind the last hidden state.
+    """The linear layers that can be changed, by name: those in front of the last hidden state that give W x + b for
+    each row's own tokens, as a probe of two rows shows once.
 
     Not the output layer, which is asked only where there is a label and does not see rows; nor a pooler, whose output
     nobody reads.
     """
+    if model not in _NAMES:
+        _NAMES[model] = linear_over_rows(model, _candidates(model))
+    return {name: model.get_submodule(name) for name in _NAMES[model]}
+
+
+def _candidates(model: PreTrainedModel) -> dict[str, nn.Module]:
     inside, output = set(backbone(model).modules()), model.get_output_embeddings()
     return {
         name: module
@@ -108,7 +120,10 @@ def _layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
 
 def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
     inner, outer = sizes(layer)
-    here = [value.adapters.get(name) for value in values]
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    # A layer may compute in another format than its model (T5's wo).
+    here = [_on(value.adapters.get(name), weight) for value in values]
     for pair in here:
         if pair is not None and (pair.a.shape[1], pair.b.shape[0]) != (inner, outer):
             got = (pair.a.shape[1], pair.b.shape[0])
@@ -121,6 +136,10 @@ def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
         torch.stack([pad(pair.a, (0, 0, 0, rank - pair.a.shape[0])) for pair in pairs]),
         torch.stack([pad(pair.b, (0, rank - pair.b.shape[1])) for pair in pairs]),
     )
+
+
+def _on(pair: LowRank | None, weight: Tensor) -> LowRank | None:
+    return None if pair is None else LowRank(pair.a.to(weight), pair.b.to(weight))
 
 
 def put_on(layer: nn.Module, probe: nn.Module) -> Callable[[], None]:

@@ -66,10 +66,14 @@ def owners(model: nn.Module, names: Collection[str]) -> dict[nn.Module, dict[str
     return found
 
 
-def check(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Make sure that the model has parameters of these names and shapes. Raises SettingsError."""
+def fitted(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights, each on its parameter's device and in its number format.
+
+    Raises:
+        SettingsError: a name or shape that the model does not have.
+    """
     if not weights:
-        return
+        return {}
     known = dict(model.named_parameters())
     for name, tensor in weights.items():
         if name not in known:
@@ -82,6 +86,7 @@ def check(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             raise SettingsError(
                 f"{name} has another shape", expected=tuple(known[name].shape), received=tuple(tensor.shape)
             )
+    return {name: tensor.to(known[name]) for name, tensor in weights.items()}
 
 
 def put_on(module: nn.Module, names: Mapping[str, str], probe: nn.Module) -> Callable[[], None]:

@@ -50,8 +50,10 @@ def refuse_empty(rows: Sequence[Ids]) -> None:
     """Every row needs a token: an answer begins after it.
 
     Raises:
-        SettingsError: one has none.
+        SettingsError: one has none, or there are no rows.
     """
+    if not rows:
+        raise SettingsError("the batch has no rows", expected="one or more", received=0)
     if not all(rows):
         raise SettingsError(
             "a row has no tokens of its own for the model to answer after",
@@ -243,6 +245,7 @@ def last_states(model: PreTrainedModel, **inputs: Any) -> Tensor:
 def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, fill: int) -> Tensor:
     """One vector a row ``[B, E]`` of the last hidden state: ``"mean"`` over its tokens, its first (``"cls"``) or
     ``"last"``."""
+    refuse_empty(inputs)
     laid = _lay(model, inputs, fill)
     lengths = torch.tensor([len(r) for r in inputs], device=model.device)
     rows = torch.arange(len(inputs), device=model.device)

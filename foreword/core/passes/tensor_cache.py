@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foreword.storage import is_full
+
 
 class Store:
     """What was computed once and is wanted again.
@@ -62,8 +64,15 @@ class Store:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")
-        save_file({"value": value.cpu().contiguous()}, beside)
-        beside.replace(path)
+        try:
+            save_file({"value": value.cpu().contiguous()}, beside)
+            beside.replace(path)
+        except Exception as error:
+            beside.unlink(missing_ok=True)
+            if not is_full(error):
+                raise
+            self.disk = sum(self._files.values())
+            return False
         self._files[key] = size
         return True
 

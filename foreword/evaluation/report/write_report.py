@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from foreword.data.quality.unicode import cjk_share
-from foreword.evaluation.predictions import write_atomically
 from foreword.evaluation.report.html import render_html
 from foreword.evaluation.report.markdown import render_markdown
 from foreword.messages import index_of
+from foreword.storage import write_atomically
 
 __all__ = ["render_html", "render_markdown", "write_report"]
 

@@ -90,11 +90,11 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         done = sum(one.progress.step for one in trials)
+        logs[trial].write([trial])
         if isinstance(event, Step):
             speed = pace.step(trial.tokens(event.step - 1))
             report("train", done, planned, seed=trial.settings.seed, loss=event.loss, **speed)
         else:
-            logs[trial].write([trial])
             report("train", done, planned, seed=trial.settings.seed, dev=event.score.metric)
             pace.begin()
 

@@ -16,7 +16,8 @@ from foreword.evaluation.report.summary import figure_text, heading, render
 from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message
-from foreword.runs.prepare.prepare import Prepared, plain_settings, shown
+from foreword.runs.prepare.prepare import Prepared, plain_settings
+from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.outcome import Evaluation, Outcome
 from foreword.runs.train.result import TrainResult, versions
 from foreword.runs.train.run_verdict import judge

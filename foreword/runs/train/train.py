@@ -12,6 +12,7 @@ from typing import Any
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.alarms import alarms_of
@@ -45,7 +46,8 @@ def train(
         data: a data file or rows in memory; or a whole :class:`~foreword.settings.schema.TrainRequest`, alone.
         base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
-        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``, ...
+        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``;
+            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it.
 
     Raises:
         DataError: the data is refused.
@@ -56,6 +58,11 @@ def train(
     """
     began = time.monotonic()
     request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
+    return _in_folder(request, began)
+
+
+@in_its_folder
+def _in_folder(request: TrainRequest, began: float) -> TrainResult:
     with crewed(request) as own:
         return _train(own, began)
 
@@ -81,6 +88,7 @@ def _request(
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
+    overwrite = bool(settings.pop("overwrite", False))
     splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {
         "data": "data",
@@ -88,7 +96,7 @@ def _request(
         "output_dir": None if output_dir is None else str(output_dir),
         **settings,
     }
-    request = replace(resolve(flags=named).request(progress, resume), **splits)
+    request = replace(resolve(flags=named).request(progress, resume, overwrite), **splits)
     return replace(request, base=base) if isinstance(base, Base) else request
 
 
@@ -167,11 +175,11 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
         done = min(planned, sum(one.progress.step for one in found()))
+        log.write([trial])
         if isinstance(event, Step):
             speed = pace.step(trial.tokens(event.step - 1))
             report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
         else:
-            log.write(found())
             report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
             pace.begin()
 
@@ -189,7 +197,6 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     log = Log(folder / "trainer_log.jsonl")
     pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
     result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
-    log.write(found())
     report("train", planned, planned)
     maker.store.clear()
     result.speed.update(pace.figures())

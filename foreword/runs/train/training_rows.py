@@ -18,10 +18,10 @@ from foreword.data.quality.row_sampling import Course
 from foreword.data.tokens.examples import Example, encode, eval_batches
 from foreword.errors import DataError
 from foreword.evaluation.report.summary import compare
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.augmentation import augmenter_of
-from foreword.runs.prepare.prefix_length import most_taken
-from foreword.runs.prepare.prepare import Prepared, limit_of
+from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.prepare.ready_base import limit_of
+from foreword.runs.prepare.start import longest_prefix
 from foreword.runs.train.dev_score import DevScore
 from foreword.training.gradual import Gradual
 from foreword.training.loop import Trial
@@ -66,7 +66,7 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
     if augmenter is None:
         return None
     rows, limit = prepared.tables["train"].rows, limit_of(base, request.settings.max_length)
-    front = most_taken(prepared.start, prepared.method, base, prepared.asker)
+    front = longest_prefix(prepared.start, prepared.method, base, prepared.asker)
 
     # The rates of a sweep meet the same forms, and an epoch's rows come in any order.
     @lru_cache(maxsize=4 * len(rows))
@@ -121,14 +121,13 @@ def ablated(
     """
     winner = found.trial
     assert winner is not None
-    objective, rows = prepared.asker.objective, prepared.examples["train"]
+    rows = prepared.examples["train"]
 
     def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        writer = make_writer(prepared.method, prepared.start)
-        value = writer.write().detach()
+        writer = prepared.writer()
         settings, model = prepared.request.settings, prepared.base.model
         seen = mixed(prepared)
-        return Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, seen=seen)
+        return Trial(model, writer, prepared.objective(writer), rows, settings, rate, dev, evaluate_at, seen=seen)
 
     plain = search([winner.learning_rate], make, folder / "ablation", lambda trial, event: None, interrupted).trial
     metric = prepared.task.metric

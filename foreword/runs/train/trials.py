@@ -10,12 +10,11 @@ from pathlib import Path
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.quality.row_sampling import Course
 from foreword.data.tokens.examples import Example
-from foreword.evaluation.predictions import write_atomically
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
 from foreword.runs.train.training_rows import course_of, mixed
+from foreword.storage import explained, write_atomically
 from foreword.training.loop import Trial
 from foreword.training.reuse import Reuse
 
@@ -57,8 +56,8 @@ class Maker:
     def trial(self, rate: float, evaluate_at: frozenset[int] = frozenset()) -> Trial:
         """A fresh trial of a rate."""
         base, rows, settings = self.prepared.base, self.prepared.examples["train"], self.prepared.request.settings
-        writer = make_writer(self.prepared.method, self.prepared.start)
-        objective = self.prepared.asker.objective(writer.write().detach())
+        writer = self.prepared.writer()
+        objective = self.prepared.objective(writer)
         trial = Trial(
             base.model, writer, objective, rows, settings, rate, self.dev, evaluate_at, self.course, self.seen
         )  # fmt: skip
@@ -76,36 +75,64 @@ class Maker:
         return notes + ([f"every layer was computed in every step: {self.kept.why_not}"] if self.kept.why_not else [])
 
 
-@dataclass(frozen=True)
 class Log:
-    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run
-    has each once."""
+    """``trainer_log.jsonl``: every step and evaluation of every trial, a line each, as it happens.
 
-    path: Path
+    A run that is resumed goes on with its log: lines of steps that were not saved are taken out, as those steps are
+    done again, and lines that are missing are put in.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: dict[float, tuple[int, int]] = {}
 
     def write(self, trials: Sequence[Trial]) -> None:
-        """Write what the trials did so far."""
+        """Write what the trials did since the last call."""
         lines = []
         for trial in trials:
-            for step in trial.progress.steps:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": step.step,
-                        "loss": step.loss,
-                        "learning_rate": step.learning_rate,
-                        "grad_norm": step.gradient_norm,
-                    }
-                )
-            for one in trial.progress.evaluations:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": one.step,
-                        "eval_metric": one.score.metric,
-                        "eval_loss": one.score.loss,
-                        "best": one.best,
-                    }
-                )
-        lines.sort(key=lambda line: (line["trial"], line["step"]))
-        write_atomically(self.path, (json.dumps(line).encode() + b"\n" for line in lines))
+            known = trial.learning_rate in self._written
+            steps, evaluations = self._written.get(trial.learning_rate, (0, 0))
+            new = _lines(trial, steps, evaluations)
+            lines += new if known else self._mended(trial.learning_rate, new)
+            self._written[trial.learning_rate] = len(trial.progress.steps), len(trial.progress.evaluations)
+        if lines:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+
+    def _mended(self, rate: float, lines: list[str]) -> list[str]:
+        """Those of a trial's lines that the file lacks; the trial's lines that are none of them are taken out of it."""
+        if not self.path.exists():
+            return lines
+        found = self.path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+        right = set(lines)
+        kept = [line for line in found if line in right or (line.endswith("\n") and _trial(line) not in (rate, None))]
+        if kept != found:
+            write_atomically(self.path, "".join(kept).encode())
+        there = set(kept)
+        return [line for line in lines if line not in there]
+
+
+def _lines(trial: Trial, steps: int, evaluations: int) -> list[str]:
+    """The trial's lines behind its first ``steps`` steps and ``evaluations`` evaluations, in their order."""
+    rate, progress = trial.learning_rate, trial.progress
+    made: list[tuple[int, int, dict[str, object]]] = []
+    for step in progress.steps[steps:]:
+        made.append(
+            (step.step, 0, {"loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.gradient_norm})
+        )
+    for evaluated in progress.evaluations[evaluations:]:
+        score = evaluated.score
+        made.append((evaluated.step, 1, {"eval_metric": score.metric, "eval_loss": score.loss, "best": evaluated.best}))
+    made.sort(key=lambda line: line[:2])
+    return [json.dumps({"trial": rate, "step": step, **values}) + "\n" for step, _, values in made]
+
+
+def _trial(line: str) -> float | None:
+    """The trial that a line of the log is of; None for a line that is damaged."""
+    try:
+        return float(json.loads(line)["trial"])
+    except (ValueError, KeyError, TypeError):
+        return None

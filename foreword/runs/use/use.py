@@ -23,12 +23,12 @@ from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import evaluate as summarise
-from foreword.runs.prepare.base_words import find_base
-from foreword.runs.prepare.prefix_length import taken
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import say_nothing
-from foreword.runs.prepare.start import same_base
+from foreword.runs.prepare.start import prefix_length, same_base
 from foreword.runs.train.dev_score import metric_names
 from foreword.settings.schema import ProgressCall
+from foreword.storage import refuse_overwriting
 
 # log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
 _TOLERANCE = 1e-3
@@ -53,7 +53,7 @@ class Opened:
             self.base.tokenizer,
             special_tokens=self.asker.special_tokens,
             labelled=labelled,
-            max_length=None if limit is None else limit - taken(self.value, self.asker),
+            max_length=None if limit is None else limit - prefix_length(self.value, self.asker),
             first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
         )
 
@@ -115,6 +115,7 @@ def evaluate(
     Returns:
         ``rows``, ``metrics`` {name: {value, low, high, ...}}, and the per-class ``report`` of a classification.
     """
+    _refuse_output(output, file, data, base)
     opened = open_foreword(file, base, progress)
     found = _predictions(opened, table_of(opened, data, True), True, progress)
     if output is not None:
@@ -143,6 +144,7 @@ def predict(
     """
     if (data is None) == (text is None):
         raise SettingsError("give data or one text, not both", expected="one of the two")
+    _refuse_output(output, file, data, base)
     opened = open_foreword(file, base, progress)
     table = _one_row(opened.task, text) if text is not None else table_of(opened, data, False)
     if part is not None:
@@ -167,6 +169,12 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
     task = replace(opened.task, decoding=replace(opened.task.decoding, **decoding))
     opened = replace(opened, task=task, asker=replace(opened.asker, task=task))
     return _predictions(opened, _one_row(task, text), False, None)[0].output
+
+
+def _refuse_output(output: str | Path | None, *inputs: object) -> None:
+    """Refuse an output that is an input, before anything is loaded. Raises SettingsError."""
+    if output is not None:
+        refuse_overwriting(output, inputs)
 
 
 def table_of(opened: Opened, data: object, labelled: bool) -> Table:

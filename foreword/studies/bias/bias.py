@@ -14,13 +14,14 @@ from foreword.core.base.load import Base
 from foreword.data.quality.unicode import cjk_share
 from foreword.data.row import Row, Source, references
 from foreword.errors import DataError
-from foreword.evaluation.predictions import Prediction, write_atomically
+from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message
 from foreword.runs.prepare.calibrate_prompt import CONTENT_FREE
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.train.result import versions
 from foreword.settings.schema import ProgressCall, TrainRequest
+from foreword.storage import write_atomically
 from foreword.studies.bias.findings import Finding, priors
 from foreword.studies.bias.probes import Probing, counterfactuals, orders, paraphrases
 from foreword.studies.bias.subject import Subject, of_file, of_request

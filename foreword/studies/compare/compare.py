@@ -16,13 +16,13 @@ from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
-from foreword.evaluation.predictions import write_atomically
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.verdict import planned_detectable
 from foreword.messages import Message, restored
 from foreword.methods.base import Method
 from foreword.progress import duration
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
@@ -33,6 +33,7 @@ from foreword.runs.workers.pool import Workers, refuse_memory
 from foreword.settings.budget import Clock
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest, TrainSettings
+from foreword.storage import write_atomically
 from foreword.studies.compare import compare_report, retention
 from foreword.studies.compare.active_learning import check_pool, label_next
 from foreword.studies.compare.compare_result import CompareResult
@@ -50,6 +51,7 @@ from foreword.studies.compare.trained_systems import reading_tokens
 NAME = "compare.json"
 
 
+@in_its_folder
 def compare(
     request: TrainRequest,
     options: CompareOptions | None = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import SettingsError
-from foreword.evaluation.predictions import Prediction, read_jsonl, write_atomically, write_jsonl
+from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from foreword.messages import Message, restored, stored
 from foreword.methods.base import Method
 from foreword.progress import duration
@@ -20,6 +20,7 @@ from foreword.runs.train.interrupt import Interrupts
 from foreword.runs.workers.pool import Workers, do_all
 from foreword.runs.workers.worker import STATE
 from foreword.settings.budget import Clock
+from foreword.storage import write_atomically
 from foreword.studies.compare.baselines import baselines
 from foreword.studies.compare.decisions import Runs
 from foreword.studies.compare.plan import CURVE, Cost, Plan, Size, make_plan, training_seconds, wave_seconds

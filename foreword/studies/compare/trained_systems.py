@@ -15,7 +15,6 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
-from foreword.evaluation.predictions import write_atomically
 from foreword.messages import stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
@@ -27,6 +26,7 @@ from foreword.runs.train.rates_side_by_side import Run, learn_abreast
 from foreword.runs.train.run_record import claim
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
+from foreword.storage import write_atomically
 from foreword.studies.compare.plan import Plan
 from foreword.training.lr_search import Sweep
 

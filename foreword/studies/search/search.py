@@ -12,16 +12,18 @@ from pathlib import Path
 
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
-from foreword.evaluation.predictions import write_atomically, write_jsonl
+from foreword.evaluation.predictions import write_jsonl
 from foreword.evaluation.report.summary import evaluate
 from foreword.evaluation.report.write_report import write_report
 from foreword.methods.base import make
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.dev_score import metric_names, score_of
 from foreword.runs.train.run_record import claim, recorded
 from foreword.settings.budget import Clock
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
+from foreword.storage import write_atomically
 from foreword.studies.prompts.prompt_file import read_variants
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.variant import Variant, named
@@ -39,6 +41,7 @@ NAME = "search.json"
 _KEPT_BACK = 0.15
 
 
+@in_its_folder
 def search(
     request: TrainRequest, settings: SearchSettings | None = None, *, reflect: Reflect | None = None
 ) -> SearchResult:

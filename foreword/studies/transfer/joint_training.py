@@ -92,7 +92,7 @@ def _trials(prepared: Mapping[str, Prepared], dev: Mapping[str, DevScore]) -> di
         if not one.method.learning_rates:
             raise SettingsError("this method trains nothing", where="--method", received=one.method.name)
         rate = settings.learning_rate or (settings.sweep or one.method.learning_rates)[0]
-        objective = one.asker.objective(writer.write().detach())
+        objective = one.objective(writer)
         trials[name] = Trial(one.base.model, writer, objective, one.examples["train"], settings, rate, dev[name])
     return trials
 

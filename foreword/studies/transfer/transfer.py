@@ -19,7 +19,8 @@ from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.messages import Message
 from foreword.runs.prepare.base import base_for, built, copy_base
-from foreword.runs.prepare.prepare import rows_of, say_nothing
+from foreword.runs.prepare.prepare import say_nothing
+from foreword.runs.prepare.ready_data import ready_data
 from foreword.runs.prepare.start import refuse_start
 from foreword.runs.series import Member, finished, is_finished, member, needs_test, refuse_other
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
@@ -138,9 +139,9 @@ def transfer(
     _check(requests)
     texts = {}
     for name, request in requests.items():
-        task, tables, _ = rows_of(request)
-        needs_test(tables)
-        texts[name] = Text(task, tables["train"], tables["dev"])
+        ready = ready_data(request)
+        needs_test(ready.tables)
+        texts[name] = Text(ready.task, ready.tables["train"], ready.tables["dev"])
     base = _base(requests, texts, folder, report)
     placed = {name: replace(request, base=base) for name, request in requests.items()}
     total, done = len(placed) ** 2, 0

@@ -25,6 +25,7 @@ from foreword.core.base.lstm import Memory, RecurrentForCausalLM
 from foreword.core.passes.scoring import pad
 from foreword.errors import ResumeError, TrainingError
 from foreword.settings.schema import BaseSettings
+from foreword.storage import explained
 
 _SAVE_EVERY = 20.0
 _WARMUP = 0.05
@@ -193,13 +194,11 @@ class BaseTraining:
             tensors |= {f"optimizer/{index}/{n}": t for n, t in one.items()}
         beside = path.with_suffix(".partial")
         # Copies: a tied output layer would be the embedding's own memory, which safetensors refuses.
-        save_file(
-            {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()},
-            beside,
-            {"state": json.dumps(asdict(self.state))},
-        )
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
+        copies = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
+        with explained(path):
+            save_file(copies, beside, {"state": json.dumps(asdict(self.state))})
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
         beside.replace(path)
 
     def load(self, path: Path) -> None:
