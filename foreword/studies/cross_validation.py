@@ -244,7 +244,7 @@ def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: 
     text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
     text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
     verdict = said if difference is None else sentence(difference)
-    notes = [said] * (difference is not None) + [_NOTE]
+    notes: list[str] = [_NOTE] if difference is None else [said, _NOTE]
     write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))
     told = None if difference is None else difference.to_json()
     return FoldsResult(str(folder), str(every.file), task.metric, lines, systems, told, alarms, "\n".join(text))

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from foreword.evaluation.report.chinese import chinese
 
 from foreword.artifact.store import load
 from foreword.errors import ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import read_jsonl
-from foreword.evaluation.report.chinese import chinese
 from foreword.settings.schema import TrainRequest
 from foreword.studies.cross_validation import FoldsResult, cross_validate, resume
 from foreword.training.loop import Trial

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pandas as pd
 import pytest
+from foreword.evaluation.report.chinese import chinese
 
 from foreword import api
 from foreword.cli.main import main
@@ -18,7 +19,6 @@ from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.chinese import chinese
 from foreword.settings.schema import TrainRequest, TrainSettings
 from foreword.studies.bias.bias import BiasSettings, bias, probe
 from foreword.studies.bias.findings import Change, Pair, finding, mean_interval

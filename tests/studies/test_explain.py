@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from foreword.evaluation.report.chinese import chinese
 
 from foreword import train
 from foreword.cli.main import main
@@ -19,7 +20,6 @@ from foreword.data.task.infer import make_task
 from foreword.data.tokens.examples import Example, encode
 from foreword.errors import SettingsError
 from foreword.evaluation.predict import Asker
-from foreword.evaluation.report.chinese import chinese
 from foreword.evaluation.report.write_report import render_html
 from foreword.studies.explain.ablation import Without, layers, tokens, worth
 from foreword.studies.explain.attention_share import Mass, attention_mass

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from foreword.evaluation.report.chinese import chinese
 
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.chinese import chinese
 from foreword.settings.schema import TrainSettings
 from foreword.studies.compare.active_learning import _spread
 from foreword.studies.compare.costs import pareto, price

@@ -12,7 +12,8 @@ MAX_TEXT = 400
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``tone`` is ``plain``, ``lead`` (the verdict), ``warning`` or ``part`` (a smaller heading)."""
+    """A paragraph; ``tone`` is ``plain``, ``warning``, ``part`` (a smaller heading), or ``code`` and ``value``: not
+    the program's words."""
 
     text: str
     tone: str = "plain"
@@ -164,7 +165,7 @@ def settings(value: object) -> Iterator[Text | Table]:
         if value:
             yield Table(["key", "value"], list(_flat(value)))
     elif value is not None:
-        yield Text(short(value))
+        yield Text(short(value), "value")
 
 
 def _flat(values: Mapping[Any, Any], front: str = "") -> Iterable[list[str]]:

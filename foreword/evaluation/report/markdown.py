@@ -49,7 +49,7 @@ def _card(card: Card, say: _Say) -> Iterator[str]:
 
 def _block(block: Block, say: _Say, language: str) -> Iterator[str]:
     if isinstance(block, Text):
-        text = say(block.text, True)
+        text = say(block.text, block.tone not in ("code", "value"))
         warning = "警告：" if language == "zh" else "warning: "
         forms = {"warning": f"> {warning}{text}\n", "part": f"### {text}\n", "code": f"`{block.text}`\n"}
         yield forms.get(block.tone, f"{text}\n")

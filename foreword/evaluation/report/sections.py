@@ -201,7 +201,7 @@ def _training(training: Mapping[str, Any]) -> Iterator[Block]:
     prompt = training.get("prompt_on_dev")
     if any(curves):
         names = (Message("Training"), Message("Training loss"), Message("Dev {metric}", metric=_title(metric)))
-        level = float(prompt) if _is_number(prompt) else None
+        level = float(prompt) if isinstance(prompt, (int, float)) else None
         yield Chart(charts.training(curves[0], curves[1], names, lambda value: _figure(metric, value), level))
         text = _learned(training, metric)
         if text is not None:
@@ -264,7 +264,7 @@ def _reproduce(report: Report) -> Iterator[Block]:
     """All that the result depends on: it is for whoever does it again."""
     if report.again:
         yield Text(report.again, "code")
-    parts = {"Data": list(_splits(report.data))}
+    parts: dict[str, list[Block]] = {"Data": list(_splits(report.data))}
     for key in ("base", "method", "task", "settings", "file", "versions"):
         parts[key.capitalize()] = list(settings(getattr(report, key)))
     parts["Training"] = list(_training_figures(report.training))

@@ -126,7 +126,7 @@ def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]
 
 def cut_words(examples: Mapping[str, Sequence[Example]]) -> list[str]:
     """How many words to tag lie behind the first k tokens, a sentence a split; nothing where none does."""
-    notes = []
+    notes: list[str] = []
     for name, rows in examples.items():
         lost = [row.places.count(-1) for row in rows]
         if any(lost):

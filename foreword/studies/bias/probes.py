@@ -62,14 +62,12 @@ def counterfactuals(probing: Probing, axes: Sequence[Axis]) -> list[Finding]:
             before = answers[index]
             if one is None or before is None:
                 continue
-            sign, change = 1, Message("about {name}", name=Message(group))
+            sign, way = 1, Message("about {name}", name=Message(group))
             if axis.exchange:
                 first, second = axis.groups
-                sign, change = (
-                    (1 if group == first else -1),
-                    Message("{a} instead of {b}", a=Message(first), b=Message(second)),
-                )
-            groups.setdefault(change, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
+                sign = 1 if group == first else -1
+                way = Message("{a} instead of {b}", a=Message(first), b=Message(second))
+            groups.setdefault(way, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
         for change, pairs in groups.items():
             out.append(probing.judge("counterfactual", axis.name, change, pairs, family))
     return out

@@ -169,15 +169,15 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
     found: dict[str, Any] = {"rows": rows, "seeds": len(plan.seeds), "comparisons": len(plan.methods)}
     if metric.form != "proportion":
         sentence = Message(
-            "{n} test rows; what they can show in {metric} is told by the intervals.",
+            "{n} test rows; what they show in {metric} is told by the intervals.",
             n=rows,
             metric=Message(metric.title),
         )
         return {**found, "detectable": None, "sentence": sentence}
     shown = planned_detectable(rows, (len(plan.seeds), 1), len(plan.methods), level=options.level)
     sentence = Message(
-        "{n} test rows with {k} seed{k!p} and {m} comparison{m!p} show a true difference of {gain} with 80% power, if "
-        "two systems disagree about 20% of the rows and seeds differ by 1 point.",
+        "{n} test rows with {k} seed{k!p} and {m} comparison{m!p} show differences above {gain} with 80% power, if two "
+        "systems disagree about 20% of the rows and seeds differ by 1 point.",
         n=rows, k=len(plan.seeds), m=len(plan.methods), gain=Message("{n} points", n=f"{100 * shown:.1f}"),
     )  # fmt: skip
     return {**found, "detectable": shown, "discordance": 0.2, "deviation": 0.01, "sentence": sentence}
@@ -367,9 +367,9 @@ def _judge(done: Work, gate: Gate, decision: Decision) -> dict[str, Any]:
         low = found.interval.low if metric.better == "higher" else -found.interval.high
         value = found.estimate * (1 if metric.better == "higher" else -1) if by == "estimate" else low
     text = figure_text(metric.name, value, gate.right is not None)
-    low, figure_said = Message("the lower end of the interval is {n}", n=text), Message("the figure is {n}", n=text)
+    lowest, estimate = Message("the lower end of the interval is {n}", n=text), Message("the figure is {n}", n=text)
     return {**base, "met": gate.met(scale * value), "value": value,
-            "said": low if by == "interval" else figure_said}  # fmt: skip
+            "said": lowest if by == "interval" else estimate}  # fmt: skip
 
 
 def _alarms(done: Work) -> list[str]:
@@ -380,7 +380,7 @@ def _alarms(done: Work) -> list[str]:
         for one in found:
             for alarm in restored(one.get("alarms", [])):
                 told.setdefault(alarm, {}).setdefault(name, []).append(one["seed"])
-    lines = []
+    lines: list[str] = []
     for alarm, systems in told.items():
         some = {name: len(seeds) < len(done.records[name]) for name, seeds in systems.items()}
         names = [

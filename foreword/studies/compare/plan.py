@@ -246,7 +246,7 @@ def _note(what: str, most: float) -> str:
     forms = {
         "rates": Message("{n} learning rate{n!p} a method to fit the budget", n=counted),
         "seeds": Message("{n} seed{n!p} to fit the budget", n=counted),
-        "epochs": f"{counted} epoch{'s' * (most > 1)}",
+        "epochs": Message("{n} epoch{n!p} to fit the budget", n=counted),
         "train": Message("{n} training rows to fit the budget", n=counted),
         "dev": Message("{n} dev rows to fit the budget", n=counted),
         "test": Message("{n} test rows to fit the budget", n=counted),

@@ -162,9 +162,9 @@ class Explained:
             )
         ]
         if any(one.part.startswith("token") for one in parts):
-            notes.append("A removed token moves those behind it.")
+            notes.append(Message("A removed token moves those behind it."))
         if any(one.part.startswith("slot") for one in parts):
-            notes.append("A soft slot keeps its place and becomes a mean embedding.")
+            notes.append(Message("A soft slot keeps its place and becomes a mean embedding."))
         chart = None
         if len(lines) > 1:
             points = [{"name": _number(one.part), "value": one.more, "low": one.low, "high": one.high} for one in parts]

@@ -110,7 +110,7 @@ def plain(metric: str, score: float) -> float:
 
 
 def _warnings(pool: Pool, played: Played, metric: str) -> list[str]:
-    out = []
+    out: list[str] = []
     if played.ended != "every round was played":
         out.append(Message("The search ended early: {why}.", why=played.ended))
     if get_metric(metric).form == "proportion":
