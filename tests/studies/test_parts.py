@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreword.evaluation.report.chinese import chinese
 
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.report.translator import Translator
+from foreword.messages import said_in
 from foreword.settings.schema import TrainSettings
 from foreword.studies.compare.active_learning import _spread
 from foreword.studies.compare.costs import pareto, price
@@ -108,7 +109,7 @@ def test_a_plan_has_three_seeds_or_one_and_cuts_rows_and_rates_first() -> None:
     assert {len(rates) for rates in last.rates.values()} <= {1, 2}
     assert any("1 seed to fit" in note for note in plans[-1].notes)
     assert not any("seed" in note for note in last.notes)
-    assert all(chinese(note) for found in plans for note in found.notes)
+    assert all(Translator().known(note) for found in plans for note in found.notes)
 
 
 def test_what_one_cut_leaves_over_is_given_back() -> None:
@@ -188,7 +189,7 @@ def test_a_curve_says_how_many_labels_are_worth_while() -> None:
         "More labels are not expected to give +2.0 points anywhere in the 95% interval (by 4 sizes up to 400 rows); "
         "little to gain beyond 50."
     )
-    assert chinese(flat["sentence"])
+    assert Translator().known(flat["sentence"])
     assert flat["enough"] == 50
 
 
@@ -221,7 +222,7 @@ def test_dev_chooses_and_test_judges() -> None:
     assert (found.prompt, found.trained) == ("prompt", "prefix")
     assert "3 seeds" in found.lines[0]
     assert "one training" not in found.lines[0]
-    assert found.lines[0].startswith("Prefix tuning beats your prompt by +")
+    assert found.lines[0].startswith("Prefix tuning is better than your prompt: Accuracy +")
     assert {(c.a, c.b) for c in found.which} == {("lora", "prefix")}
     tied = decide(TASK, {**systems, "lora": replace(systems["lora"], dev=0.9, loss=0.1)}, CompareOptions())
     assert tied.trained == "lora"
@@ -234,7 +235,7 @@ def test_what_needs_no_model_is_said_first_where_it_is_better() -> None:
         "prefix": answered(0.8, dev=0.8, seed=3),
     }
     found = decide(TASK, systems, CompareOptions())
-    assert found.lines[0].startswith("Do not train: TF-IDF with logistic regression is better than prefix tuning by +")
+    assert found.lines[0].startswith("Do not train: TF-IDF with logistic regression is better than this run of prefix")
     assert found.lines[0].endswith("). This rests on one training each: another seed may say otherwise.")
     alone = decide(TASK, {"prompt": systems["prompt"]}, CompareOptions())
     assert "nothing to compare" in alone.lines[0]
@@ -251,8 +252,8 @@ def test_whatever_is_said_first_says_that_it_rests_on_one_seed(level: float) -> 
     systems = {"prompt": answered(0.6, dev=0.6, seed=1), "prefix": answered(level, dev=0.6, seed=5)}
     first = decide(TASK, systems, CompareOptions()).lines[0]
     assert "one training each" in first
-    assert "换个种子" in str(chinese(first))
-    assert "Your" not in str(chinese(first))
+    assert "换个种子" in said_in(first, "zh")
+    assert "prompt" not in said_in(first, "zh")
 
 
 # --- costs

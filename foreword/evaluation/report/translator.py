@@ -38,3 +38,8 @@ class Translator:
         if any(map(str.isalpha, text)):
             self.missing.add(text)
         return text
+
+    def known(self, text: str) -> bool:
+        """Whether the text can be said in the languages of the catalogues, or holds nothing to be said."""
+        self.ours(text)
+        return text not in self.missing

@@ -266,7 +266,8 @@ def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         line += [f"{100 * one[key]:.0f}%" for key in ("without_input", "lowest", "highest", "said")]
         if "too_often" in one:
             low, high = 100 * one["low"], 100 * one["high"]
-            line += [f"{100 * one['too_often']:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+            ends = Message("{low} to {high}", low=f"{low:+.1f}", high=f"{high:+.1f}")
+            line += [f"{100 * one['too_often']:+.1f}", ends]
         lines.append(line)
     notes = ["Without an input: the label's probability where a row says nothing, the mean over several ways to do so."]
     if judged:
