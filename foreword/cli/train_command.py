@@ -16,6 +16,8 @@ from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
+GROUP = "Train"
+EXAMPLE = "foreword train reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct --output-dir run"
 _REQUIRED = {
     # Where the text itself is saved, nothing worse than it can come of using the file; it is not what was asked for.
     "learned": ("better", "worse", "equal", "not_better", "cannot_tell", "measured"),
@@ -68,7 +70,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
+    """Learn a foreword from a data file.
+
+    Writes RUN/model.foreword and RUN/report.html.
+    """
     flags = {name: value for name, value in options.settings(context).items() if name not in ("folds", "require")}
     if require not in (None, *_REQUIRED) or (require and (folds is not None or dry_run)):
         raise SettingsError(

@@ -25,6 +25,6 @@ class Peft(ExportFormat):
     def write(self, exporting: Exporting) -> dict[str, bytes]:
         # Its own refusals say more than the general ones.
         with tempfile.TemporaryDirectory() as folder:
-            export_peft(exporting.value, exporting.manifest, folder, exporting.base.model.config)
+            export_peft(exporting.value, exporting.manifest, folder, exporting.base.model)
             names = ("adapter_model.safetensors", "foreword.json", "adapter_config.json")
             return {name: (Path(folder) / name).read_bytes() for name in names}

@@ -1,8 +1,9 @@
 """Which learning rate: successive halving (Jamieson & Talwalkar 2016), each trial going on from where it stopped.
 
-Every rate trains for a fifth of the steps, three quarters of them for a half, the best to the end; the schedule is that
-of the whole run from the start, so the winner's run is the run it would have been alone (up to rounding, where trials
-train side by side). A trial that yields numbers that are not finite is out, and the next one takes its place.
+Every rate trains for a fifth of the steps, three quarters of them for a half, the best (of a short run the best two) to
+the end. The schedule is that of the whole run from the start, so the winner's run is the run it would have been alone
+(up to rounding, where trials train side by side). A trial that yields numbers that are not finite is out, and the next
+one takes its place.
 
 Rates are judged by the loss on dev: on a few hundred rows it moves far less by chance than an accuracy does. And the
 first rung only drops the last ones: half its steps are the warm-up (docs/log.md has a run where it dropped the best).
@@ -20,6 +21,8 @@ from foreword.training.loop import Evaluated, Score, Step, Trial
 from foreword.training.side_by_side import train_all
 
 RUNGS = (0.2, 0.5, 1.0)
+# In a search of at most so many steps the best two go to the end: halfway little can be told of so few.
+SHORT = 200
 
 
 @dataclass
@@ -47,7 +50,7 @@ def rungs(total: int, rates: int) -> list[tuple[int, int]]:
     """(steps, trials that go on to it) of each rung, for ``rates`` rates and ``total`` steps."""
     if rates <= 1:
         return [(total, 1)]
-    keep = [rates, math.ceil(0.75 * rates), 1]
+    keep = [rates, math.ceil(0.75 * rates), 2 if total <= SHORT else 1]
     return [(max(1, math.ceil(share * total)), n) for share, n in zip(RUNGS, keep, strict=True)]
 
 

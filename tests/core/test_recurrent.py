@@ -130,7 +130,7 @@ def test_peft_does_not_know_a_state(tmp_path: Path) -> None:
     model = tiny("gru")
     value = Foreword(sites=from_ids(model, TEXT))
     with pytest.raises(SettingsError, match="state"):
-        export_peft(value, None, tmp_path / "out", model.config)
+        export_peft(value, None, tmp_path / "out", model)
 
 
 def test_a_width_that_cannot_be_is_refused() -> None:

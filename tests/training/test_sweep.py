@@ -92,10 +92,11 @@ def facts(result: Sweep) -> dict[str, Any]:
     ("total", "rates", "plan"),
     [
         (10, 1, [(10, 1)]),
-        (10, 4, [(2, 4), (5, 3), (10, 1)]),
-        (96, 3, [(20, 3), (48, 3), (96, 1)]),
-        (96, 6, [(20, 6), (48, 5), (96, 1)]),
-        (3, 2, [(1, 2), (2, 2), (3, 1)]),
+        (10, 4, [(2, 4), (5, 3), (10, 2)]),
+        (96, 3, [(20, 3), (48, 3), (96, 2)]),
+        (96, 6, [(20, 6), (48, 5), (96, 2)]),
+        (3, 2, [(1, 2), (2, 2), (3, 2)]),
+        (201, 4, [(41, 4), (101, 3), (201, 1)]),
     ],
 )
 def test_rungs(total: int, rates: int, plan: list[tuple[int, int]]) -> None:
@@ -104,9 +105,9 @@ def test_rungs(total: int, rates: int, plan: list[tuple[int, int]]) -> None:
 
 def test_a_sweep_makes_the_planned_steps(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder)
-    assert len(made) == planned_steps(12, 4) == 4 * 3 + 3 * 3 + 6
-    assert [o.steps for o in result.results].count(12) == 1
-    assert sorted(o.steps for o in result.results) == [3, 6, 6, 12]
+    assert len(made) == planned_steps(12, 4) == 4 * 3 + 3 * 3 + 2 * 6
+    assert [o.steps for o in result.results].count(12) == 2
+    assert sorted(o.steps for o in result.results) == [3, 6, 12, 12]
 
 
 def test_the_best_go_on(bench: Any, folder: Path) -> None:
@@ -120,7 +121,7 @@ def test_the_best_go_on(bench: Any, folder: Path) -> None:
     result, made = swept(bench, folder, make=make)
     assert result.trial is not None
     assert result.trial.learning_rate == 5e-2
-    assert {o.learning_rate: o.steps for o in result.results} == {1e-2: 3, 2e-2: 6, 1e-1: 6, 5e-2: 12}
+    assert {o.learning_rate: o.steps for o in result.results} == {1e-2: 3, 2e-2: 6, 1e-1: 12, 5e-2: 12}
     assert made[:3] == [(1e-2, 1), (1e-2, 2), (1e-2, 3)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -49,3 +51,19 @@ def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
     if dtype not in _DTYPES:
         raise SettingsError("unknown dtype", expected="auto, " + ", ".join(_DTYPES), received=dtype)
     return _DTYPES[dtype]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from the global generators of the CPU, and of ``device``, from ``seed`` on; afterwards they are as before.
+
+    Unlike ``torch.manual_seed``, which seeds those of all other devices too and leaves them so.
+    """
+    numbers = []
+    if device is not None and device.type == "cuda":
+        numbers = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices=numbers):
+        torch.default_generator.manual_seed(seed)
+        for number in numbers:
+            torch.cuda.default_generators[number].manual_seed(seed)
+        yield

@@ -147,10 +147,9 @@ def simpler_is_better(other: Comparison, names: Mapping[str, str]) -> Message:
 
 
 def _visible(main: Comparison, least: float) -> Message:
-    """What these rows can show, and what it takes to show the difference that was seen."""
+    """What these rows can show, and how many would show the difference that matters."""
     metric, rows = main.difference.metric, main.difference.rows
-    size = max(abs(main.gain), least)
-    seen, shown = amount(metric, main.detectable, False), amount(metric, size, False)
+    seen, shown = amount(metric, main.detectable, False), amount(metric, least, False)
     if main.rows_needed is None:
         return Message(
             "{n} test rows show differences above {gain}; the seeds differ so much that more rows alone would not show "

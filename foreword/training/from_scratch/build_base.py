@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
+from foreword.core.base.device import seeded
 from foreword.core.base.load import Base, base_of
 from foreword.core.base.lstm import RecurrentConfig, RecurrentForCausalLM
 from foreword.data.row import references
@@ -112,8 +112,7 @@ def untrained(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         model = RecurrentForCausalLM(config)
     return model, tokenizer
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from foreword.core.base.device import seeded
 from foreword.core.base.lstm import Memory, RecurrentForCausalLM
 from foreword.core.passes.scoring import pad
 from foreword.errors import ResumeError, TrainingError
@@ -103,8 +104,7 @@ class BaseTraining:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Dropout of a step depends on its number alone, so that a resumed training is the same one.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed * 1_000_003 + number)
+        with seeded(self.settings.seed * 1_000_003 + number, self.model.device):
             text, answer = self._losses([self.lines[i] for i in self._batch(number)])
             loss = text.mean() + (answer.mean() if answer.numel() else 0.0)
             loss.backward()

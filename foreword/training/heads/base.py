@@ -9,8 +9,6 @@ One pass of the model (``outputs``) may be shared by rows with different forewor
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
+from foreword.plugins import registered
 
 
 @dataclass(frozen=True)
@@ -113,21 +112,12 @@ class Chooser(Head):
 
 @cache
 def registry() -> Mapping[str, type[Head]]:
-    """Every head of this folder by its name."""
-    package = importlib.import_module("foreword.training.heads")
-    files = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-    for name in files:
-        importlib.import_module(name)
-    found: dict[str, type[Head]] = {}
+    """Every head by its name: those of this folder, and those that other packages name under ``foreword.heads``.
 
-    def visit(parent: type[Head]) -> None:
-        for child in parent.__subclasses__():
-            if child.__module__ in files and "name" in child.__dict__:
-                found[child.name] = child
-            visit(child)
-
-    visit(Head)  # type: ignore[type-abstract]
-    return dict(sorted(found.items()))
+    Raises:
+        SettingsError: another package's entry point cannot be loaded, is no head, or takes a name that is taken.
+    """
+    return registered("foreword.heads", Head, "foreword.training.heads")  # type: ignore[type-abstract]
 
 
 def linear(states: Tensor, foreword: Foreword) -> Tensor:
