@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ class Asker:
         task: what is asked.
         special_tokens: whether rows carry the tokenizer's own special tokens (encoders, encoder-decoders).
         batch_size: rows in a batch.
+        groups: row id -> group, of rows that are no independent draws.
     """
 
     model: Any
@@ -45,6 +46,7 @@ class Asker:
     task: Task
     special_tokens: bool
     batch_size: int = 32
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def lead(self, value: Foreword) -> tuple[int, ...]:
         """What stands in front of a row as tokens: a text's tokens; nothing where learned values stand there."""
@@ -84,8 +86,9 @@ class Asker:
                 row = rows[index]
                 text = row.words or readable(self.tokenizer, row.input_ids)
                 found[index] = Prediction(
-                    row.id, text, output, row.reference, score, tokens, ms, scores, row.references
-                )
+                    row.id, text, output, row.reference, score, tokens, ms, scores, row.references,
+                    self.groups.get(row.id, ""),
+                )  # fmt: skip
             report(len(found), len(rows))
         return [found[i] for i in range(len(rows))]
 

@@ -99,7 +99,7 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     options, folder = request.task_options, Path(request.output_dir)
     whole = replace(request, task_options=replace(options, test_fraction=0.0))
     prepared = prepare(whole)
-    parts = divide(prepared.tables["train"], folds, seed=options.split_seed)
+    parts = divide(prepared.tables["train"], folds, seed=options.split_seed, group=options.group)
     claim(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
     with interruptible() as interrupts:
         try:

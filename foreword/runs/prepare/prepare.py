@@ -24,6 +24,7 @@ from foreword.runs.prepare.augmentation import refuse_course
 from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k, refuse_uncut
 from foreword.runs.prepare.ready_base import ReadyBase, ready_base
 from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
+from foreword.runs.prepare.row_groups import row_groups
 from foreword.runs.prepare.start import Begin, begin
 from foreword.settings.schema import TrainRequest
 from foreword.training.objective import Objective
@@ -117,7 +118,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
         encoded.dropped,
         DataLock.of(encoded.tables),
         encoded.examples,
-        ready.asker,
+        replace(ready.asker, groups=row_groups(encoded.tables, request.task_options.group)),
         ready.start,
         plain,
     )

@@ -16,7 +16,7 @@ from foreword.data.quality.near_duplicates import near_pairs
 from foreword.data.quality.unicode import normalise
 from foreword.data.task.columns import target_texts
 from foreword.evaluation.metrics.metric_registry import get_metric
-from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.predictions import Prediction, groups_of
 from foreword.evaluation.report.summary import (
     amount,
     chance,
@@ -200,6 +200,10 @@ def about_rows(prepared: Prepared, answers: Mapping[str, Sequence[Prediction]]) 
     if len(rows) < FEW_ROWS:
         yield Message("There are only {n} test rows: one more or less right is {gain}.", n=len(rows),
                       gain=amount("accuracy", 1 / len(rows), False))  # fmt: skip
+    groups = groups_of(rows)
+    if groups is not None:
+        yield Message("The {n} test rows make {m} groups of rows that belong together; intervals draw whole groups.",
+                      n=len(rows), m=len(set(groups)))  # fmt: skip
     if prepared.task.kind == "classification":
         seen = {example.reference for example in prepared.examples["dev"]}
         missing = sorted({row.gold for row in rows} - seen)

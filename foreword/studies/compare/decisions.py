@@ -87,6 +87,14 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
     return outputs, references
 
 
+def row_groups(systems: Mapping[str, Runs]) -> list[str] | None:
+    """The groups of the test rows, in the order of the first system's; None where every row stands for itself."""
+    order = [p.id for p in next(iter(systems.values())).test[0]]
+    known = {p.id: p.group for runs in systems.values() for p in runs.test[0] if p.group}
+    groups = [known.get(row, row) for row in order]
+    return groups if known and len(set(groups)) > 1 else None
+
+
 def decide(
     task: Task,
     systems: Mapping[str, Runs],
@@ -112,7 +120,10 @@ def decide(
     margin = margin_of(metric, options)
 
     def family(pairs: list[tuple[str, str]]) -> tuple[Comparison, ...]:
-        return tuple(compare_family(metric, outputs, pairs, references, level=options.level, margin=margin))
+        compared = compare_family(
+            metric, outputs, pairs, references, level=options.level, margin=margin, groups=row_groups(systems)
+        )
+        return tuple(compared)
 
     worth = family([(name, prompt) for name in trained])
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
@@ -144,7 +155,9 @@ def _by_others(
             continue
         outputs, references = outputs_of(other, {one: systems[one] for one in pair})
         if moves(other, references):
-            found += compare_family(other, outputs, [pair], references, level=options.level, n=1000)
+            found += compare_family(
+                other, outputs, [pair], references, level=options.level, n=1000, groups=row_groups(systems)
+            )
     return found
 
 
@@ -165,7 +178,9 @@ def _useless(
     order = [row.id for row in first]
     answers = [[{row.id: row.output for row in run}[one] for one in order] for run in runs.test]
     constant = {"learned": answers, "constant": [[label] * len(first)]}
-    found = compare_family(metric, constant, [("learned", "constant")], [row.gold for row in first], level=level)[0]
+    pairs, golds_of = [("learned", "constant")], [row.gold for row in first]
+    groups = row_groups({name: runs})
+    found = compare_family(metric, constant, pairs, golds_of, level=level, groups=groups)[0]
     if found.better or (found.gain > 0 and not better):
         return None
     return Message(
@@ -208,4 +223,5 @@ def _alone(trained: Sequence[str]) -> Message:
 def between(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Difference:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
-    return compare_family(metric, outputs, [(a, b)], references, level=level)[0].difference
+    groups = row_groups(systems)
+    return compare_family(metric, outputs, [(a, b)], references, level=level, groups=groups)[0].difference
