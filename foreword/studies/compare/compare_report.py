@@ -105,7 +105,7 @@ def prompts(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any
     lines = []
     for name, found in records.items():
         chosen = found[0].get("chosen") if found else None
-        if chosen:
+        if chosen and "variant" in chosen:
             words = "\n".join(f"{label}: {text.strip()!r}" for label, text in chosen["variant"]["labels"].items())
             lines.append([_called(name), chosen["text"].strip(), chosen["template"], words])
     head = ["", "guidance", "template", "label words"]
