@@ -19,6 +19,8 @@ from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.verdict_text import Verdict, beside, facts_of, sentences, simpler_is_better
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
+from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, compare_family
 from foreword.messages import Message
 from foreword.runs.train.alarms import is_grave
@@ -85,6 +87,17 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
             by_id = {p.id: p for p in run}
             outputs[name].append(columns(metric, [by_id[row] for row in order])[0])
     return outputs, references
+
+
+def runs_seen(metric: Metric, systems: Mapping[str, Runs]) -> list[RunVariance]:
+    """What the repeated trainings of every system tell of how far trainings lie apart."""
+    outputs, references = outputs_of(metric, systems)
+    several = [runs for runs in outputs.values() if len(runs) > 1]
+    # One of the runs stands in for the other system, which does not matter here.
+    return [
+        spread_of_runs(metric, runs_table(metric, runs, runs[:1], references), len(runs), 2, 13).runs[0]
+        for runs in several
+    ]
 
 
 def row_groups(systems: Mapping[str, Runs]) -> list[str] | None:
