@@ -15,6 +15,9 @@ from foreword.settings.layers import flag_of, resolve
 
 _OWN = ("file", "data", "lists", "rows", "tolerance", "output_dir", "seed", "base")
 
+GROUP = "Compare"
+EXAMPLE = "foreword bias run/model.foreword reviews.csv"
+
 
 def command(
     context: typer.Context,
@@ -41,7 +44,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Probe a foreword or a prompt: other names, genders, regions, orders and wordings, and no input at all."""
+    """Find what changes an answer that should not.
+
+    Probes a foreword or a prompt with other names, genders, regions, orders and wordings, and no input at all.
+    """
     if data is None:
         file, data = None, file
     task = {name: value for name, value in options.settings(context).items() if name not in _OWN}

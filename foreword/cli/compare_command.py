@@ -17,6 +17,12 @@ from foreword.settings.layers import flag_of, resolve
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.settings import CompareOptions
 
+GROUP = "Compare"
+EXAMPLE = (
+    "foreword compare reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct \\\n"
+    "    --output-dir compared --budget 20min"
+)
+
 
 def command(
     context: typer.Context,
@@ -71,7 +77,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Compare prompts, baselines and trained methods on the same rows; says whether training was worth it."""
+    """Find out whether training is worth it.
+
+    Compares prompts, baselines and trained methods on the same rows.
+    """
     flags = options.settings(context)
     many = {key: flags.pop(key, None) for key in ("workers", "ray")}
     if resume is not None:

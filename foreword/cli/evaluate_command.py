@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import print_json, print_rows, work
 
+GROUP = "Compare"
+EXAMPLE = "foreword evaluate run/model.foreword test.csv --metric macro_f1"
+
 
 def command(
     file: options.ForewordFile,
@@ -20,7 +23,7 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Evaluate a foreword on a data file, with confidence intervals."""
+    """Evaluate a foreword on labelled data, with intervals."""
     with work() as progress:
         from foreword import api
 

@@ -10,6 +10,9 @@ from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
 
+GROUP = "Share"
+EXAMPLE = "foreword export run/model.foreword --to peft --output-dir adapter"
+
 
 def command(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="A .foreword file.")] = None,
@@ -22,7 +25,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Write a foreword in another engine's format; the base is loaded to make sure that it fits."""
+    """Write a foreword in another engine's format.
+
+    The base is loaded to make sure that it fits.
+    """
     if to == "list":
         with work():
             from foreword.export.convert import formats

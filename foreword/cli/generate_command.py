@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import print_json, work
 
+GROUP = "Use"
+EXAMPLE = "foreword generate run/model.foreword --text 'when do you open' --max-new-tokens 16"
+
 
 def command(
     file: options.ForewordFile,

@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Share"
+EXAMPLE = "foreword import adapter --output imported.foreword --base HuggingFaceTB/SmolLM2-135M-Instruct"
+
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="SOURCE", help="PEFT folder, MLX-LM cache, llama.cpp state.")],
@@ -21,7 +24,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Make a .foreword file of a checkpoint; what it asks is said by --template and --labels."""
+    """Make a .foreword file of another tool's checkpoint.
+
+    What it asks is said by --template and --labels.
+    """
     from foreword.settings.layers import resolve
 
     task = resolve(flags={"template": template, "guidance": guidance, "labels": labels}).task_options

@@ -11,6 +11,10 @@ from foreword.cli import options
 from foreword.cli.output import as_json, print_json, print_rows, work
 from foreword.errors import SettingsError
 
+GROUP = "Use"
+EXAMPLE = """foreword predict run/model.foreword rows.csv --output answers.csv
+echo 'a fine film' | foreword predict run/model.foreword -"""
+
 
 def command(
     file: options.ForewordFile,

@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Compare"
+EXAMPLE = "foreword reproduce run"
+
 
 def command(
     report: Annotated[Path, typer.Argument(metavar="REPORT", help="The report.json of a comparison or a run.")],

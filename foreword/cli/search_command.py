@@ -16,6 +16,12 @@ from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.studies.search.settings import SearchSettings
 
+GROUP = "Compare"
+EXAMPLE = (
+    "foreword search reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct \\\n"
+    "    --output-dir searched --budget 10min"
+)
+
 
 def command(
     context: typer.Context,
@@ -56,7 +62,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Compare prompts and search for a better one; the gain is measured on rows that the search never saw."""
+    """Compare prompts and search for a better one.
+
+    The gain is measured on rows that the search never saw.
+    """
     flags = options.settings(context)
     if resume is not None:
         return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json)

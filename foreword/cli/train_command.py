@@ -15,6 +15,9 @@ from foreword.runs.output_folder import claimed
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
+GROUP = "Train"
+EXAMPLE = "foreword train reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct --output-dir run"
+
 
 def command(
     context: typer.Context,
@@ -57,7 +60,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Learn a foreword from a data file; writes RUN/model.foreword and RUN/report.json."""
+    """Learn a foreword from a data file.
+
+    Writes RUN/model.foreword and RUN/report.html.
+    """
     flags = {name: value for name, value in options.settings(context).items() if name != "folds"}
     if resume is not None:
         controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Use"
+EXAMPLE = "foreword verify run/model.foreword"
+
 
 def command(
     file: options.ForewordFile,
@@ -12,7 +15,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Check that a foreword still gives the answers it was saved with. Exits 1 when it does not."""
+    """Check that a foreword answers as when it was saved.
+
+    Exits 1 when it does not.
+    """
     with work():
         from foreword import api
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Prediction:
         ms: wall time in milliseconds, the batch's time shared among its rows.
         scores: one figure a label; for generation optionally ``gold_nll`` and ``gold_tokens``.
         references: all right texts when there is more than one; empty means ``gold`` alone.
+        group: of rows that are no independent draws; "": the row stands for itself.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Prediction:
     ms: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def accepted(self) -> str | tuple[str, ...]:
@@ -49,7 +51,7 @@ class Prediction:
         return self.references or self.gold
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; a figure that is not finite becomes null. Empty ``references`` is left out."""
+        """Plain JSON values; a figure that is not finite becomes null. ``references`` and ``group`` only where set."""
         record: dict[str, object] = {
             "id": self.id,
             "input": self.input,
@@ -62,6 +64,8 @@ class Prediction:
         }
         if self.references:
             record["references"] = list(self.references)
+        if self.group:
+            record["group"] = self.group
         return record
 
     @classmethod
@@ -83,7 +87,15 @@ class Prediction:
             ms=_number(record.get("ms", 0.0), "ms"),
             scores={str(name): _number(value, "scores") for name, value in scores.items()},
             references=tuple(references),
+            group=_text({"group": "", **record}, "group"),
         )
+
+
+def groups_of(predictions: Sequence[Prediction]) -> list[str] | None:
+    """The group of each row; None where every row stands for itself."""
+    if not any(prediction.group for prediction in predictions):
+        return None
+    return [prediction.group or prediction.id for prediction in predictions]
 
 
 def _finite(value: float) -> float | None:

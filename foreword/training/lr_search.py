@@ -1,8 +1,9 @@
 """Which learning rate: successive halving (Jamieson & Talwalkar 2016), each trial going on from where it stopped.
 
-Every rate trains for a fifth of the steps, three quarters of them for a half, the best to the end; the schedule is that
-of the whole run from the start, so the winner's run is the run it would have been alone (up to rounding, where trials
-train side by side). A trial that yields numbers that are not finite is out, and the next one takes its place.
+Every rate trains for a fifth of the steps, three quarters of them for a half, the best (of a short run the best two) to
+the end. The schedule is that of the whole run from the start, so the winner's run is the run it would have been alone
+(up to rounding, where trials train side by side). A trial that yields numbers that are not finite is out, and the next
+one takes its place.
 
 Rates are judged by the loss on dev: on a few hundred rows it moves far less by chance than an accuracy does. And the
 first rung only drops the last ones: half its steps are the warm-up (docs/log.md has a run where it dropped the best).
@@ -20,6 +21,8 @@ from foreword.training.loop import Evaluated, Score, Step, Trial
 from foreword.training.side_by_side import train_all
 
 RUNGS = (0.2, 0.5, 1.0)
+# In a search of at most so many steps the best two go to the end: halfway little can be told of so few.
+SHORT = 200
 
 
 @dataclass
@@ -47,7 +50,7 @@ def rungs(total: int, rates: int) -> list[tuple[int, int]]:
     """(steps, trials that go on to it) of each rung, for ``rates`` rates and ``total`` steps."""
     if rates <= 1:
         return [(total, 1)]
-    keep = [rates, math.ceil(0.75 * rates), 1]
+    keep = [rates, math.ceil(0.75 * rates), 2 if total <= SHORT else 1]
     return [(max(1, math.ceil(share * total)), n) for share, n in zip(RUNGS, keep, strict=True)]
 
 
@@ -62,38 +65,35 @@ def planned_steps(total: int, rates: int) -> int:
 
 def search(
     rates: Sequence[float],
-    make: Callable[[float, frozenset[int]], Trial],
+    make: Callable[[float], Trial],
     folder: Path,
     on_event: Callable[[Trial, Step | Evaluated], None],
     interrupted: Callable[[], bool] = lambda: False,
-    abreast: int = 1,
+    side_by_side: int = 1,
 ) -> Sweep:
     """Find the learning rate and train with it.
 
     Args:
         rates: what to try, best guesses first; one rate is simply trained.
-        make: a fresh trial of a rate that evaluates at the given steps.
+        make: a fresh trial of a rate.
         folder: where each trial keeps its checkpoint.
         on_event: told of every step and evaluation.
         interrupted: asked after every step; True saves the trial and raises KeyboardInterrupt.
-        abreast: how many trials train side by side; a resumed search is bit-equal with the same number.
+        side_by_side: how many trials train side by side; a resumed search is bit-equal with the same number.
     """
     checkpoint.settle(folder)
     sweep = Sweep(results=[RateResult(rate) for rate in dict.fromkeys(rates)])
-    total = make(rates[0], frozenset()).total
-    plan = rungs(total, len(sweep.results))
-    marks = frozenset(until for until, _ in plan)
-    alive: list[tuple[RateResult, Trial]] = []
-    for result in sweep.results:
-        trial = make(result.learning_rate, marks)
-        checkpoint.load(trial, place(folder, result.learning_rate))
-        alive.append((result, trial))
+    alive = [(result, make(result.learning_rate)) for result in sweep.results]
+    plan = rungs(alive[0][1].total, len(alive))
+    for result, trial in alive:
+        trial.evaluate_at = frozenset(until for until, _ in plan)
+        checkpoint.load(trial, checkpoint_of(folder, result.learning_rate))
     waiting: list[tuple[RateResult, Trial]] = []
     for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
         finished: list[tuple[RateResult, Trial]] = []
         while alive or (waiting and len(finished) < count):
             source, wanted = (alive, len(alive)) if alive else (waiting, count - len(finished))
-            pairs = [source.pop(0) for _ in range(min(abreast, wanted, len(source)))]
+            pairs = [source.pop(0) for _ in range(min(side_by_side, wanted, len(source)))]
             _advance(pairs, until, folder, on_event, interrupted)
             finished += [pair for pair in pairs if pair[0].failure is None]
         if not finished:
@@ -109,7 +109,7 @@ def _standing(result: RateResult) -> float:
     return math.inf if result.score is None else result.score.loss
 
 
-def place(folder: Path, rate: float) -> Path:
+def checkpoint_of(folder: Path, rate: float) -> Path:
     """Where the trial of a rate keeps its checkpoint, for a search in ``folder``."""
     return folder / f"{rate!r}" / "checkpoint.safetensors"
 
@@ -125,12 +125,12 @@ def _advance(
     going: list[tuple[RateResult, Trial]] = []
     for result, trial in pairs:
         # A failure counts from its step: a resumed sweep walks through the earlier rungs as before.
-        failed = checkpoint.load_failure(place(folder, result.learning_rate))
+        failed = checkpoint.load_failure(checkpoint_of(folder, result.learning_rate))
         if failed is not None and failed.step <= until:
             result.failure = failed.why
         else:
             going.append((result, trial))
-    paths = [place(folder, result.learning_rate) for result, _ in going]
+    paths = [checkpoint_of(folder, result.learning_rate) for result, _ in going]
     failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
     for _, trial in going:
         # Of a whole model they are large, and a trial that waits for its next rung has no use for them.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foreword.artifact.manifest import BaseRecord
-from foreword.core.base.load import Base
+
+if TYPE_CHECKING:
+    from foreword.core.base.load import Base
 
 _LIBRARIES = ("foreword", "torch", "transformers", "tokenizers", "safetensors")
 

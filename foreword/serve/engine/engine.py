@@ -84,6 +84,11 @@ class Engine:
         """Whether the base can write here; else it is only asked for labels and tags."""
         return self.running is not None
 
+    @property
+    def alive(self) -> bool:
+        """Whether it takes and answers requests."""
+        return self._thread.is_alive() and not self._finishing
+
     def __enter__(self) -> Engine:
         return self
 
@@ -102,6 +107,8 @@ class Engine:
         for job in jobs:
             if isinstance(job, WriteJob):
                 self._check(job)
+            else:
+                self._check_score(job)
         self.waiting.add(jobs)
         self._notify()
 
@@ -120,6 +127,21 @@ class Engine:
                 expected=f"at most {most} tokens, prompt and answer together",
                 received=f"{len(job.ids)} in the prompt and up to {job.sampling.max_tokens} in the answer",
                 hint="shorten the prompt, or lower max_tokens",
+            )
+
+    def _check_score(self, job: ScoreJob) -> None:
+        head, value = job.served.head, job.served.value
+        choices = getattr(head, "choices", ())
+        tokens = len(head.lead) + len(job.example.input_ids) + max(map(len, choices), default=0)
+        moved = (
+            value.num_virtual_tokens if value.prompt is not None or find_sites(self.base.model).moves_positions else 0
+        )
+        if self.base.context is not None and tokens + moved > self.base.context:
+            raise SettingsError(
+                "the row is longer than the model can read",
+                expected=f"at most {self.base.context - moved} tokens",
+                received=f"{tokens} tokens",
+                hint="shorten it",
             )
 
     def call(self, work: Callable[[], T]) -> Future[T]:

@@ -31,7 +31,6 @@ class Served:
         front: keys and values, low-rank changes and soft slots of its rows, in the base's precision.
         lead: tokens that begin every row; their keys and values are not stored.
         ends: tokens that end an answer.
-        expected_error: expected calibration error on the test split, where the file says it.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Served:
     front: Foreword
     lead: tuple[int, ...]
     ends: frozenset[int]
-    expected_error: float | None = None
 
     @property
     def task(self) -> Task:
@@ -109,19 +107,11 @@ def served(name: str, asker: Asker, value: Foreword, writes: bool, where: str = 
             # In a causal model a text in front is its own keys and values.
             front, lead = replace(front, sites=initial_values.from_ids(model, lead)), ()
         front = front.detach()
-    return Served(name, asker, value, front, lead, frozenset(end_ids(asker)))
-
-
-def end_ids(asker: Asker) -> set[int]:
-    """The tokens that end an answer."""
     end = end_id(asker.task, asker.tokenizer)
-    ends = set() if end is None else {end}
-    if asker.task.chat:
-        # A chat model may end its turn with the end of the text as well.
-        ends |= {int(token) for token in _tokens(getattr(asker.model, "generation_config", None))}
-    return ends
+    return Served(name, asker, value, front, lead, frozenset() if end is None else frozenset({end}))
 
 
-def _tokens(config: Any) -> list[int]:
-    token = getattr(config, "eos_token_id", None)
-    return [] if token is None else list(token) if isinstance(token, list | tuple) else [token]
+def end_tokens(model: Any) -> frozenset[int]:
+    """The tokens that the checkpoint itself says end a text."""
+    token = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return frozenset() if token is None else frozenset(token if isinstance(token, list | tuple) else [token])

@@ -76,6 +76,14 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
     return outputs, references
 
 
+def row_groups(systems: Mapping[str, Runs]) -> list[str] | None:
+    """The groups of the test rows, in the order of the first system's; None where every row stands for itself."""
+    order = [p.id for p in next(iter(systems.values())).test[0]]
+    known = {p.id: p.group for runs in systems.values() for p in runs.test[0] if p.group}
+    groups = [known.get(row, row) for row in order]
+    return groups if known and len(set(groups)) > 1 else None
+
+
 def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> Decision:
     """Compare ``systems`` on test by the task's metric."""
     metric = get_metric(task.metric)
@@ -90,7 +98,10 @@ def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> 
     margin = margin_of(metric, options)
 
     def family(pairs: list[tuple[str, str]]) -> tuple[Comparison, ...]:
-        return tuple(compare_family(metric, outputs, pairs, references, level=options.level, margin=margin))
+        compared = compare_family(
+            metric, outputs, pairs, references, level=options.level, margin=margin, groups=row_groups(systems)
+        )
+        return tuple(compared)
 
     worth = family([(name, prompt) for name in trained])
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
@@ -121,4 +132,5 @@ def _alone(prompt: str | None, trained: Sequence[str]) -> str:
 def between(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Difference:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
-    return compare_family(metric, outputs, [(a, b)], references, level=level)[0].difference
+    groups = row_groups(systems)
+    return compare_family(metric, outputs, [(a, b)], references, level=level, groups=groups)[0].difference
