@@ -16,6 +16,8 @@ from foreword.data.task.task import Task
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
+from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, amount, beside, compare_family, how, sentences
 from foreword.studies.compare.settings import CompareOptions
 from foreword.studies.compare.system_names import BASELINES, PROMPTS, title
@@ -74,6 +76,17 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
             by_id = {p.id: p for p in run}
             outputs[name].append(columns(metric, [by_id[row] for row in order])[0])
     return outputs, references
+
+
+def runs_seen(metric: Metric, systems: Mapping[str, Runs]) -> list[RunVariance]:
+    """What the repeated trainings of every system tell of how far trainings lie apart."""
+    outputs, references = outputs_of(metric, systems)
+    several = [runs for runs in outputs.values() if len(runs) > 1]
+    # One of the runs stands in for the other system, which does not matter here.
+    return [
+        spread_of_runs(metric, runs_table(metric, runs, runs[:1], references), len(runs), 2, 13).runs[0]
+        for runs in several
+    ]
 
 
 def row_groups(systems: Mapping[str, Runs]) -> list[str] | None:
