@@ -266,3 +266,14 @@ def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, f
     else:
         total = (hidden * laid.mask[..., None].to(hidden.dtype)).sum(1)
     return (total / lengths[:, None].to(hidden.dtype)).float()
+
+
+def states_at(
+    model: PreTrainedModel, inputs: Sequence[Ids], places: Sequence[Sequence[int]], fill: int
+) -> tuple[Tensor, Tensor]:
+    """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
+    batch = pad(inputs, fill, model.device)
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
+    rows = torch.tensor([b for b, own in enumerate(places) for _ in own], device=hidden.device, dtype=torch.long)
+    at = torch.tensor([place for own in places for place in own], device=hidden.device, dtype=torch.long)
+    return hidden[rows, at].float(), rows
