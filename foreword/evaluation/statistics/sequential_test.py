@@ -1,7 +1,7 @@
 """Which of two is better, asked after every answer that comes in, without paying for having looked.
 
-Testing by betting (Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting", JRSS B): the
-i-th score of A and the i-th of B make a pair with the difference d in -1..1. Were both equally good, nobody could win by
+Testing by betting (Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting"): the i-th
+score of A and the i-th of B make a pair with the difference d in -1..1. Were both equally good, nobody could win by
 betting on d whatever the stakes, which follow from earlier pairs alone: the gambler's capital is a nonnegative
 martingale, and by Ville's inequality it ever reaches 1/alpha with probability alpha at most. So the test may be read,
 and stopped, at any time. Differences m against which a gambler did not win either make an interval that covers the true
