@@ -34,6 +34,7 @@ LEVEL = {
     "export": 8,
     "studies": 8,
     "serve": 9,
+    "sklearn": 9,
     "testing": 9,
     "studio": 10,
     "api": 10,

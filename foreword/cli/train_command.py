@@ -11,7 +11,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
-from foreword.runs.output_folder import claimed
+from foreword.runs.output_folder import new_run
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
@@ -84,7 +84,7 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
         )
     if not folder.is_dir():
         raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         resumed = api.resume_folds if (folder / "folds.json").exists() else api.resume
@@ -95,13 +95,16 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
 
 def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> int:
     if dry_run:
-        with work() as progress:
+        with work(loads=True) as progress:
             from foreword import api
 
             plan = api.dry_run(replace(request, progress=progress))
         show(plan, machine)
         return 0
-    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
+    with (
+        new_run(request, overwrite),
+        work(loads=True) as progress,
+    ):
         from foreword import api
 
         told = replace(request, progress=progress)

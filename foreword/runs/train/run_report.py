@@ -41,6 +41,7 @@ def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluatio
         seconds=round(time.monotonic() - outcome.began, 3),
         course=dict(outcome.course),
         guidance=dict(evaluation.guidance),
+        verdict=_verdict(outcome, evaluation, bool(prepared.method.learning_rates)),
         text=_text(prepared, outcome, evaluation, path),
     )
     write_report(path.parent, _report(prepared, outcome, evaluation, result))
