@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -16,31 +17,23 @@ from foreword.api import HOME
 ROOT = Path(foreword.__file__).parent
 HEAVY = ("torch", "transformers", "pandas", "sklearn")
 
-# A file imports from its own room and from rooms with a lower number.
-LEVEL = {
-    "errors": 0,
-    "progress": 1,
-    "plugins": 1,
-    "storage": 1,
-    "settings": 2,
-    "core": 3,
-    "data": 4,
-    "methods": 4,
-    "artifact": 4,
-    "training": 5,
-    "evaluation": 6,
-    "samples": 6,
-    "runs": 7,
-    "export": 8,
-    "studies": 8,
-    "serve": 9,
-    "sklearn": 9,
-    "testing": 9,
-    "studio": 10,
-    "api": 10,
-    "cli": 11,
-}
-FORBIDDEN = {"methods": {"data", "training", "artifact"}, "data": {"core", "methods", "artifact", "torch"}}
+PAGE = ROOT.parent / "docs" / "architecture.md"
+
+
+def rooms_of(page: str) -> dict[str, tuple[int, set[str]]]:
+    """Room -> its level and what it does without, from the table of docs/architecture.md."""
+    rooms = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and cells[0].isdigit():
+            rooms[cells[1].strip("`")] = (int(cells[0]), set(re.findall(r"`(\w+)`", cells[3])))
+    return rooms
+
+
+ROOMS = rooms_of(PAGE.read_text(encoding="utf-8"))
+# A file imports from its own room and from rooms of a lower level.
+LEVEL = {name: level for name, (level, _) in ROOMS.items()}
+FORBIDDEN = {name: without for name, (_, without) in ROOMS.items() if without}
 
 
 def module_name(path: Path) -> str:
@@ -86,6 +79,8 @@ INSIDE = [name for name in modules() if name not in ("foreword", "foreword.__mai
 
 def test_every_file_is_in_a_known_room() -> None:
     assert {room(name) for name in INSIDE} <= LEVEL.keys()
+    assert FORBIDDEN["data"] == {"core", "methods", "artifact", "torch"}
+    assert FORBIDDEN["methods"] == {"data", "training", "artifact"}
 
 
 @pytest.mark.parametrize("module", INSIDE)

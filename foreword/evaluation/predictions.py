@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Prediction:
         ms: wall time in milliseconds, the batch's time shared among its rows.
         scores: one figure a label; for generation optionally ``gold_nll`` and ``gold_tokens``.
         references: all right texts when there is more than one; empty means ``gold`` alone.
+        group: of rows that are no independent draws; "": the row stands for itself.
         columns: what else stood in the row, such as the user's own number of it.
     """
 
@@ -43,6 +44,7 @@ class Prediction:
     ms: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    group: str = ""
     columns: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -51,7 +53,7 @@ class Prediction:
         return self.references or self.gold
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; a figure that is not finite becomes null. Without ``references``, ``columns`` if empty."""
+        """Plain JSON values; a figure that is not finite becomes null. What is empty of the last three is left out."""
         record: dict[str, object] = {
             "id": self.id,
             "input": self.input,
@@ -64,6 +66,8 @@ class Prediction:
         }
         if self.references:
             record["references"] = list(self.references)
+        if self.group:
+            record["group"] = self.group
         if self.columns:
             record["columns"] = {name: _json_value(value) for name, value in self.columns.items()}
         return record
@@ -91,6 +95,7 @@ class Prediction:
             scores={str(name): _number(value, "scores") for name, value in scores.items()},
             references=tuple(references),
             columns=columns,
+            group=_text({"group": "", **record}, "group"),
         )
 
 
@@ -103,6 +108,13 @@ def _json_value(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
     return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def groups_of(predictions: Sequence[Prediction]) -> list[str] | None:
+    """The group of each row; None where every row stands for itself."""
+    if not any(prediction.group for prediction in predictions):
+        return None
+    return [prediction.group or prediction.id for prediction in predictions]
 
 
 def _finite(value: float) -> float | None:

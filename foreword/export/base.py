@@ -6,14 +6,11 @@ and refuses what the format cannot hold before anything is written.
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -23,6 +20,7 @@ from foreword.artifact.manifest import Manifest
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.plugins import registered
 
 SIDECAR, REQUEST = "foreword.json", "request.json"
 
@@ -137,13 +135,7 @@ def as_json(value: object) -> bytes:
 @cache
 def registry() -> Mapping[str, type[ExportFormat]]:
     """Every format of this folder, and of other packages' entry points ``foreword.export``, by its name."""
-    package = importlib.import_module("foreword.export")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"foreword.export.{module.name}")
-    for point in entry_points(group="foreword.export"):
-        point.load()
-    formats = {kind.name: kind for kind in ExportFormat.__subclasses__() if "name" in kind.__dict__}
-    return dict(sorted(formats.items()))
+    return registered("foreword.export", ExportFormat)  # type: ignore[type-abstract]
 
 
 def make_format(name: str, settings: Mapping[str, Any] | None = None) -> ExportFormat:

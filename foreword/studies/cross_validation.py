@@ -33,14 +33,14 @@ from foreword.runs.train.dev_score import DevScore, metric_names
 from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
-from foreword.runs.train.rates_side_by_side import Run, learn_abreast
+from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
 from foreword.runs.train.run_record import claim, recorded
 from foreword.runs.train.train import learn, rates_of
 from foreword.runs.train.trials import TRIALS
 from foreword.settings.layers import from_json
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
 from foreword.training.loop import Score
-from foreword.training.side_by_side import abreast
+from foreword.training.side_by_side import side_by_side
 
 NAME = "folds.json"
 _NOTE = "The interval is that of the rows: that other training rows give another foreword is not in it."
@@ -98,7 +98,7 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     options, folder = request.task_options, Path(request.output_dir)
     whole = replace(request, task_options=replace(options, test_fraction=0.0))
     prepared = prepare(whole)
-    parts = divide(prepared.tables["train"], folds, seed=options.split_seed)
+    parts = divide(prepared.tables["train"], folds, seed=options.split_seed, group=options.group)
     claim(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
     with interruptible() as interrupts:
         try:
@@ -178,7 +178,7 @@ def _folds(prepared: Prepared, parts: Sequence[Sequence[int]], folder: Path, int
     prompt = Foreword(text=prepared.task.guidance)
     floor = None if prepared.task.head else dev(prompt)
     one = len(rates_of(prepared)) == 1 and prepared.method.per_row
-    together = abreast(rows, settings, len(parts)) if one else 1
+    together = side_by_side(rows, settings, len(parts)) if one else 1
     # A kill leaves whole groups or groups of which some are finished: the others have their last checkpoints.
     for start in range(0, len(parts), together):
         numbers = range(start, min(start + together, len(parts)))
@@ -194,7 +194,7 @@ def _carried_out(
 ) -> None:  # fmt: skip
     """Train some folds, side by side or one after another, and answer their test rows."""
     if beside and runs:
-        found = learn_abreast(runs, folder, interrupts, report)
+        found = learn_side_by_side(runs, folder, interrupts, report)
     else:
         found = [learn(run.prepared, run.folder, run.dev, floor, interrupts) for run in runs]
     for run, (sweep, alarms) in zip(runs, found, strict=True):

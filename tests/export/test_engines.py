@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from foreword import api
+from foreword import api, plugins
 from foreword.artifact.store import load, save
 from foreword.cli.main import main
 from foreword.core.inject.value import Foreword, equal
@@ -323,7 +323,7 @@ def test_another_packages_format_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     )
     monkeypatch.setitem(sys.modules, "elsewhere", module)
     point = EntryPoint("mine", "elsewhere:Mine", "foreword.export")
-    monkeypatch.setattr(formats, "entry_points", lambda group: [point] if group == "foreword.export" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "foreword.export" else [])
     formats.registry.cache_clear()
     assert formats.make_format("mine").name == "mine"
     formats.registry.cache_clear()

@@ -22,7 +22,7 @@ from foreword.training import checkpoint
 from foreword.training.loop import Evaluated, Score, Step, Trial
 from foreword.training.lr_search import search
 from foreword.training.objective import Choose, Classify, Complete, Objective, Tag, joined
-from foreword.training.side_by_side import abreast, train_all
+from foreword.training.side_by_side import side_by_side, train_all
 
 WORDS = Choose(((40, 41), (50,)), 0)
 SETTINGS = TrainSettings(
@@ -248,9 +248,8 @@ def swept(
     def interrupted() -> bool:
         return how == "interrupt" and stop(count + 1)
 
-    def new(rate: float, marks: frozenset[int]) -> Trial:
+    def new(rate: float) -> Trial:
         made = trial(model, rate=rate, save_steps=2, num_train_epochs=4, eval_steps=3)
-        made.evaluate_at = marks
         if rate == 5e-2:
             made.objective = Spoiled(made, 2)
         return made
@@ -319,8 +318,8 @@ def test_saving_leaves_nothing_beside_the_checkpoints(tmp_path: Path) -> None:
 def test_how_many_train_side_by_side() -> None:
     short = [Example(str(i), (5,) * 20, (), 0, "a") for i in range(100)]
     settings = TrainSettings(per_device_train_batch_size=8)
-    assert abreast(short, settings, 4) == 4
-    assert abreast(short, settings, 9) == 9
-    assert abreast([replace(row, input_ids=(5,) * 200) for row in short], settings, 4) == 1
-    assert abreast(short, replace(settings, side_by_side="off"), 4) == 1
-    assert abreast(short, replace(settings, side_by_side="on"), 9) == 9
+    assert side_by_side(short, settings, 4) == 4
+    assert side_by_side(short, settings, 9) == 9
+    assert side_by_side([replace(row, input_ids=(5,) * 200) for row in short], settings, 4) == 1
+    assert side_by_side(short, replace(settings, side_by_side="off"), 4) == 1
+    assert side_by_side(short, replace(settings, side_by_side="on"), 9) == 9

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.last_layer_pruning import narrowed
+from foreword.core.attention.hooks import Hold
+from foreword.core.attention.last_layer_pruning import prune
 from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
+from foreword.core.attention.pass_context import holding
+from foreword.core.attention.routing import route
 from foreword.core.inject.sites import backbone, find_sites
 from foreword.core.passes.output_layer import log_probs, word_logits
 from foreword.errors import SettingsError
@@ -95,7 +97,10 @@ def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places
     # A row of which nothing is wanted would have no query in the last layer.
     if len({row for row, _ in wanted}) == packed.rows:
         packed.wanted = wanted
-    with attend.routed(model), narrowed(last_layer(model)), packing.packed(packed):
+    hold = Hold()
+    route(hold, model)
+    prune(hold, last_layer(model))
+    with holding(hold, packed=packed):
         yield
 
 
@@ -253,11 +258,22 @@ def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, f
     nothing = rows[:0]
     with _running(model, laid.packed, *((nothing, nothing) if pooling == "mean" else (rows, places))):
         hidden = last_states(model, **laid.arguments())
-        narrow = laid.packed is not None and packing.current() is not laid.packed
     if pooling != "mean":
-        return (hidden[0] if narrow else hidden[laid.at(rows, places)]).float()
+        pruned = laid.packed is not None and laid.packed.pruned is not None
+        return (hidden[0] if pruned else hidden[laid.at(rows, places)]).float()
     if laid.packed is not None:
         total = hidden.new_zeros(len(inputs), hidden.shape[-1]).index_add(0, laid.packed.owner, hidden[0])
     else:
         total = (hidden * laid.mask[..., None].to(hidden.dtype)).sum(1)
     return (total / lengths[:, None].to(hidden.dtype)).float()
+
+
+def states_at(
+    model: PreTrainedModel, inputs: Sequence[Ids], places: Sequence[Sequence[int]], fill: int
+) -> tuple[Tensor, Tensor]:
+    """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
+    batch = pad(inputs, fill, model.device)
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
+    rows = torch.tensor([b for b, own in enumerate(places) for _ in own], device=hidden.device, dtype=torch.long)
+    at = torch.tensor([place for own in places for place in own], device=hidden.device, dtype=torch.long)
+    return hidden[rows, at].float(), rows

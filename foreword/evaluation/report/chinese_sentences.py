@@ -267,20 +267,21 @@ SENTENCES = {
     "{n} more rows are in report.json.": "report.json 里还有 {n} 行。",
     "Met: {text} ({said})": "达到要求：{text}（{said}）", "Not met: {text} ({said})": "未达到要求：{text}（{said}）",
     "Met: {text}": "达到要求：{text}", "Not met: {text}": "未达到要求：{text}",
-    "About {n} more labels for {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows).":
-        "再标约 {n} 行可得 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）。",
-    "About {n} more labels for {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows); little to gain "
-    "beyond {p}.":
-        "再标约 {n} 行可得 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）；超过 {p} 行收益很小。",
-    "More labels are not expected to give {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows).":
-        "预计再多标注也得不到 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）。",
-    "More labels are not expected to give {gain} ({level} interval {a} to {b}, by {k} sizes up to {m} rows); little to "
-    "gain beyond {p}.":
-        "预计再多标注也得不到 {gain}（{level} 区间 {a} 到 {b}，据 {k} 种规模、最多 {m} 行）；超过 {p} 行收益很小。",
-    "More labels are not expected to give {gain} anywhere in the {level} interval (by {k} sizes up to {m} rows).":
-        "在整个 {level} 区间内，预计再多标注也得不到 {gain}（据 {k} 种规模、最多 {m} 行）。",
-    "More labels are not expected to give {gain} anywhere in the {level} interval (by {k} sizes up to {m} rows); "
-    "little to gain beyond {p}.":
-        "在整个 {level} 区间内，预计再多标注也得不到 {gain}（据 {k} 种规模、最多 {m} 行）；超过 {p} 行收益很小。",
-    "out of reach": "达不到",
+    "{n} to {m} more labels for {gain} ({level} interval, by {k} sizes up to {p} rows).":
+        "再标 {n} 到 {m} 行可得 {gain}（{level} 区间，据 {k} 种规模、最多 {p} 行）。",
+    "{n} to {m} more labels for {gain} ({level} interval, by {k} sizes up to {p} rows); "
+    "little to gain beyond {low}.":
+        "再标 {n} 到 {m} 行可得 {gain}（{level} 区间，据 {k} 种规模、最多 {p} 行）；超过 {low} 行收益很小。",
+    "How many more labels would give {gain} cannot be told: {n} or more ({level} interval, by {k} sizes up to {p} "
+    "rows).":
+        "无法判断再标多少行可得 {gain}：至少 {n} 行（{level} 区间，据 {k} 种规模、最多 {p} 行）。",
+    "How many more labels would give {gain} cannot be told: {n} or more ({level} interval, by {k} sizes up to {p} "
+    "rows); little to gain beyond {low}.":
+        "无法判断再标多少行可得 {gain}：至少 {n} 行（{level} 区间，据 {k} 种规模、最多 {p} 行）；"
+        "超过 {low} 行收益很小。",
+    "More labels are not expected to give {gain} ({level} interval, by {k} sizes up to {p} rows).":
+        "预计再多标注也得不到 {gain}（{level} 区间，据 {k} 种规模、最多 {p} 行）。",
+    "More labels are not expected to give {gain} ({level} interval, by {k} sizes up to {p} rows); "
+    "little to gain beyond {low}.":
+        "预计再多标注也得不到 {gain}（{level} 区间，据 {k} 种规模、最多 {p} 行）；超过 {low} 行收益很小。",
 }  # fmt: skip

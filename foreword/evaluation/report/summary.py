@@ -10,7 +10,7 @@ from typing import Any
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric, classification_report, get_metric
 from foreword.evaluation.metrics.spans import all_alike, span_report
-from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
 from foreword.evaluation.statistics.intervals import Difference, paired_difference, score_interval
 
 
@@ -98,7 +98,7 @@ def _figure(metric: Metric, predictions: Sequence[Prediction], level: float, n: 
     low = high = method = None
     enough = len(predictions) > 1 or metric.form == "proportion"
     if metric.sums is not None and enough and math.isfinite(value):
-        interval = score_interval(outputs, references, metric, n, seed, level)
+        interval = score_interval(outputs, references, metric, n, seed, level, _groups_if_several(predictions))
         low, high, method = interval.low, interval.high, interval.method
     return {
         "value": value,
@@ -142,7 +142,13 @@ def compare(
     others, same = _columns(chosen, [other[name] for name in ids])
     if references != same:
         raise DataError("the two files disagree about the right answers", hint="predict both on the same data file")
-    return paired_difference(chosen, outputs, others, references, n, seed, level)
+    return paired_difference(chosen, outputs, others, references, n, seed, level, groups=_groups_if_several(a))
+
+
+def _groups_if_several(predictions: Sequence[Prediction]) -> list[str] | None:
+    """The groups of rows; None where there are none, or too few to say what chance does."""
+    groups = groups_of(predictions)
+    return groups if groups is not None and len(set(groups)) > 1 else None
 
 
 def figure_text(metric: str, value: float | None, signed: bool = False) -> str:

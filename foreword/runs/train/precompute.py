@@ -57,7 +57,5 @@ def fitted(prepared: Prepared, folder: Path, together: int) -> int:
 
 def unscored(prepared: Prepared, rows: Sequence[Example]) -> Trial:
     """A trial of the run's method over ``rows`` whose evaluations ask no model: to see what a step costs."""
-    writer = prepared.writer()
     settings = replace(prepared.request.settings, num_train_epochs=3.0, max_steps=-1)
-    objective = prepared.objective(writer)
-    return Trial(prepared.base.model, writer, objective, rows, settings, 1e-3, lambda _: Score(0.0, 0.0))
+    return prepared.trial(rows, 1e-3, lambda _: Score(0.0, 0.0), settings)

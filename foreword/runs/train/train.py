@@ -23,17 +23,17 @@ from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
-from foreword.runs.train.trials import TRIALS, Log, Maker
+from foreword.runs.train.trials import TRIALS, TrialMaker
 from foreword.runs.workers.launch import crewed
 from foreword.settings.layers import from_json, resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import distributed
-from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.loop import Score, Trial
 from foreword.training.lr_search import Sweep, planned_steps, search
 from foreword.training.schedule import total_steps
-from foreword.training.side_by_side import abreast
-from foreword.training.throughput import Pace
+from foreword.training.side_by_side import side_by_side
 
 __all__ = ["TrainResult", "resume", "train"]
 
@@ -168,43 +168,20 @@ def learn(
 
 
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
-    request, settings = prepared.request, prepared.request.settings
-    report = request.progress or say_nothing
-    rates, rows = rates_of(prepared), prepared.examples["train"]
-    planned = planned_steps(total_steps(len(rows), settings), len(rates))
-    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
-    maker = Maker.of(prepared, folder, dev, together)
+    settings, rates, rows = prepared.request.settings, rates_of(prepared), prepared.examples["train"]
+    together = side_by_side(rows, settings, len(rates)) if prepared.method.per_row else 1
+    maker = TrialMaker.of(prepared, folder, dev, together)
+    progress = SweepProgress(prepared, folder, planned_steps(total_steps(len(rows), settings), len(rates)))
 
-    def on_event(trial: Trial, event: Step | Evaluated) -> None:
-        # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
-        done = min(planned, sum(one.progress.step for one in found()))
-        log.write([trial])
-        if isinstance(event, Step):
-            speed = pace.step(trial.tokens(event.step - 1))
-            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
-        else:
-            report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
-            pace.begin()
+    def make(rate: float) -> Trial:
+        return progress.watched(maker.trial(rate))
 
-    trials: dict[float, Trial] = {}
-
-    def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        trial = maker.trial(rate, evaluate_at)
-        if evaluate_at:
-            trials[rate] = trial
-        return trial
-
-    def found() -> list[Trial]:
-        return list(trials.values())
-
-    log = Log(folder / "trainer_log.jsonl")
-    pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
-    result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
-    report("train", planned, planned)
+    sweep = search(rates, make, folder / TRIALS, progress.on_event, interrupted, together)
+    progress.end()
     maker.store.clear()
-    result.speed.update(pace.figures())
-    result.notes += maker.notes(result.trial)
-    return result
+    sweep.speed.update(progress.speed.figures())
+    sweep.notes += maker.notes(sweep.trial)
+    return sweep
 
 
 def rates_of(prepared: Prepared) -> tuple[float, ...]:

@@ -37,7 +37,7 @@ from foreword.studies.compare import compare_report, retention
 from foreword.studies.compare.active_learning import check_pool, label_next
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.costs import latency_of, pareto, price, work, written_tokens
-from foreword.studies.compare.decisions import Decision, between, columns, decide, margin_of
+from foreword.studies.compare.decisions import Decision, between, columns, decide, margin_of, runs_seen
 from foreword.studies.compare.gate import Gate, parse
 from foreword.studies.compare.learning_curve import learning_curve
 from foreword.studies.compare.plan import Plan
@@ -254,7 +254,8 @@ def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
     outputs = {count: columns(metric, found)[0] for count, found in runs.items()}
     references = columns(metric, runs[plan.rows["train"]])[1]
     margin = margin_of(metric, done.options)
-    found = learning_curve(metric, outputs, references, 2 * margin, margin, level=done.options.level)
+    seen = runs_seen(metric, done.systems)
+    found = learning_curve(metric, outputs, references, 2 * margin, margin, seen=seen, level=done.options.level)
     return {**found, "system": system}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from foreword.data.task.task import Task
 from foreword.evaluation.metrics.metric_registry import get_metric
+from foreword.evaluation.predictions import groups_of
 from foreword.evaluation.report.rows_to_read import rows_to_read
 from foreword.evaluation.report.summary import evaluate, figure_text, heading
 from foreword.evaluation.statistics.repeated_seeds import score_of_runs
@@ -31,7 +32,8 @@ def summaries(task: Task, systems: Mapping[str, Runs], metrics: Sequence[str], l
                 if chosen.sums is None:
                     continue
                 pairs = [columns(chosen, run) for run in runs.test]
-                value, interval = score_of_runs(chosen, [pair[0] for pair in pairs], pairs[0][1], level=level)
+                outputs, groups = [pair[0] for pair in pairs], groups_of(runs.test[0])
+                value, interval = score_of_runs(chosen, outputs, pairs[0][1], level=level, groups=groups)
                 figure |= {"value": value, "low": interval.low, "high": interval.high, "method": interval.method}
                 figure["runs"] = [chosen.corpus(*pair) for pair in pairs]
         out[name] = {**found, "seeds": len(runs.test), "dev": runs.dev}

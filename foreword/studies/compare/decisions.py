@@ -16,6 +16,8 @@ from foreword.data.task.task import Task
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
+from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, amount, beside, compare_family, how, sentences
 from foreword.studies.compare.settings import CompareOptions
 from foreword.studies.compare.system_names import BASELINES, PROMPTS, title
@@ -76,6 +78,25 @@ def outputs_of(metric: Metric, systems: Mapping[str, Runs]) -> tuple[dict[str, l
     return outputs, references
 
 
+def runs_seen(metric: Metric, systems: Mapping[str, Runs]) -> list[RunVariance]:
+    """What the repeated trainings of every system tell of how far trainings lie apart."""
+    outputs, references = outputs_of(metric, systems)
+    several = [runs for runs in outputs.values() if len(runs) > 1]
+    # One of the runs stands in for the other system, which does not matter here.
+    return [
+        spread_of_runs(metric, runs_table(metric, runs, runs[:1], references), len(runs), 2, 13).runs[0]
+        for runs in several
+    ]
+
+
+def row_groups(systems: Mapping[str, Runs]) -> list[str] | None:
+    """The groups of the test rows, in the order of the first system's; None where every row stands for itself."""
+    order = [p.id for p in next(iter(systems.values())).test[0]]
+    known = {p.id: p.group for runs in systems.values() for p in runs.test[0] if p.group}
+    groups = [known.get(row, row) for row in order]
+    return groups if known and len(set(groups)) > 1 else None
+
+
 def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> Decision:
     """Compare ``systems`` on test by the task's metric."""
     metric = get_metric(task.metric)
@@ -90,7 +111,10 @@ def decide(task: Task, systems: Mapping[str, Runs], options: CompareOptions) -> 
     margin = margin_of(metric, options)
 
     def family(pairs: list[tuple[str, str]]) -> tuple[Comparison, ...]:
-        return tuple(compare_family(metric, outputs, pairs, references, level=options.level, margin=margin))
+        compared = compare_family(
+            metric, outputs, pairs, references, level=options.level, margin=margin, groups=row_groups(systems)
+        )
+        return tuple(compared)
 
     worth = family([(name, prompt) for name in trained])
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
@@ -121,4 +145,5 @@ def _alone(prompt: str | None, trained: Sequence[str]) -> str:
 def between(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Difference:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
-    return compare_family(metric, outputs, [(a, b)], references, level=level)[0].difference
+    groups = row_groups(systems)
+    return compare_family(metric, outputs, [(a, b)], references, level=level, groups=groups)[0].difference

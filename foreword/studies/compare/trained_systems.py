@@ -21,7 +21,7 @@ from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts
 from foreword.runs.train.outcome import Outcome
-from foreword.runs.train.rates_side_by_side import Run, learn_abreast
+from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
 from foreword.runs.train.run_record import claim
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
@@ -91,7 +91,7 @@ def train_units(prepared: Prepared, units: Sequence[Unit], plan: Plan, interrupt
     if len(todo) > 1:
         front = f"{todo[0].system}, {len(todo)} side by side: "
         told = partial(_named, prepared.request.progress or say_nothing, front)
-        found = learn_abreast(runs, todo[0].folder.parent, interrupts, told)
+        found = learn_side_by_side(runs, todo[0].folder.parent, interrupts, told)
     else:
         found = [_alone(run.prepared, run.folder, run.dev, interrupts) for run in runs]
     took = time.monotonic() - began

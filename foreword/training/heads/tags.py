@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.token_states import states_at
+from foreword.core.passes.scoring import states_at
+from foreword.data.task.tagging import OUTSIDE
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
-from foreword.training.heads.base import Chooser, Outputs, fill_of, linear
+from foreword.training.heads.base import Answer, Asked, Chooser, Outputs, fill_of, linear
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class Tag(Chooser):
         inputs = [(*self.lead, *e.input_ids) for e in batch]
         places = [[len(self.lead) + place for place in e.places if place >= 0] for e in batch]
         return Outputs(*states_at(model, inputs, places, self.fill))
+
+    def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
+        """A tag for every word; one that was cut off is outside of everything (or has the first tag)."""
+        found, labels = self.passed(asked, batch), asked.task.labels
+        logp = self.logp(found, asked.value)
+        outside = OUTSIDE if OUTSIDE in labels else labels[0]
+        answers = []
+        for number, row in enumerate(batch):
+            lines = logp[found.rows == number]
+            best = lines.max(-1)
+            read = iter(best.indices.tolist())
+            output = " ".join(outside if place < 0 else labels[next(read)] for place in row.places)
+            tags = [tag for tag, place in zip(row.tags, row.places, strict=False) if place >= 0]
+            right = [float(line[tag]) for line, tag in zip(lines, tags, strict=False) if tag >= 0]
+            gold = (-sum(right), len(right)) if row.tags else None
+            answers.append(Answer(output, float(best.values.sum()), len(row.input_ids), gold=gold))
+        return answers
 
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
         """The head's logits ``[N, C]``, one row a word."""
