@@ -26,6 +26,8 @@ class TrainResult:
         dev: the dev score that chose it; ``floor`` is the prompt's.
         learning_rate: the winner's; None for a text.
         alarms: what the user should know.
+        state: what was shown (``better``, ``worse``, ``nothing_learned``, ...: evaluation.report.verdict_text).
+        verdict: the same in sentences, the first of which says it all.
         course: what sampling and augmentation did to the training rows, and with ``ablate`` what they gained on dev.
         seconds: wall time of the whole run.
         guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
@@ -43,6 +45,8 @@ class TrainResult:
     num_values: int
     rows: dict[str, int]
     alarms: list[str] = field(default_factory=list)
+    state: str = "measured"
+    verdict: list[str] = field(default_factory=list)
     course: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     guidance: dict[str, Any] = field(default_factory=dict)

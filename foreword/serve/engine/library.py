@@ -31,6 +31,10 @@ class UnknownModelError(ForewordError):
     """No foreword of this name is served."""
 
 
+class UnknownAnswerError(ForewordError):
+    """Feedback for an answer that no split gave, or that is forgotten."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A file that can be asked for.

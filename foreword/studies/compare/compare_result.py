@@ -12,7 +12,7 @@ class CompareResult:
 
     Args:
         folder: where everything is.
-        verdict: sentences, the decision first.
+        verdict: sentences, the decision first; ``state`` is what they say (evaluation.report.verdict_text).
         systems: name -> figures on test (see ``evaluation.summary.evaluate``), means over seeds.
         costs: name -> values, bytes, training seconds, operations, latency, tokens, price.
         comparisons: ``worth`` (trained methods against the best prompt) and ``which`` (others against the best one).
@@ -37,6 +37,7 @@ class CompareResult:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     text: str = ""
+    state: str = "measured"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
