@@ -38,7 +38,7 @@ def ask(engine: Engine, one: Served, ids: list[int], count: int = 6, **sampling:
 
 def answer(events: queue.SimpleQueue[Any]) -> tuple[list[int], Done]:
     """The ids that were written, and the end."""
-    ids = []
+    ids = []  # type: ignore[var-annotated]
     while True:
         event = events.get(timeout=60)
         if isinstance(event, Done):

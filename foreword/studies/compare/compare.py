@@ -22,6 +22,7 @@ from foreword.evaluation.statistics.verdict import planned_detectable
 from foreword.messages import Message, restored
 from foreword.methods.base import Method
 from foreword.progress import duration
+from foreword.progress import plan as announce
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.train.dev_score import metric_names
@@ -185,7 +186,7 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
 
 def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     power = power_of(done.prepared, plan, done.options)
-    done.report(f"plan: about {duration(plan.seconds)}; {power['sentence']}", 1, 1)
+    announce(done.report, f"plan: about {duration(plan.seconds)}; {power['sentence']}", plan.seconds)
     before = done.before()
     done.untrained()
     done.trained(plan)
