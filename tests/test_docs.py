@@ -43,7 +43,7 @@ from foreword.settings.schema import BaseSettings, TaskOptions, TrainSettings
 from foreword.testing.method_contracts import FAMILIES, REFUSED, byte_tokenizer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages that show nothing to run.
 PROSE = {"architecture.md", "log.md", "scale.md"}
 # The bases that pages name, and the family of the tiny model that stands for each.

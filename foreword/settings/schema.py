@@ -188,6 +188,7 @@ class TaskOptions:
         guidance_form: what the guidance is: ``text`` as it stands, a list of ``keywords``, or a ``situation``.
         guidance_replaces: the span that gives way to the guidance: ``text[2:5]`` (words) or ``text/pattern/``.
         calibrate: take off each label's score what the untrained prompt says for it without content.
+        group: column of the document, speaker or user of a row: splits and intervals keep the rows of one together.
     """
 
     template: str | None = None
@@ -221,6 +222,7 @@ class TaskOptions:
     guidance_form: Literal["text", "keywords", "situation"] = "text"
     guidance_replaces: str | None = None
     calibrate: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         settle(self)
@@ -330,7 +332,7 @@ class TrainRequest:
         resume: go on with the run in ``output_dir``.
         overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
-        progress: called as work goes on.
+        progress: called as work goes on; None shows it on standard error.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
     """
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foreword.core.attention import attend
+from foreword.core.attention.pass_context import within
 from foreword.core.inject import initial_values
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
-from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny
+from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny, trained_for
 
 
 def of_text(family: str, ids: tuple[int, ...] = TEXT) -> Foreword:
@@ -97,7 +97,7 @@ def test_a_prefix_on_some_layers_only_still_moves_the_content() -> None:
     with torch.no_grad(), injected(model, [part]):
         got = output(model, ids)
         shifted = torch.arange(len(TEXT), len(TEXT) + ids.shape[1])[None]
-    with torch.no_grad(), attend.only(None):
+    with torch.no_grad(), within(sources=None):
         plain = model(ids, position_ids=shifted).logits
     assert not torch.allclose(got, plain, atol=1e-3)
     assert torch.isfinite(got).all()
@@ -143,3 +143,19 @@ def test_sites_carry_the_models_own_shapes() -> None:
     }  # fmt: skip
     assert find_sites(tiny("llama")).positions == "cache"
     assert find_sites(tiny("bert")).positions == "content"
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+@pytest.mark.parametrize(("read", "written"), [(6, 6), (6, 4), (4, 6)])
+def test_cross_attention_sees_all_that_was_read_also_where_as_much_is_written(
+    family: str, read: int, written: int
+) -> None:
+    model, ids, answers = tiny(family), sample_ids(2, read), sample_ids(2, written, 5)
+    value = trained_for("prefix", model)
+    with torch.no_grad():
+        alone = output(model, ids[1:], None, answers[1:])
+        with injected(model, [value]):
+            behind = output(model, ids[:1], None, answers[:1])
+        with injected(model, [value], [0, None]):
+            together = output(model, ids, None, answers)
+    torch.testing.assert_close(together, torch.cat([behind, alone]), atol=1e-3, rtol=1e-4)

@@ -59,7 +59,7 @@ def test_the_bootstrap_of_a_mean_is_scipys() -> None:
     outputs, golds = sentences(np.random.default_rng(2), 80, 0.3)
     values = ROUGE.per_row(outputs, golds)
     for method, name in (("percentile", "percentile"), ("bca", "BCa")):
-        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)
+        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)  # type: ignore[arg-type]
         theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=name, rng=4).confidence_interval
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=2e-3)
         assert ours.method == f"bootstrap-{method}"
@@ -116,7 +116,7 @@ def test_the_permutation_p_value_is_scipys() -> None:
     ).pvalue
     ones = np.ones(40)
     rows = [np.column_stack([values, ones]) for values in (a, b)]
-    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)
+    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)  # type: ignore[arg-type, call-arg, misc]
     assert permutation_p(rows[0], rows[0], ROUGE.score, n=100) == 1.0
 
 
@@ -153,7 +153,10 @@ def test_the_paired_proportion_interval_ends_where_the_score_test_rejects() -> N
         assert interval.high == pytest.approx(0, abs=1e-9)
     nothing = paired_proportion_interval(0, 0, 50)
     z = stats.norm.ppf(0.975)
-    assert (nothing.low, nothing.high) == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)))
+    assert (nothing.low, nothing.high) == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-3)
+    for level in (0.9, 0.99):
+        exact = stats.binomtest(3, 200).proportion_ci(level).high
+        assert paired_proportion_interval(3, 0, 200, level).high >= exact - 1e-9
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "bleu"])
@@ -324,3 +327,68 @@ def test_one_run_each_is_the_plain_paired_bootstrap() -> None:
     assert (same.interval.low, same.interval.high) == pytest.approx((math.log(0.025) / 300, -math.log(0.025) / 300))
     with pytest.raises(DataError, match="different rows"):
         paired_difference_of_runs(ACCURACY, [a], [b[:-1]], golds)
+
+
+# --- rows that belong together
+
+
+def clustered(rng: np.random.Generator, groups: int, size: int, level: float = 0.75) -> tuple[list[str], list[str]]:
+    """Answers of one system whose rows of a group are right or wrong together, and the groups."""
+    right = np.repeat(rng.random(groups) < level, size)
+    return ["y" if hit else "n" for hit in right], [f"g{number // size}" for number in range(groups * size)]
+
+
+@pytest.mark.parametrize("size", [2, 5, 10])
+def test_grouped_rows_are_as_many_as_their_groups(size: int) -> None:
+    rng = np.random.default_rng(size)
+    golds, trials = ["y"] * (30 * size), 200
+    claims = plain = inside = 0
+    for trial in range(trials):
+        (a, groups), (b, _) = clustered(rng, 30, size), clustered(rng, 30, size)
+        claims += paired_difference(ACCURACY, a, b, golds, n=400, seed=trial, groups=groups).decided
+        plain += paired_difference(ACCURACY, a, b, golds).decided
+        interval = score_interval(a, golds, ACCURACY, groups=groups)
+        inside += 0.75 in interval
+        assert interval.groups == 30
+    assert claims / trials <= 0.08
+    assert plain / trials > 0.1
+    assert inside / trials >= 0.91
+
+
+def test_groups_of_one_row_are_rows() -> None:
+    rng = np.random.default_rng(20)
+    a, golds = answers(rng, rng.random(80) < 0.8)
+    b = [out if rng.random() > 0.2 else "x" for out in a]
+    alone = [str(number) for number in range(80)]
+    runs = [paired_difference_of_runs(MACRO, [a, b], [b], golds, n=300, groups=groups) for groups in (None, alone)]
+    assert runs[0].interval.low == pytest.approx(runs[1].interval.low)
+    assert (runs[0].interval.groups, runs[1].interval.groups) == (None, 80)
+    wilson, grouped_interval = score_interval(a, golds, ACCURACY), score_interval(a, golds, ACCURACY, groups=alone)
+    assert (wilson.low, wilson.high) == pytest.approx((grouped_interval.low, grouped_interval.high), abs=5e-3)
+    with pytest.raises(DataError, match="each row needs its group"):
+        paired_difference(ACCURACY, a, b, golds, groups=alone[:-1])
+    with pytest.raises(DataError, match="two groups"):
+        score_interval(a, golds, ACCURACY, groups=["same"] * 80)
+
+
+def test_runs_on_grouped_rows_cover_the_truth() -> None:
+    rng = np.random.default_rng(21)
+    covered = 0
+    for trial in range(150):
+        hard = np.repeat(rng.random(40), 5)
+        systems = [[["a" if ok else "b" for ok in hard + 0.1 * rng.random(200) < 0.75] for _ in range(3)] for _ in "ab"]
+        groups = [number // 5 for number in range(200)]
+        found = paired_difference_of_runs(ACCURACY, *systems, ["a"] * 200, n=100, seed=trial, groups=groups)  # type: ignore[arg-type, call-arg, misc]
+        covered += 0.0 in found.interval
+    assert covered / 150 >= 0.93
+
+
+def test_three_rows_are_no_proof() -> None:
+    """Every row went from 0 to 100 BLEU: three rows cannot say more than that."""
+    golds = ["the cat sat on the mat"] * 3
+    found = paired_difference(BLEU_METRIC, golds, ["no"] * 3, golds, n=200)
+    assert found.estimate == pytest.approx(100)
+    assert not found.decided
+    assert found.interval.low < 0
+    eight = paired_difference_of_runs(BLEU_METRIC, [["a b c d"] * 8] * 3, [["a b c d"] * 8], ["a b c d"] * 8, n=100)
+    assert eight.interval.high > 20

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from foreword.core.attention import attend
+from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import RECURRENT
 
 State = tuple[Tensor, Tensor]
@@ -123,7 +124,7 @@ def _begin(module: nn.Module, blank: State) -> State:
 
 def _record(module: nn.Module, length: int, state: State) -> None:
     keys, values = (part[:, None, None] for part in state)
-    attend.record(attend.Call(module, length, keys, values, True, None, state=True))
+    attend.record(Call(module, length, keys, values, True, None, state=True))
 
 
 class RecurrentLayer(nn.Module):

@@ -6,9 +6,8 @@ of some rows, and a layer whose weight another module uses is never called.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.checkpointing import uncheckpointed
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.pass_context import aside, current, holding
 from foreword.core.inject.sites import run
 
 _LENGTH, _ANSWER = 5, 3
@@ -40,23 +39,24 @@ def linear_over_rows(model: PreTrainedModel, candidates: Mapping[str, nn.Module]
 def _calls(model: PreTrainedModel, layers: Mapping[str, nn.Module], ids: Tensor) -> Seen:
     """What each layer was given and what it gave in one pass of this thread."""
     seen: Seen = {}
-    thread = threading.get_ident()
-
-    def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() == thread:
-            seen.setdefault(module, []).append((args[0] if args else None, output))
-
-    with (
-        ExitStack() as hooks,
-        torch.no_grad(),
-        attend.only(None),
-        packing.packed(None),
-        uncheckpointed(),
-    ):
-        for layer in layers.values():
-            hooks.callback(layer.register_forward_hook(keep).remove)
+    hold = Hold()
+    for layer in layers.values():
+        hold.wrap(layer, Level.PROBE, partial(_observed, layer))
+    with torch.no_grad(), aside(fused=False), holding(hold, observed=seen):
         run(model, ids, ids[:, :_ANSWER])
     return seen
+
+
+def _observed(layer: nn.Module, forward: Forward) -> Forward:
+    """Keep what ``layer`` is given and gives, where the calling thread looks."""
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        output, seen = forward(*args, **kwargs), current().observed
+        if seen is not None:
+            seen.setdefault(layer, []).append((args[0] if args else None, output))
+        return output
+
+    return keep
 
 
 def _affine(layer: nn.Module, calls: list[tuple[Any, Any]]) -> bool:

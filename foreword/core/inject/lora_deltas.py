@@ -7,9 +7,9 @@ for all rows of a batch.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention import attend, packing
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import current, source_for
 from foreword.core.inject.linear_probe import linear_over_rows
 from foreword.core.inject.sites import backbone
 from foreword.core.inject.value import Foreword, LowRank
@@ -44,7 +46,7 @@ class Bank:
         """
         if index is None:
             return linear(linear(x, self.a[0]), self.b[0])
-        packed = packing.current()
+        packed = current().packed
         if packed is not None:
             return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
         return self._of_rows(x, index)
@@ -60,9 +62,6 @@ class Bank:
         return torch.bmm(low, self.b[index].transpose(1, 2)).view(*x.shape[:-1], -1)
 
 
-_NAMES: weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]] = weakref.WeakKeyDictionary()
-
-
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The linear layers that can be changed, by name: those in front of the last hidden state that give W x + b for
     each row's own tokens, as a probe of two rows shows once.
@@ -70,9 +69,8 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     Not the output layer, which is asked only where there is a label and does not see rows; nor a pooler, whose output
     nobody reads.
     """
-    if model not in _NAMES:
-        _NAMES[model] = linear_over_rows(model, _candidates(model))
-    return {name: model.get_submodule(name) for name in _NAMES[model]}
+    names = fact(model, "linear layers", lambda: linear_over_rows(model, _candidates(model)))
+    return {name: model.get_submodule(name) for name in names}
 
 
 def _candidates(model: PreTrainedModel) -> dict[str, nn.Module]:
@@ -139,15 +137,21 @@ def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
 
 
 def _on(pair: LowRank | None, weight: Tensor) -> LowRank | None:
-    return None if pair is None else LowRank(pair.a.to(weight), pair.b.to(weight))
+    # A quantized weight is no format to compute in.
+    like = weight if weight.dtype.is_floating_point else weight.device
+    return None if pair is None else LowRank(pair.a.to(like), pair.b.to(like))
 
 
-def put_on(layer: nn.Module, probe: nn.Module) -> Callable[[], None]:
-    """Let ``layer`` add what the source in force for ``probe``, a module of the same model, has for it."""
+def hook(hold: Hold, layer: nn.Module) -> None:
+    """Let ``layer`` add what the source in force has for it, while ``hold`` is entered."""
 
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        source = attend.source_for(probe)
-        change = None if source is None else source.added(module, args[0])
-        return None if change is None else output + change
+    def adding(forward: Forward) -> Forward:
+        def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            output: Tensor = forward(x, *args, **kwargs)
+            source = source_for(layer)
+            change = None if source is None else source.added(layer, x)
+            return output if change is None else output + change
 
-    return layer.register_forward_hook(add).remove
+        return run
+
+    hold.wrap(layer, Level.LORA, adding)

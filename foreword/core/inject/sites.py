@@ -8,8 +8,6 @@ have different sizes (MLA), and one module may serve several layers (ALBERT).
 from __future__ import annotations
 
 import inspect
-import threading
-import weakref
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +17,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import aside
+from foreword.core.attention.routing import routed
+from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind
 from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values
 from foreword.errors import SettingsError, UnsupportedBaseError
@@ -113,27 +114,6 @@ class SiteMap:
             )
 
 
-class CallOrder(threading.local):
-    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
-
-    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.calls = 0
-
-    def start(self) -> None:
-        self.calls = 0
-
-    def name(self) -> str:
-        self.calls += 1
-        return self.names[(self.calls - 1) % len(self.names)]
-
-
-_FOUND: weakref.WeakKeyDictionary[nn.Module, SiteMap] = weakref.WeakKeyDictionary()
-
-
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its head: what takes ids and gives the last hidden state."""
     inner = getattr(model, model.base_model_prefix, model)
@@ -151,9 +131,7 @@ def find_sites(model: PreTrainedModel) -> SiteMap:
     Raises:
         UnsupportedBaseError: attention does not pass through transformers' attention interface.
     """
-    if model not in _FOUND:
-        _FOUND[model] = _probe(model)
-    return _FOUND[model]
+    return fact(model, "sites", lambda: _probe(model))
 
 
 def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
@@ -190,10 +168,10 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model))
 
 
-def _first_calls(model: PreTrainedModel) -> list[attend.Call]:
-    calls: list[attend.Call] = []
+def _first_calls(model: PreTrainedModel) -> list[Call]:
+    calls: list[Call] = []
     try:
-        with attend.routed(model), attend.only(None), packing.packed(None), attend.recording(calls), torch.no_grad():
+        with routed(model), aside(calls=calls), torch.no_grad():
             ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
             run(model, ids, ids[:, :_DECODER_LENGTH])
     except (ValueError, NotImplementedError, TypeError, IndexError, RuntimeError) as problem:
@@ -236,7 +214,7 @@ def _keeps_a_state(model: PreTrainedModel, counting: PreTrainedModel | None) -> 
         states: Tensor = stack(input_ids=ids, **given)[0]
         return states
 
-    with attend.routed(model), packing.packed(None):
+    with routed(model), aside(fused=False):
         vocabulary = model.config.get_text_config().vocab_size
         return more_than_keys_and_values(read, model.device, vocabulary, counting is not None)
 
@@ -263,7 +241,7 @@ def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> Pr
     return holders[-1] if holders else None
 
 
-def _number(calls: list[attend.Call], kind: str) -> list[tuple[Site, nn.Module]]:
+def _number(calls: list[Call], kind: str) -> list[tuple[Site, nn.Module]]:
     """Give each call its stack, kind and layer: the module's own index where every module has one, else the order."""
     placed = []
     for call in calls:

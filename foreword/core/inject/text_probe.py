@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from foreword.core.attention import attend
+from foreword.core.attention.pass_context import within
+from foreword.core.attention.sources import Call, Front
 
 _TEXT, _CONTENT = 3, 5
 # Shares of the largest value: what rounding leaves in float32, and of the text's whole effect in shorter formats, where
@@ -24,18 +25,21 @@ Pass = Callable[[Tensor, "Tensor | None"], Tensor]
 class _Recorded:
     """The keys and values of a text, given back to the modules that made them, in the order of their calls."""
 
-    def __init__(self, calls: Iterable[attend.Call]) -> None:
-        self._waiting: dict[nn.Module, list[attend.Call]] = {}
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._waiting: dict[nn.Module, list[Call]] = {}
         for call in calls:
             self._waiting.setdefault(call.module, []).append(call)
 
     def owns(self, module: nn.Module) -> bool:
         return module in self._waiting
 
-    def front(self, module: nn.Module, rows: int) -> attend.Front | None:
+    def now(self) -> _Recorded:
+        return self
+
+    def front(self, module: nn.Module, rows: int) -> Front | None:
         call = self._waiting[module].pop(0)
         lengths = torch.full((rows,), call.key.shape[2], device=call.key.device)
-        return attend.Front(call.key, call.value, None, lengths)
+        return Front(call.key, call.value, None, lengths)
 
     def added(self, layer: nn.Module, x: Tensor) -> Tensor | None:
         return None
@@ -56,13 +60,13 @@ def more_than_keys_and_values(read: Pass, device: torch.device, vocabulary: int,
     ids = torch.arange(1, 1 + _TEXT + _CONTENT, device=device)[None] % vocabulary
     text, content = ids[:, :_TEXT], ids[:, _TEXT:]
     places = torch.arange(_TEXT, ids.shape[1], device=device)[None] if moves_positions else None
-    calls: list[attend.Call] = []
+    calls: list[Call] = []
     try:
-        with torch.no_grad(), attend.only(None):
+        with torch.no_grad(), within(sources=None):
             expected, plain = read(ids, None)[0, _TEXT:], read(content, places)[0]
-            with attend.recording(calls):
+            with within(calls=calls):
                 read(text, None)
-        with torch.no_grad(), attend.only((_Recorded(calls),)):
+        with torch.no_grad(), within(sources=(_Recorded(calls),)):
             behind = read(content, places)[0]
     except (RuntimeError, ValueError, TypeError, IndexError):
         return True  # it cannot be read that way

@@ -79,7 +79,9 @@ def _split(tables: dict[str, Table], options: TaskOptions) -> dict[str, Table]:
     }
     if not any(wanted.values()):
         return tables
-    parts = split(tables["train"], dev=wanted["dev"], test=wanted["test"], seed=options.split_seed).tables()
+    parts = split(
+        tables["train"], dev=wanted["dev"], test=wanted["test"], seed=options.split_seed, group=options.group
+    ).tables()
     return {
         name: tables[name] if name in tables and name != "train" else table
         for name, table in parts.items()
