@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from foreword.errors import ResourceError, SettingsError
 
@@ -51,6 +52,19 @@ def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
     if dtype not in _DTYPES:
         raise SettingsError("unknown dtype", expected="auto, " + ", ".join(_DTYPES), received=dtype)
     return _DTYPES[dtype]
+
+
+def tensor_on(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers of the host as a tensor on ``device``; the host does not wait until they are there.
+
+    On CUDA they go through pinned memory: a plain copy waits for all work that was asked for before.
+    """
+    made = torch.tensor(values, dtype=dtype)
+    if device.type == "cpu":
+        return made
+    if device.type == "cuda":
+        made = made.pin_memory()
+    return made.to(device, non_blocking=True)
 
 
 @contextmanager

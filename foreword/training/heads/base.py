@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.base.architecture import Kind
+from foreword.core.base.device import tensor_on
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
@@ -34,15 +35,21 @@ class Outputs:
     """What one pass of the model gives: ``values`` ``[N, ...]``, and the row of the batch each belongs to ``[N]``.
 
     A row has one value (scores of its choices, a pooled state) or several (one a token), in the order of the rows.
-    ``choices`` names the columns of scores.
+    ``choices`` names the columns of scores; ``sizes`` says how many values each row has, so that those of some rows are
+    taken without asking the device.
     """
 
     values: Tensor
     rows: Tensor
     choices: tuple[tuple[int, ...], ...] = ()
+    sizes: tuple[int, ...] | None = None
 
     def of(self, start: int, stop: int) -> Outputs:
         """What belongs to the rows ``start..stop``, counted from 0 again."""
+        if self.sizes is not None:
+            first, last = sum(self.sizes[:start]), sum(self.sizes[:stop])
+            rows = self.rows[first:last] - start
+            return Outputs(self.values[first:last], rows, self.choices, self.sizes[start:stop])
         chosen = (self.rows >= start) & (self.rows < stop)
         return Outputs(self.values[chosen], self.rows[chosen] - start, self.choices)
 
@@ -199,9 +206,9 @@ def fill_of(tokenizer: Tokenizer) -> int:
 
 
 def one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outputs:
-    return Outputs(values, torch.arange(len(values), device=values.device), choices)
+    return Outputs(values, torch.arange(len(values), device=values.device), choices, (1,) * len(values))
 
 
 def cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
-    gold = torch.tensor([e.gold for e in batch], device=scores.device)
+    gold = tensor_on([e.gold for e in batch], scores.device)
     return nn.functional.cross_entropy(scores, gold, reduction="none")

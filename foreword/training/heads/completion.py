@@ -51,7 +51,8 @@ class Complete(Head):
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
         """-log p of every token ``[N]``."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
-        return Outputs(*completion_losses(model, inputs, [e.target_ids for e in batch], self.fill))
+        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill)
+        return Outputs(losses, rows, sizes=tuple(len(e.target_ids) for e in batch))
 
     def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
         """The text that the model writes, with the likelihood of the right one where every row has it."""
