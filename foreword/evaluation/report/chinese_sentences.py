@@ -260,6 +260,14 @@ SENTENCES = {
     "Worst answers of {a}": "{a}最差的答案", "Best answers of {a}": "{a}最好的答案",
     "Created {when}.": "生成于 {when}。",
     "The same answer to every row: {names}": "对每一行都给同一个答案：{names}",
+    "no better on test than always saying the most frequent label ({n})": "在测试集上不比总说最常见的标签更好（{n}）",
+    "the model gives the same answer to every test row": "模型对测试集每一行都给同一个答案",
+    "the gradient was zero at every step: nothing was trained": "每一步的梯度都是零：什么也没有训练",
+    "every training row has the same label: there is nothing to learn": "训练集每一行的标签都相同：没有可学的",
+    "dev has only one label: it can neither choose a learning rate nor tell what was learned":
+        "开发集只有一个标签：既不能选学习率，也看不出学到了什么",
+    "the answers on dev have nothing to do with the labels (p = {n})": "开发集上的答案与标签无关（p = {n}）",
+    "{n} of the tokens of the training rows are unknown to the tokenizer": "训练行中 {n} 的词元是分词器不认识的",
     "no better on dev than always saying the most frequent label ({n})": "在开发集上不比总说最常见的标签更好（{n}）",
     "the model gives the same answer to every dev row: {names}": "模型对开发集每一行都给同一个答案：{names}",
     "no better on dev than always saying the most frequent label ({n}): {names}":
