@@ -332,7 +332,7 @@ class TrainRequest:
         resume: go on with the run in ``output_dir``.
         overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
-        progress: called as work goes on.
+        progress: called as work goes on; None shows it on standard error.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
     """
 

@@ -25,6 +25,7 @@ from foreword.errors import Interrupted, NothingLearnedError, ResumeError, Setti
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.messages import Message, restored
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
@@ -43,7 +44,7 @@ from foreword.training.loop import Score
 from foreword.training.side_by_side import side_by_side
 
 NAME = "folds.json"
-_NOTE = "The interval is that of the rows: that other training rows give another foreword is not in it."
+_NOTE = Message("The interval is that of the rows: that other training rows give another foreword is not in it.")
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,14 @@ def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: 
     systems = {name: evaluate(rows, task.kind, names, task.labels) for name, rows in answers.items()}
     difference = compare(answers["foreword"], answers["prompt"], task.metric) if "prompt" in answers else None
     lines, alarms = [_line(one) for one in members], _alarms(members)
-    said = (
-        f"{len(members)} folds: every one of {len(answers['foreword'])} rows was answered without having been learned."
-    )
+    said = Message(
+        "{k} folds: every one of {n} rows was answered without having been learned.",
+        k=len(members), n=len(answers["foreword"]),
+    )  # fmt: skip
     text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
     text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
     verdict = said if difference is None else sentence(difference)
-    notes = [said] * (difference is not None) + [_NOTE]
+    notes: list[str] = [_NOTE] if difference is None else [said, _NOTE]
     write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))
     told = None if difference is None else difference.to_json()
     return FoldsResult(str(folder), str(every.file), task.metric, lines, systems, told, alarms, "\n".join(text))
@@ -263,9 +265,15 @@ def _alarms(members: Sequence[Member]) -> list[str]:
     """What the folds' reports warn of, each once, with the folds."""
     found: dict[str, list[str]] = {}
     for one in members:
+        messages = one.report.get("messages", {})
         for alarm in one.report["warnings"]:
-            found.setdefault(alarm, []).append(one.folder.name)
-    return [f"{alarm}: {'every fold' if len(at) == len(members) else ', '.join(at)}" for alarm, at in found.items()]
+            known = restored(messages.get(alarm, alarm))
+            found.setdefault(known, []).append(one.folder.name)
+    every = Message("every fold")
+    return [
+        Message("{alarm}: {names}", alarm=alarm, names=every if len(at) == len(members) else at)
+        for alarm, at in found.items()
+    ]
 
 
 def _report(
@@ -282,12 +290,14 @@ def _report(
         for number, line in enumerate(lines, start=1)
     ]  # fmt: skip
     return {
-        "title": f"cross-validation on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "title": Message("cross-validation on {word}", word=prepared.base.id.rsplit("/", 1)[-1]),
         "verdict": said,
         "warnings": alarms,
         "systems": systems,
         "difference": None if difference is None else difference.to_json(),
         "metric": metric,
         "folds": lines,
-        "tables": [{"title": f"Folds: {heading(metric)}", "notes": notes, "head": head, "lines": cells}],
+        "tables": [
+            {"title": Message("Folds: {metric}", metric=heading(metric)), "notes": notes, "head": head, "lines": cells}
+        ],
     }

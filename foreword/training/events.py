@@ -35,6 +35,10 @@ class Score:
     constant: bool = False
     unrelated: float = 0.0
 
+    def above(self, other: Score | None) -> bool:
+        """Better on the metric; an equal one is not, whatever its loss."""
+        return other is None or self.metric > other.metric
+
     def beats(self, other: Score | None) -> bool:
         """Better on the metric, or equal there with a lower loss."""
         return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)

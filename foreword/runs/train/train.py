@@ -12,6 +12,7 @@ from typing import Any
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.progress import silent
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
@@ -47,7 +48,8 @@ def train(
         base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
         settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``;
-            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it.
+            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it;
+            ``progress=False`` shows nothing on the way.
 
     Raises:
         DataError: the data is refused.
@@ -88,6 +90,7 @@ def _request(
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
+    progress = silent if progress is False else None if progress is True else progress
     overwrite = bool(settings.pop("overwrite", False))
     splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {

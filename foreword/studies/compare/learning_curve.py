@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric
+from foreword.evaluation.report.summary import amount
 from foreword.evaluation.statistics.intervals import resamples
 from foreword.evaluation.statistics.run_spread import GRID, RunVariance, posterior, prior_scale
 from foreword.evaluation.statistics.sufficient_statistics import Array
-from foreword.evaluation.statistics.verdict import amount
+from foreword.messages import Message
 
 _POWERS = np.linspace(0.1, 1.5, 29)
 _SEED, _STEPS = 13, 120
@@ -136,16 +137,22 @@ def _expected(law: Array, laws: Array, rows: int, top: float, level: float) -> d
 def _sentence(metric: Metric, found: Mapping[str, Any], here: int) -> str:
     wanted = amount(metric.name, found["wanted"])
     low, high = found["more_low"], found["more_high"]
-    sizes = f"{100 * found['level']:g}% interval, by {len(found['points'])} sizes up to {here} rows"
+    facts = {"gain": wanted, "level": f"{100 * found['level']:g}%", "k": len(found["points"]), "p": here}
     if low is None:
-        said = f"More labels are not expected to give {wanted} ({sizes})"
+        form = "More labels are not expected to give {gain} ({level} interval, by {k} sizes up to {p} rows)"
+        said = Message(form, **facts)
     elif high is None:
-        said = f"How many more labels would give {wanted} cannot be told: {_round(low)} or more ({sizes})"
+        form = (
+            "How many more labels would give {gain} cannot be told: {n} or more ({level} interval, by {k} sizes up to "
+            "{p} rows)"
+        )
+        said = Message(form, n=_round(low), **facts)
     else:
-        said = f"{_round(low)} to {_round(high)} more labels for {wanted} ({sizes})"
-    if found["enough"] is not None:
-        said += f"; little to gain beyond {_round(found['enough'])}"
-    return said + "."
+        form = "{n} to {m} more labels for {gain} ({level} interval, by {k} sizes up to {p} rows)"
+        said = Message(form, n=_round(low), m=_round(high), **facts)
+    if found["enough"] is None:
+        return Message("{said}.", said=said)
+    return Message("{said}; little to gain beyond {low}.", said=said, low=_round(found["enough"]))
 
 
 def _round(count: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
+from foreword.messages import stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
 from foreword.runs.train.dev_score import DevScore
@@ -150,7 +151,7 @@ def _end(unit: Unit, own: Prepared, sweep: Sweep, alarms: list[str], told: dict[
             "dev": best.metric, "dev_loss": best.loss, "learning_rate": trial.learning_rate,
             "best_step": trial.progress.best_step, "steps": trial.progress.step,
             "steps_of_search": sum(o.steps for o in sweep.results), "trained_values": values,
-            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": alarms,
+            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": stored(alarms),
             "virtual_tokens": value.num_virtual_tokens, "lead_tokens": len(own.asker.lead(value)),
             "digest": value.digest(), **told,
         },
