@@ -16,7 +16,8 @@ from foreword.core.base.load import Base
 from foreword.data.quality.check import check as check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.split import DataLock, split
-from foreword.data.readers.read import read
+from foreword.data.readers.read import read, read_splits
+from foreword.data.readers.sources import WHOLE
 from foreword.data.table import Table
 from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import make_task
@@ -203,12 +204,16 @@ def splits(request: TrainRequest) -> dict[str, Table]:
 
 
 def _read(data: object, dev: object, test: object, options: TaskOptions, encoding: str | None) -> dict[str, Table]:
-    given = {"train": data, "dev": dev, "test": test}
-    tables = {
-        name: read(source, encoding=encoding, inputs=options.inputs, target=options.target)
-        for name, source in given.items()
-        if source is not None
-    }
+    kind = options.task
+    if kind is None and options.labels and options.target:
+        kind = "classification"
+    how: dict[str, Any] = {"encoding": encoding, "inputs": options.inputs, "target": options.target, "kind": kind}
+    tables = read_splits(data, **how)
+    tables = tables if WHOLE not in tables else {"train": tables[WHOLE]}
+    if "train" not in tables:
+        raise DataError("the data have no split to train on", received=", ".join(tables), expected="train")
+    tables |= {name: read(source, **how) for name, source in (("dev", dev), ("test", test)) if source is not None}
+    tables = {name: tables[name] for name in ("train", "dev", "test") if name in tables}
     layout = tables["train"].layout
     return {name: table.aligned(layout) for name, table in tables.items()}
 

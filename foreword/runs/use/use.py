@@ -181,10 +181,11 @@ def table_of(opened: Opened, data: object, labelled: bool) -> Table:
 
 def _readable(table: Table) -> Table:
     """No row is left out without a word: a file with rows that cannot be read is refused."""
-    if table.problems:
-        first = table.problems[0]
+    unreadable = [problem for problem in table.problems if problem.severity == "error"]
+    if unreadable:
+        first = unreadable[0]
         raise DataError(
-            f"{len(table.problems)} rows cannot be read: {first.message}",
+            f"{len(unreadable)} rows cannot be read: {first.message}",
             where=first.where,
             hint="mend them; `foreword check` lists them all",
         )
