@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from foreword.evaluation.nlg import e2e_scores
+from nlg import e2e_scores
 
 # Dušek, Novikova & Rieser 2020, table 3; also in the README of e2e-metrics.
 PUBLISHED = {"bleu": 0.6593, "meteor": 0.4483, "rouge_l": 0.6850, "cider": 2.2338}

@@ -19,7 +19,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from foreword.api import base as recurrent_base
 from foreword.core.passes.scoring import pad
 from foreword.data.tokens.examples import Example, encode, lead_ids
-from foreword.runs.prepare.prepare import rows_of
+from foreword.runs.prepare.ready_data import ready_data
 from foreword.settings.schema import BaseSettings, ProgressCall, TaskOptions, TrainRequest
 from foreword.training.from_scratch.make_tokenizer import make_tokenizer
 
@@ -77,7 +77,12 @@ def make_base(
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     if isinstance(kind, Recurrent):
-        how = {"settings": kind.settings, "task_options": options, "skip_bad": True, "progress": progress}
+        how: dict[str, Any] = {
+            "settings": kind.settings,
+            "task_options": options,
+            "skip_bad": True,
+            "progress": progress,
+        }
         made = recurrent_base(list(rows), kind.cell, folder, dev=list(dev), **how).to_json()
     else:
         made = _encoder_decoder(kind, rows, dev, options, folder, minutes, progress)
@@ -92,7 +97,8 @@ def _encoder_decoder(
 ) -> dict[str, Any]:  # fmt: skip
     options = replace(options, test_fraction=0)
     request = TrainRequest(list(rows), "", "", dev=list(dev), task_options=options, skip_bad=True)
-    task, tables, _ = rows_of(request)
+    ready = ready_data(request)
+    task, tables = ready.task, ready.tables
     texts = [text for row in tables["train"].rows for text in map(str, row.fields.values())]
     tokenizer = make_tokenizer([*texts, task.guidance], "bpe", kind.vocab_size)
     lead = tuple(lead_ids(task, tokenizer, special_tokens=True))

@@ -2,185 +2,187 @@
 
     python bench/verdict.py [--families 1000] [--json]
 
-A family is what `foreword compare` decides together: three trained systems against one prompt, on the same rows. A row
-has a difficulty that all systems share; a trained system's accuracy differs from seed to seed (Beta distributed with
-the given standard deviation), and each run has noise of its own on every row.
+A family is what `foreword compare` decides together: three trained systems against one prompt, on the same rows. The
+conditions are 30 to 1,000 rows, accuracies from 0.5 to 0.98, one to five seeds, runs whose true accuracies differ by 0
+to 3 points, and five patterns of agreement between systems (``simulated_systems.py``).
 
-- **family_error**: the systems are equally good; in how many families is any difference claimed, in either direction?
-  At most 5%.
+- **family_error**: the systems are equally good; in how many families is any difference claimed? A claim from one run
+  is about that run's file, one from several seeds about the method. At most 5% (5.5% in the worst condition).
 - **power**: one system is better by the size that is stated beforehand (`planned_detectable`); how often is it found?
   At least 80%.
-- **coverage**: how many families have every true difference inside its interval? 93% to 97%.
+- **coverage**: how many families have every true difference inside its interval?
+- **curve_coverage**, **folds**, **groups**, **equal** (`simulated_studies.py`): learning curves, cross-validation,
+  grouped rows, and "as good as" where the truth is just outside the margin.
+- **alarm_missed**, **alarm_false** (`planted_failures.py`): trainings of a tiny model that went wrong, and good ones.
 
-Figures are over all conditions; `conditions` has each, and `worst` the extremes. Macro F1 goes through the bootstrap
-and has figures of its own. It takes about two minutes on one core.
+Each row of the table has its worst condition. It takes about ten minutes on one core; ``--families 200`` takes two.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import simulated_studies as studies
+from simulated_systems import (
+    AGREEMENT,
+    COMPARISONS,
+    LEVEL,
+    Condition,
+    alike,
+    covered,
+    false_claims,
+    families,
+    hits,
+    unequal,
+)
 
 from foreword.evaluation.metrics.metric_registry import METRICS
-from foreword.evaluation.statistics.intervals import mcnemar_p, paired_proportion_interval
-from foreword.evaluation.statistics.power import holm
-from foreword.evaluation.statistics.repeated_seeds import spread_of_means
-from foreword.evaluation.statistics.sufficient_statistics import Array
 from foreword.evaluation.statistics.verdict import compare_family, planned_detectable
 
-COMPARISONS, LEVEL = 3, 0.95
-# How much of what makes a row hard is the row itself; the rest is the run's own.
-SHARED = 0.6
-CELLS = 4_000_000
+ROWS, ACCURACIES = (30, 100, 300, 1000), (0.5, 0.7, 0.9, 0.95, 0.98)
+RUNS = ((1, 0.0), (1, 0.02), *product((2, 3, 5), (0.0, 0.01, 0.03)))
+"""Seeds, and the standard deviation of the runs' true accuracies."""
+HARD = (0.98, 0.03)
+"""The condition for which 8% is allowed: runs whose accuracies are as skewed as they can be."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """Rows of the test set, accuracy, standard deviation between seeds, and runs of a trained system."""
-
-    rows: int
-    accuracy: float
-    deviation: float
-    seeds: int
+def conditions() -> Iterator[Condition]:
+    """All that are possible."""
+    for (seeds, deviation), rows, accuracy, agreement in product(RUNS, ROWS, ACCURACIES, AGREEMENT):
+        condition = alike(rows, accuracy, seeds, deviation, agreement)
+        if condition.possible:
+            yield condition
 
 
-CONDITIONS = [
-    Condition(rows, accuracy, deviation, seeds)
-    for rows, accuracy, (deviation, seeds) in product(
-        (50, 100, 300, 1000), (0.6, 0.8, 0.95), ((0.0, 3), (0.01, 3), (0.03, 3), (0.02, 5), (0.0, 1))
+def _rng(condition: Condition, seed: int) -> np.random.Generator:
+    agreement = list(AGREEMENT).index(condition.agreement)
+    deviations = [int(1000 * d) for d in condition.deviations]
+    return np.random.default_rng(
+        [seed, condition.rows, int(100 * condition.accuracy), condition.seeds, agreement, *deviations]
     )
-]
 
 
-def hits(rng: np.random.Generator, hard: Array, accuracy: float, deviation: float, runs: int) -> Array:
-    """Which rows are right: ``[F, runs, N]`` for difficulties ``[F, 1, N]``."""
-    families, _, rows = hard.shape
-    level = np.full((families, runs, 1), accuracy)
-    if deviation:
-        size = accuracy * (1 - accuracy) / deviation**2 - 1
-        level = rng.beta(accuracy * size, (1 - accuracy) * size, (families, runs, 1))
-    noise = rng.standard_normal((families, runs, rows))
-    return (np.sqrt(SHARED) * hard + np.sqrt(1 - SHARED) * noise < ndtri(level)).astype(np.float64)
-
-
-@cache
-def single(only_a: int, only_b: int, rows: int) -> tuple[float, float, float]:
-    """Ends and p-value of two single runs, as `compare_family` makes them."""
-    interval = paired_proportion_interval(only_a, only_b, rows, 1 - (1 - LEVEL) / COMPARISONS)
-    return interval.low, interval.high, mcnemar_p(only_a, only_b)
-
-
-def ends(trained: Array, prompt: Array) -> tuple[Array, Array, Array]:
-    """Interval ends and p-values ``[F]`` of one comparison of each family."""
-    if trained.shape[1] > 1:
-        spread = spread_of_means(trained, prompt, proportions=True)
-        reach = spread.reach(1 - (1 - LEVEL) / COMPARISONS)
-        return spread.centre - reach, spread.centre + reach, spread.p_value()
-    gap = trained[:, 0] - prompt[:, 0]
-    counts = zip((gap > 0).sum(axis=1).tolist(), (gap < 0).sum(axis=1).tolist(), strict=True)
-    return tuple(np.array([single(a, b, gap.shape[1]) for a, b in counts]).T)  # type: ignore[return-value]
-
-
-def decide(low: Array, high: Array, p_values: Array) -> tuple[Array, Array, Array]:
-    """Coherent ends and decisions (1, 0, -1), each ``[F, m]``: Holm's procedure and the interval have to agree."""
-    rejected = np.array([holm(family) for family in p_values.tolist()]) <= 1 - LEVEL
-    low, high = np.where(rejected, low, np.minimum(low, 0)), np.where(rejected, high, np.maximum(high, 0))
-    return low, high, (low > 0).astype(int) - (high < 0).astype(int)
-
-
-def simulate(rng: np.random.Generator, condition: Condition, gap: float, families: int) -> Iterator[tuple[Array, ...]]:
-    """Chunks of families in which the first trained system is better than the prompt and the others by ``gap``."""
-    c = condition
-    chunk = max(1, CELLS // (c.rows * c.seeds))
-    for start in range(0, families, chunk):
-        hard = rng.standard_normal((min(chunk, families - start), 1, c.rows))
-        low_accuracy = c.accuracy - gap
-        prompt = hits(rng, hard, low_accuracy, 0.0, 1)
-        made = []
-        for place in range(COMPARISONS):
-            trained = hits(rng, hard, c.accuracy if place == 0 else low_accuracy, c.deviation, c.seeds)
-            made.append(ends(trained, prompt))
-        yield decide(*(np.stack(column, axis=1) for column in zip(*made, strict=True)))
+def measure(condition: Condition, count: int, seed: int) -> dict[str, Any]:
+    """False claims and coverage of equal systems."""
+    decided = families(_rng(condition, seed), condition, count)
+    return {
+        **vars(condition),
+        "family_error": false_claims(condition, decided),
+        "coverage": covered(condition, decided),
+    }
 
 
 def discordance(condition: Condition, gap: float) -> float:
     """The share of rows that exactly one of a trained run and the prompt gets right."""
     rng = np.random.default_rng(0)
-    hard = rng.standard_normal((1, 1, 200_000))
-    a = hits(rng, hard, condition.accuracy, 0.0, 1)
-    return float((a != hits(rng, hard, condition.accuracy - gap, 0.0, 1)).mean())
+    hard = rng.standard_normal((1, 1, 200_000), dtype=np.float32)
+    a = hits(rng, hard, np.array([[condition.accuracy]]), condition.agreement)
+    return float((a != hits(rng, hard, np.array([[condition.accuracy - gap]]), condition.agreement)).mean())
 
 
 def stated(condition: Condition) -> float:
     """What the plan says can be shown, when it assumes the discordance that is the true one at that size."""
-    c, gap = condition, 0.1
+    gap = 0.1
     for _ in range(8):
-        share = discordance(c, min(gap, c.accuracy - 0.02))
+        share = discordance(condition, min(gap, condition.accuracy - 0.02))
         gap = planned_detectable(
-            c.rows, (c.seeds, 1), COMPARISONS, discordance=share, deviation=c.deviation, level=LEVEL
-        )
+            condition.rows, (condition.seeds, 1), COMPARISONS, discordance=share, deviation=max(condition.deviations),
+            level=LEVEL,
+        )  # fmt: skip
     return gap
 
 
-def measure(condition: Condition, families: int, seed: int) -> dict[str, Any]:
-    """Family error, coverage and power of one condition."""
-    rng = np.random.default_rng([seed, condition.rows, int(1000 * condition.accuracy), condition.seeds])
-    same = [np.concatenate(parts) for parts in zip(*simulate(rng, condition, 0.0, families), strict=True)]
-    covered = ((same[0] <= 0) & (same[1] >= 0)).all(axis=1)
-    out = {**vars(condition), "family_error": float((same[2] != 0).any(axis=1).mean())}
+def power(condition: Condition, count: int, seed: int) -> dict[str, Any] | None:
+    """How often the stated size is found, and coverage there; None where a prompt would be worse than nothing."""
     gap = stated(condition)
-    out |= {"stated": gap, "power": None, "covered_equal": float(covered.mean()), "covered_gap": None}
-    if gap < condition.accuracy - 0.05:  # a prompt cannot be worse than nothing
-        other = [np.concatenate(parts) for parts in zip(*simulate(rng, condition, gap, families), strict=True)]
-        truth = np.array([gap] + [0.0] * (COMPARISONS - 1))
-        out["power"] = float((other[2][:, 0] == 1).mean())
-        out["covered_gap"] = float(((other[0] <= truth) & (other[1] >= truth)).all(axis=1).mean())
-    return out
+    if gap >= condition.accuracy - 0.05:
+        return None
+    decided = families(_rng(condition, seed + 1), condition, count, gap)
+    found = float((decided.claims[:, 0] == 1).mean())
+    return {**vars(condition), "stated": gap, "power": found, "coverage": covered(condition, decided, gap)}
 
 
-def macro_f1(families: int, seed: int) -> dict[str, Any]:
+def macro_f1(count: int, seed: int) -> dict[str, Any]:
     """Equal systems judged by macro F1, through the whole of `compare_family`: bootstrap, jackknife, correction."""
     rng = np.random.default_rng(seed)
-    claimed = covered = 0
-    for family in range(families):
+    claimed = inside = 0
+    for number in range(count):
         golds = rng.integers(3, size=120)
-        hard = rng.standard_normal((1, 1, 120))
+        hard = rng.standard_normal((1, 1, 120), dtype=np.float32)
 
-        def run(level: float, runs: int, golds: Any = golds, hard: Any = hard) -> list[list[str]]:
-            right = hits(rng, hard, 0.75, level, runs)[0]
+        def run(deviation: float, runs: int, golds: Any = golds, hard: Any = hard) -> list[list[str]]:
+            true = 0.75 + deviation * rng.standard_normal((1, runs))
+            right = hits(rng, hard, true, "shared rows")[0]
             wrong = (golds + rng.integers(1, 3, size=right.shape)) % 3
             return np.where(right > 0, golds, wrong).astype(str).tolist()
 
-        systems = {"prompt": run(0, 1), **{str(place): run(0.02, 3) for place in range(COMPARISONS)}}
-        pairs = [(str(place), "prompt") for place in range(COMPARISONS)]
-        found = compare_family(METRICS["macro_f1"], systems, pairs, golds.astype(str).tolist(), n=400, seed=family)
-        claimed += any(c.better or c.worse for c in found)
-        covered += all(0.0 in c.difference.interval for c in found)
-    return {"families": families, "family_error": claimed / families, "coverage": covered / families}
+        systems = {"prompt": run(0, 1), **{str(other): run(0.02, 3) for other in range(COMPARISONS)}}
+        pairs = [(str(other), "prompt") for other in range(COMPARISONS)]
+        compared = compare_family(METRICS["macro_f1"], systems, pairs, golds.astype(str).tolist(), n=400, seed=number)
+        claimed += any(c.better or c.worse for c in compared)
+        inside += all(0.0 in c.difference.interval for c in compared)
+    return {"families": count, "family_error": claimed / count, "coverage": inside / count}
 
 
-def run(families: int, corpus: int, seed: int = 13) -> dict[str, Any]:
-    """The whole simulation."""
-    found = [measure(condition, families, seed) for condition in CONDITIONS]
-    powers = [one["power"] for one in found if one["power"] is not None]
-    covers = [one[key] for one in found for key in ("covered_equal", "covered_gap") if one[key] is not None]
-    errors = [one["family_error"] for one in found]
+def summary(rows: Sequence[dict[str, Any]], key: str, worst: Any = max) -> dict[str, Any]:
+    """Mean and worst of a figure, with the condition of the worst."""
+    if not rows:
+        return {"mean": None, "worst": None, "at": None}
+    extreme = worst(rows, key=lambda row: row[key])
+    at = {name: value for name, value in extreme.items() if name not in ("family_error", "coverage", "power")}
     return {
-        "comparisons": families * COMPARISONS * len(found),
-        "family_error": sum(errors) / len(errors),
-        "power": sum(powers) / len(powers),
-        "coverage": sum(covers) / len(covers),
-        "worst": {"family_error": max(errors), "power": min(powers), "coverage": [min(covers), max(covers)]},
-        "macro_f1": macro_f1(corpus, seed),
-        "conditions": found,
+        "mean": float(np.mean([row[key] for row in rows])),
+        "worst": extreme[key],
+        "at": at,
+        "conditions": len(rows),
+    }
+
+
+def table(measured: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A row for each number of seeds and spread of runs, and for runs that differ in one method only."""
+    out = {}
+    for seeds, deviation in RUNS:
+        some = [m for m in measured if m["seeds"] == seeds and set(m["deviations"]) == {deviation}]
+        out[f"{seeds} seed{'s' * (seeds > 1)}, runs {100 * deviation:g} points apart"] = summary(some, "family_error")
+    some = [m for m in measured if len(set(m["deviations"])) > 1]
+    out["3 seeds, runs of one method 3 points apart"] = summary(some, "family_error")
+    return out
+
+
+def run(count: int, seed: int = 13, every: Sequence[Condition] | None = None) -> dict[str, Any]:
+    """The simulated comparisons."""
+    chosen = list(conditions()) if every is None else list(every)
+    measured = [measure(condition, count, seed) for condition in chosen]
+    one_method = [unequal(c) for c in chosen if c.seeds == 3 and c.deviations[-1] == 0.03]
+    measured += [measure(condition, count, seed) for condition in one_method]
+    powers = [power(c, count, seed) for c in chosen if c.agreement in ("shared rows", "own rows") and c.accuracy < 0.98]
+    found = [p for p in powers if p is not None]
+    hard = [m for m in measured if (m["accuracy"], max(m["deviations"])) == HARD]
+    rest = [m for m in measured if m not in hard]
+    small = [m for m in measured if m["rows"] <= 100 and not (m["seeds"] == 1 and max(m["deviations"]))]
+    errors, covers = summary(measured, "family_error"), summary([*measured, *found], "coverage", min)
+    return {
+        "families": count * len(measured),
+        "family_error": errors["mean"],
+        "worst_family_error": summary(rest, "family_error")["worst"],
+        "worst_family_error_skewed": summary(hard, "family_error")["worst"],
+        "family_error_on_30_to_100_rows": summary(small, "family_error")["mean"],
+        "power": summary(found, "power", min)["mean"],
+        "worst_power": summary(found, "power", min),
+        "coverage": covers["mean"],
+        "worst_coverage": covers["worst"],
+        "table": table(measured),
+        "conditions": [*measured, *found],
     }
 
 
@@ -189,21 +191,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", type=int, default=1000, help="of each condition and kind")
     parser.add_argument("--corpus", type=int, default=300, help="families judged by macro F1")
+    parser.add_argument("--trainings", type=int, default=100, help="good trainings of a tiny model; 0: no alarms")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    result = run(arguments.families, arguments.corpus)
+    result = run(arguments.families)
+    result |= {"macro_f1": macro_f1(arguments.corpus, 13), **studies.run(arguments.families)}
+    if arguments.trainings:
+        import planted_failures
+
+        result |= planted_failures.run(arguments.trainings)
     if arguments.json:
         print(json.dumps(result))
         return
-    for one in result["conditions"]:
-        shares = [one["family_error"], one["power"], one["covered_equal"], one["covered_gap"]]
-        cells = ["    -" if share is None else f"{100 * share:5.1f}" for share in shares]
-        print(
-            f"{one['rows']:5} rows  accuracy {one['accuracy']:.2f}  sd {one['deviation']:.2f}  {one['seeds']} seeds  "
-            f"error {cells[0]}  power {cells[1]} at {100 * one['stated']:4.1f}  coverage {cells[2]} {cells[3]}"
-        )
-    for key in ("comparisons", "family_error", "power", "coverage", "worst", "macro_f1"):
-        print(f"{key}: {result[key]}")
+    for name, row in result["table"].items():
+        if row["mean"] is not None:
+            print(f"{name:44} {100 * row['mean']:5.1f}%  worst {100 * row['worst']:5.1f}%  {row['at']}")
+    for key, value in result.items():
+        if key not in ("table", "conditions"):
+            print(f"{key}: {value}")
 
 
 if __name__ == "__main__":

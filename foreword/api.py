@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from foreword.core.inject.value import Foreword
     from foreword.data.readers.read import read
     from foreword.export.convert import export, import_
-    from foreword.runs.prepare.prepare import check
+    from foreword.runs.prepare.check_data import check
     from foreword.runs.train.dry_run import dry_run
     from foreword.runs.train.result import TrainResult
     from foreword.runs.train.train import resume, train
     from foreword.runs.train.train_base import base
     from foreword.runs.use.inspect_files import doctor, ls, show
-    from foreword.runs.use.use import VerifyReport, evaluate, generate, predict, verify
+    from foreword.runs.use.use import evaluate, generate, predict
+    from foreword.runs.use.verify import VerifyReport, verify
     from foreword.runs.workers.pool import Workers, predict_all, run_all
+    from foreword.serve.app.chat_session import chat
+    from foreword.serve.app.run_server import serve
     from foreword.studies.cross_validation import FoldsResult, cross_validate
     from foreword.studies.cross_validation import resume as resume_folds
     from foreword.studies.feedback.feedback import FeedbackResult, feedback
@@ -33,11 +36,12 @@ HOME = {
     "FoldsResult": "foreword.studies.cross_validation",
     "Foreword": "foreword.core.inject.value",
     "TrainResult": "foreword.runs.train.result",
-    "VerifyReport": "foreword.runs.use.use",
+    "VerifyReport": "foreword.runs.use.verify",
     "Workers": "foreword.runs.workers.pool",
     "attach": "foreword.training.attach",
     "base": "foreword.runs.train.train_base",
-    "check": "foreword.runs.prepare.prepare",
+    "chat": "foreword.serve.app.chat_session",
+    "check": "foreword.runs.prepare.check_data",
     "cross_validate": "foreword.studies.cross_validation",
     "doctor": "foreword.runs.use.inspect_files",
     "dry_run": "foreword.runs.train.dry_run",
@@ -57,17 +61,18 @@ HOME = {
     "resume_folds": "foreword.studies.cross_validation:resume",
     "run_all": "foreword.runs.workers.pool",
     "save": "foreword.artifact.store",
+    "serve": "foreword.serve.app.run_server",
     "show": "foreword.runs.use.inspect_files",
     "sweep": "foreword.studies.input_length",
     "train": "foreword.runs.train.train",
     "transfer": "foreword.studies.transfer.transfer",
-    "verify": "foreword.runs.use.use",
+    "verify": "foreword.runs.use.verify",
 }
 __all__ = [
-    "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport", "Workers", "attach", "base", "check",
-    "cross_validate", "doctor", "dry_run", "evaluate", "export", "feedback", "generate", "import_", "injected", "load",
-    "load_base", "ls", "predict", "predict_all", "read", "resume", "resume_folds", "run_all", "save", "show", "sweep",
-    "train", "transfer", "verify",
+    "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport", "Workers", "attach", "base", "chat",
+    "check", "cross_validate", "doctor", "dry_run", "evaluate", "export", "feedback", "generate", "import_",
+    "injected", "load", "load_base", "ls", "predict", "predict_all", "read", "resume", "resume_folds", "run_all",
+    "save", "serve", "show", "sweep", "train", "transfer", "verify",
 ]  # fmt: skip
 
 

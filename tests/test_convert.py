@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,8 @@ from torch import Tensor, nn
 
 from foreword import samples
 from foreword.core.base.load import load_base
-from foreword.errors import FileFormatError
-from foreword.training.from_scratch.textgenrnn import save_textgenrnn
+from foreword.errors import FileFormatError, SettingsError
+from foreword.training.from_scratch.textgenrnn import arrays, save_textgenrnn
 
 
 def weights() -> dict[str, np.ndarray]:
@@ -69,6 +72,22 @@ def test_it_is_the_same_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="HDF5"):
         save_textgenrnn(b"pickle", b"{}", tmp_path)
+
+
+def test_the_weights_are_read_by_their_paths() -> None:
+    found, content = weights(), io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name, values in found.items():
+            file[name] = values
+    read = arrays(content.getvalue(), "weights.hdf5")
+    assert read.keys() == found.keys()
+    assert all(np.array_equal(read[name], values) for name, values in found.items())
+
+
+def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(SettingsError, match=r"foreword\[textgenrnn\]"):
+        save_textgenrnn(b"", b"{}", tmp_path)
 
 
 @pytest.mark.real

@@ -1,18 +1,17 @@
-"""Reading files that nobody vouches for, and writing files that are there completely or not at all."""
+"""Reading files that nobody vouches for."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from foreword.errors import FileFormatError, ForewordError
+from foreword.errors import FileFormatError
 
 # Longer files are mapped: their pages come from the disk when they are used, and leave memory again when it is short.
 MAPPED_FROM = 64 * 1024**2
@@ -92,52 +91,3 @@ def contents(path: str | Path, limit: int, *, follow_links: bool = False) -> byt
         if MAPPED_FROM < size <= limit and sys.byteorder == "little":
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     return read_regular(path, limit, follow_links=follow_links)
-
-
-def write_atomically(
-    path: str | Path, data: bytes | Iterable[bytes | memoryview], check: Callable[[Path], object] | None = None
-) -> None:
-    """Write a file so that every reader, also after a crash, sees the old content or the new, never a part.
-
-    The bytes go to a new file in the same folder, to the disk, and then take the name. Missing folders are made.
-
-    Args:
-        path: where to write.
-        data: the bytes, whole or piece by piece.
-        check: asked about the new file before it takes the name; what it raises leaves the old one.
-
-    Raises:
-        ForewordError: the file cannot be written; what was there before is untouched.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Made with 0o666 so that the user's umask decides, as for any other file.
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines([data] if isinstance(data, bytes) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            if check is not None:
-                check(temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise ForewordError(
-            f"the file cannot be written ({error.strerror or error})",
-            where=os.fspath(path),
-            hint="check the free space and the permissions of the folder",
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,9 +23,10 @@ from torch import Tensor
 from foreword.artifact.header import ITEM_BYTES, MAX_FILE_BYTES, Header, TensorInfo, read_header, refuser
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.peek import Peek, check_header, needed_version, peek, sha256
-from foreword.artifact.safe_files import contents, write_atomically
+from foreword.artifact.safe_files import contents
 from foreword.core.inject.value import Foreword
 from foreword.errors import FileFormatError
+from foreword.storage import write_atomically
 
 __all__ = ["Peek", "decode", "encode", "load", "peek", "read_tensors", "save"]
 

@@ -12,6 +12,9 @@ from foreword.errors import SettingsError
 from foreword.settings.layers import resolve
 from foreword.settings.schema import SCRATCH
 
+GROUP = "Train"
+EXAMPLE = "foreword base reviews.csv --cell lstm --output-dir own-base"
+
 
 def command(
     context: typer.Context,
@@ -31,7 +34,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Train an LSTM or GRU from scratch on data files; any command takes the folder as --base."""
+    """Train an LSTM or GRU from scratch on data files.
+
+    Any command takes the folder as --base.
+    """
     flags = {key: value for key, value in options.settings(context).items() if key not in ("files", "cell")}
     resolved = resolve(config, {**flags, "base": cell}, set or ())
     keys = resolved.keys

@@ -15,6 +15,9 @@ from foreword.settings.layers import flag_of, resolve
 
 _OWN = ("file", "data", "lists", "rows", "tolerance", "output_dir", "seed", "base")
 
+GROUP = "Compare"
+EXAMPLE = "foreword bias run/model.foreword reviews.csv"
+
 
 def command(
     context: typer.Context,
@@ -41,7 +44,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Probe a foreword or a prompt: other names, genders, regions, orders and wordings, and no input at all."""
+    """Find what changes an answer that should not.
+
+    Probes a foreword or a prompt with other names, genders, regions, orders and wordings, and no input at all.
+    """
     if data is None:
         file, data = None, file
     task = {name: value for name, value in options.settings(context).items() if name not in _OWN}
@@ -50,16 +56,16 @@ def command(
         raise SettingsError("a file knows its own task", where=file, received=received, hint="leave these out")
     if data is None:
         raise SettingsError("DATA is missing", hint="foreword bias FILE DATA, or foreword bias DATA --base BASE")
-    names = ("output_dir", "lists", "rows", "tolerance", "seed")
-    asked = {name: context.params[name] for name in names}
-    with work() as progress:
-        from foreword.studies.bias.bias import bias
+    with work(loads=True) as progress:
+        from foreword.studies.bias.bias import BiasSettings, bias
 
+        settings = BiasSettings(lists, rows, tolerance, seed)
         if file is not None:
-            result = bias(file, data, base=base, progress=progress, **asked)
+            result = bias(file, data, settings, base=base, output_dir=output_dir, progress=progress)
         else:
             # The folder of a request is where a run would go; nothing is written there.
             flags = {**task, "data": data, "base": base, "output_dir": output_dir or "."}
-            result = bias(replace(resolve(config, flags, set or ()).request(), progress=progress), **asked)
+            request = replace(resolve(config, flags, set or ()).request(), progress=progress)
+            result = bias(request, settings=settings, output_dir=output_dir)
     show(result, json)
     return 0

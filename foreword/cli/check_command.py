@@ -11,6 +11,9 @@ from foreword.cli.output import show, work
 from foreword.errors import DataError, SettingsError
 from foreword.settings.layers import resolve
 
+GROUP = "Data"
+EXAMPLE = "foreword check reviews.csv --labels good=positive,bad=negative"
+
 
 def command(
     context: typer.Context,

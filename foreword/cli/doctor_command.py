@@ -5,6 +5,9 @@ from __future__ import annotations
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Other"
+EXAMPLE = "foreword doctor --json"
+
 
 def command(json: options.Json = False, verbose: options.Verbose = False) -> int:
     """Show versions, devices, memory and caches."""

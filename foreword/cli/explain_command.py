@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Compare"
+EXAMPLE = "foreword explain run/model.foreword reviews.csv"
+
 
 def command(
     file: options.ForewordFile,
@@ -24,8 +27,11 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Explain a foreword: nearest words, a text that answers like it, what each part is worth, attention."""
-    with work() as progress:
+    """Explain what a foreword says and does.
+
+    Nearest words, a text that answers like it, what each part is worth, attention.
+    """
+    with work(loads=True) as progress:
         from foreword.studies.explain.explain import explain
 
         result = explain(file, data, base=base, output_dir=output_dir, rows=rows, progress=progress)

@@ -7,6 +7,7 @@ import traceback
 
 from foreword.cli.output import print_json
 from foreword.errors import ForewordError, Interrupted, ResourceError
+from foreword.storage import disk_full, is_full
 
 
 def report(error: BaseException, machine: bool, verbose: bool) -> int:
@@ -37,6 +38,8 @@ def as_known(error: BaseException) -> ForewordError:
         return Interrupted("interrupted")
     if isinstance(error, MemoryError):
         return ResourceError("not enough memory", hint="a smaller batch or a smaller base model needs less")
+    if is_full(error):
+        return disk_full(getattr(error, "filename", None) or ".")
     if isinstance(error, OSError):
         where = str(error.filename) if error.filename is not None else None
         return ForewordError(error.strerror or str(error) or type(error).__name__, where=where)

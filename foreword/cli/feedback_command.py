@@ -11,6 +11,9 @@ from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
 
+GROUP = "Train"
+EXAMPLE = "foreword feedback run corrected.jsonl"
+
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")],
@@ -19,10 +22,13 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Take corrected rows into a run's data as a new version, and evaluate its foreword on them."""
+    """Take corrected rows into a run's data.
+
+    They make a new version of the data, and the run's foreword is evaluated on them.
+    """
     if not folder.is_dir():
         raise SettingsError("there is no such run", where=str(folder), expected="the folder of a training run")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         result = api.feedback(folder, rows, base=base, progress=progress)

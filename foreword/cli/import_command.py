@@ -10,9 +10,12 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Share"
+EXAMPLE = "foreword import adapter --output imported.foreword --base HuggingFaceTB/SmolLM2-135M-Instruct"
+
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="PEFT's: prefix, prompt, P-tuning, LoRA.")],
+    folder: Annotated[Path, typer.Argument(metavar="SOURCE", help="PEFT folder, MLX-LM cache, llama.cpp state.")],
     output: Annotated[Path, typer.Option(metavar="FILE", help="The .foreword file to write.")],
     base: Annotated[str, typer.Option(metavar="BASE", help="The base it was trained on: hub id, folder or GGUF file.")],
     template: options.Template = None,
@@ -21,11 +24,14 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Make a .foreword file of a checkpoint; what it asks is said by --template and --labels."""
+    """Make a .foreword file of another tool's checkpoint.
+
+    What it asks is said by --template and --labels.
+    """
     from foreword.settings.layers import resolve
 
     task = resolve(flags={"template": template, "guidance": guidance, "labels": labels}).task_options
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.export.convert import import_
 
         result = import_(

@@ -11,6 +11,9 @@ from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
 
+GROUP = "Use"
+EXAMPLE = "foreword ls runs"
+
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to look.")] = Path("."),

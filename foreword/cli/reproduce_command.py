@@ -10,6 +10,9 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 
+GROUP = "Compare"
+EXAMPLE = "foreword reproduce run"
+
 
 def command(
     report: Annotated[Path, typer.Argument(metavar="REPORT", help="The report.json of a comparison or a run.")],
@@ -20,7 +23,7 @@ def command(
     verbose: options.Verbose = False,
 ) -> int:
     """Run a report's settings again. Exits 1 when the new figures do not agree with the old."""
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.compare.reproduce import reproduce
 
         result = reproduce(report, output_dir, progress)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from foreword.cli import options, output
 
+GROUP = "Use"
+EXAMPLE = "foreword show run/model.foreword"
+
 
 def command(file: options.ForewordFile, json: options.Json = False, verbose: options.Verbose = False) -> int:
     """Show what a .foreword file holds; no model is loaded."""

@@ -12,6 +12,9 @@ from foreword.cli.output import show, work
 from foreword.errors import SettingsError
 from foreword.settings.layers import resolve
 
+GROUP = "Train"
+EXAMPLE = "foreword sweep reviews.csv --base own-base --input-prefix 4,8,all --output-dir early"
+
 
 def command(
     context: typer.Context,
@@ -49,7 +52,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Train on the first K tokens for several K; says from which K on they do. Given again, it goes on."""
+    """Find how many first tokens of an input are enough.
+
+    Trains on the first K tokens for several K and says from which K on they do. Given again, it goes on.
+    """
     flags = options.settings(context)
     own = {key: flags.pop(key, None) for key in ("input_prefix", "margin", "workers", "ray")}
     if own["input_prefix"] is None:
@@ -57,7 +63,7 @@ def command(
     if margin is not None and margin <= 0:
         raise SettingsError("a margin is above 0", where="--margin", received=margin)
     request = resolve(config, flags, set or ()).request()
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         many = api.Workers(workers or 2, ray) if workers or ray else None

@@ -12,6 +12,9 @@ from foreword.cli.output import show, work
 from foreword.errors import SettingsError
 from foreword.settings.layers import resolve
 
+GROUP = "Train"
+EXAMPLE = "foreword transfer reviews.yaml news.yaml --base own-base --output-dir transfer"
+
 
 def command(
     context: typer.Context,
@@ -34,7 +37,10 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Train each task from its prompt and from every other task's foreword. Given again, it goes on."""
+    """Find which task's foreword is a good start for which.
+
+    Trains each task from its prompt and from every other task's foreword. Given again, it goes on.
+    """
     given = options.settings(context)
     flags = {key: value for key, value in given.items() if key not in ("files", "together", "output_dir")}
     if not files or output_dir is None:
@@ -47,7 +53,7 @@ def command(
         if file.stem in requests:
             raise SettingsError("two files have one name, which names the task", received=str(file))
         requests[file.stem] = resolve(file, {**flags, "output_dir": output_dir}, set or ()).request()
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         result = api.transfer(requests, output_dir, joint=together, progress=progress)

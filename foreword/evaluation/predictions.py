@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from foreword.errors import DataError
+from foreword.storage import write_atomically
 
 GOLD_NLL = "gold_nll"
 """Key in :attr:`Prediction.scores`: total negative log-likelihood (nats) of the gold text; perplexity reads it."""
@@ -32,6 +31,8 @@ class Prediction:
         ms: wall time in milliseconds, the batch's time shared among its rows.
         scores: one figure a label; for generation optionally ``gold_nll`` and ``gold_tokens``.
         references: all right texts when there is more than one; empty means ``gold`` alone.
+        group: of rows that are no independent draws; "": the row stands for itself.
+        columns: what else stood in the row, such as the user's own number of it.
     """
 
     id: str
@@ -43,6 +44,8 @@ class Prediction:
     ms: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    group: str = ""
+    columns: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def accepted(self) -> str | tuple[str, ...]:
@@ -50,7 +53,7 @@ class Prediction:
         return self.references or self.gold
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; a figure that is not finite becomes null. Empty ``references`` is left out."""
+        """Plain JSON values; a figure that is not finite becomes null. What is empty of the last three is left out."""
         record: dict[str, object] = {
             "id": self.id,
             "input": self.input,
@@ -63,6 +66,10 @@ class Prediction:
         }
         if self.references:
             record["references"] = list(self.references)
+        if self.group:
+            record["group"] = self.group
+        if self.columns:
+            record["columns"] = {name: _json_value(value) for name, value in self.columns.items()}
         return record
 
     @classmethod
@@ -73,6 +80,9 @@ class Prediction:
             raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
         texts = {name: _text(record, name) for name in ("id", "input", "output", "gold")}
         scores, references = record.get("scores", {}), record.get("references", [])
+        columns = record.get("columns", {})
+        if not isinstance(columns, dict):
+            raise ValueError("'columns' is not an object")
         if not isinstance(scores, dict):
             raise ValueError("'scores' is not an object")
         if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
@@ -84,7 +94,27 @@ class Prediction:
             ms=_number(record.get("ms", 0.0), "ms"),
             scores={str(name): _number(value, "scores") for name, value in scores.items()},
             references=tuple(references),
+            columns=columns,
+            group=_text({"group": "", **record}, "group"),
         )
+
+
+def _json_value(value: object) -> object:
+    """A cell as JSON has it; what JSON does not have, such as a date, as text."""
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def groups_of(predictions: Sequence[Prediction]) -> list[str] | None:
+    """The group of each row; None where every row stands for itself."""
+    if not any(prediction.group for prediction in predictions):
+        return None
+    return [prediction.group or prediction.id for prediction in predictions]
 
 
 def _finite(value: float) -> float | None:
@@ -113,29 +143,6 @@ def _line(prediction: Prediction) -> bytes:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, cut by a token limit: only an escape can hold it
         return json.dumps(record, ensure_ascii=True, allow_nan=False).encode() + b"\n"
-
-
-def write_atomically(path: str | Path, content: Iterable[bytes]) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_jsonl(path: str | Path, predictions: Iterable[Prediction]) -> None:

@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from foreword.artifact.header import MAX_FILE_BYTES
 from foreword.artifact.manifest import Manifest
+from foreword.artifact.safe_files import read_regular
 from foreword.artifact.store import save
 from foreword.core.base.load import Base
 from foreword.core.inject.injection import injected
@@ -17,17 +21,20 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.task.infer import space
 from foreword.data.task.task import Task
-from foreword.errors import SettingsError
+from foreword.errors import FileFormatError, SettingsError
+from foreword.export.base import SIDECAR, Exporting, make_format, registry
+from foreword.export.cache_layout import value_of
 from foreword.export.foreign_checkpoint import object_of
-from foreword.export.peft import SIDECAR, export_peft, import_peft
-from foreword.runs.prepare.base_words import find_base
+from foreword.export.llamacpp_state import decode_state, halves
+from foreword.export.mlx import decode_cache
+from foreword.export.peft import import_peft
+from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of, versions
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
-
-FORMATS = ("peft",)
+from foreword.storage import refuse_overwriting, write_atomically
 
 
 def export(
@@ -35,6 +42,7 @@ def export(
     output_dir: str | Path,
     *,
     format: str = "peft",
+    settings: Mapping[str, Any] | None = None,
     base: str | Base | None = None,
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
@@ -43,22 +51,43 @@ def export(
     Args:
         file: a ``.foreword`` file.
         output_dir: folder for the other tool's files; made if it is not there.
-        format: ``peft``: what ``PeftModel.from_pretrained(base, output_dir)`` loads.
+        format: the name of a format (docs/export.md).
+        settings: of the format.
         base: a base to use instead of the one that the file names; it must be the same model.
 
     Returns:
         The format, the folder, its files, and the guidance text, which the other tool does not put in front.
 
     Raises:
-        SettingsError: no such format, or one that cannot hold this foreword.
+        SettingsError: no such format, or one that cannot hold this foreword; nothing is written then.
         FileFormatError, BaseMismatchError: as ``foreword evaluate``.
     """
-    if format not in FORMATS:
-        raise SettingsError("no such format", where="--format", expected=", ".join(FORMATS), received=format)
+    chosen = make_format(format, settings)
     opened = open_foreword(file, base, progress)
-    folder = export_peft(opened.value, opened.manifest, output_dir, opened.base.model.config)
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return {"format": format, "folder": str(folder), "files": files, "text": opened.value.text}
+    folder = Path(output_dir)
+    exporting = Exporting(Path(file).stem, opened.value, opened.manifest, opened.base, folder)
+    files = chosen.write(exporting)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+        if name.endswith(".sh"):
+            (folder / name).chmod(0o755)
+    return {"format": format, "folder": str(folder), "files": sorted(files), "text": opened.value.text}
+
+
+def formats() -> list[dict[str, Any]]:
+    """What each format holds and needs, as docs/export.md shows it."""
+    return [
+        {
+            "format": kind.name,
+            "engine": kind.title,
+            "holds": ", ".join(kind.holds),
+            "architectures": ", ".join(kind.architectures) or "decoders with full attention",
+            "needs": kind.needs,
+            "proven": kind.proven or "not yet",
+            "limits": kind.limits,
+        }
+        for kind in registry().values()
+    ]
 
 
 def import_(
@@ -71,13 +100,14 @@ def import_(
     labels: Mapping[str, str] | None = None,
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
-    """Make a ``.foreword`` file of another tool's checkpoint (PEFT: prefix, prompt, P-tuning, LoRA).
+    """Make a ``.foreword`` file of another tool's files: a PEFT checkpoint (prefix, prompt, P-tuning, LoRA), a prompt
+    cache of MLX-LM or a sequence state of llama.cpp.
 
     What was exported from here takes its task, golden rows and figures along. A checkpoint of the other tool says
     nothing of a task: then it is the one that ``template``, ``guidance`` and ``labels`` say.
 
     Args:
-        folder: the checkpoint.
+        folder: the checkpoint's folder, or the cache's or state's file.
         output: the file to write.
         base: the base that the checkpoint was trained on.
         template: text of a row.
@@ -89,11 +119,14 @@ def import_(
         SettingsError: it gives other answers here than there, or does not fit the base.
         BaseMismatchError: it was exported from a foreword of another base.
     """
+    refuse_overwriting(output, (folder, base))
     loaded = base if isinstance(base, Base) else find_base(base, progress=progress)
-    sites = find_sites(loaded.model)
-    own = [name for name, site in sites.sites.items() if site.kind == "self"]
-    layers = {name: sizes(layer) for name, layer in linear_layers(loaded.model).items()}
-    value = import_peft(folder, own, layers)
+    source = Path(folder)
+    if source.is_file():
+        value, folder = _engine_cache(source, loaded), source.parent
+    else:
+        sites = _self_sites(loaded)
+        value = import_peft(source, sites, {name: sizes(layer) for name, layer in linear_layers(loaded.model).items()})
     manifest = _taken_along(Path(folder))
     if manifest is None:
         value, manifest = _new(value, loaded, template, guidance, labels)
@@ -111,6 +144,34 @@ def import_(
         "task": written.task,
         "golden_rows": len(written.golden),
     }
+
+
+def _self_sites(base: Base) -> list[str]:
+    """The names of the base's self-attention sites in the order of its layers."""
+    return [name for name, site in find_sites(base.model).sites.items() if site.kind == "self"]
+
+
+def _engine_cache(path: Path, base: Base) -> Foreword:
+    """A prefix out of a prompt cache of MLX-LM or a sequence state of llama.cpp."""
+    sites = find_sites(base.model)
+    names = _self_sites(base)
+    content = read_regular(path, MAX_FILE_BYTES, follow_links=True)
+    if path.suffix == ".safetensors":
+        cache = decode_cache(content, str(path))
+    else:
+        flat, _ = decode_state(content, str(path))
+        site = sites.sites[names[0]]
+        if flat.shape[3] != site.heads * site.key_size:
+            raise FileFormatError(
+                "its rows do not fit the base", where=str(path), expected=site.heads * site.key_size,
+                received=flat.shape[3],
+            )  # fmt: skip
+        heads = flat.reshape(*flat.shape[:3], site.heads, site.key_size)
+        heads[:, 0] = halves(heads[:, 0], site.key_size)
+        cache = torch.from_numpy(heads).permute(0, 1, 3, 2, 4)
+    if len(cache) != len(names):
+        raise FileFormatError("another number of layers", where=str(path), expected=len(names), received=len(cache))
+    return value_of(cache, names)
 
 
 def _taken_along(folder: Path) -> Manifest | None:
@@ -141,5 +202,5 @@ def _new(
         text=text,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         libraries=versions(),
-        notes="imported from a PEFT checkpoint",
+        notes="imported from another tool's files",
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.peek import MAX_VIRTUAL_TOKENS
-from foreword.artifact.safe_files import write_atomically
 from foreword.core.base.architecture import kind_of
 from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import FileFormatError, SettingsError
 from foreword.export.foreign_checkpoint import object_of, tensors_of, whole_number
+from foreword.export.peft_check import refuse_unless_peft_agrees
 from foreword.export.peft_lora import CONFIG, KIND, from_peft, to_peft
+from foreword.storage import write_atomically
 
 WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 SIDECAR = "foreword.json"
@@ -38,14 +41,15 @@ _TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION", "encoder
 _PREFIX, _PROMPT = ("PREFIX_TUNING", "CARTRIDGE"), ("PROMPT_TUNING", "P_TUNING")
 
 
-def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Path, base_config: Any) -> Path:
+def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Path, model: PreTrainedModel) -> Path:
     """Write a foreword as a PEFT checkpoint that ``PeftModel.from_pretrained(base, folder)`` loads.
 
     Args:
         foreword: keys and values ``[P, H, D]`` for every layer of a decoder, a soft prompt ``[P, E]``, or LoRA.
         manifest: kept in ``foreword.json``; names the base.
         folder: made if it is not there; the three files in it are replaced.
-        base_config: the transformers config of the base.
+        model: the base. Where PEFT is installed the checkpoint is read back on it and compared, before anything is
+            written to ``folder``.
 
     Returns:
         The folder.
@@ -54,6 +58,7 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
         SettingsError: PEFT's format cannot hold this foreword, or PEFT would answer differently with it.
         ForewordError: the folder cannot be written.
     """
+    base_config = model.config
     kind = kind_of(base_config)
     tensors, fields = _checkpoint(foreword, kind, "cache" if manifest is None else manifest.positions, base_config)
     name = manifest.base.id if manifest is not None else getattr(base_config, "_name_or_path", "")
@@ -71,11 +76,15 @@ def export_peft(foreword: Foreword, manifest: Manifest | None, folder: str | Pat
         "text": foreword.text,
         "manifest": None if manifest is None else manifest.model_dump(mode="json"),
     }
+    # The config last, because PEFT takes a folder with a config for a checkpoint.
+    files = {WEIGHTS: weights, SIDECAR: _json(sidecar), CONFIG: _json(config)}
+    with tempfile.TemporaryDirectory(prefix="foreword-peft-") as trial:
+        for file, content in files.items():
+            (Path(trial) / file).write_bytes(content)
+        refuse_unless_peft_agrees(Path(trial), foreword, model)
     target = Path(folder)
-    write_atomically(target / WEIGHTS, weights)
-    write_atomically(target / SIDECAR, _json(sidecar))
-    # Last, because PEFT takes a folder with a config for a checkpoint.
-    write_atomically(target / CONFIG, _json(config))
+    for file, content in files.items():
+        write_atomically(target / file, content)
     return target
 
 

@@ -8,8 +8,6 @@ kept: a value cached on a trainable module would silently lose its gradient afte
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,6 +22,7 @@ from transformers import PreTrainedModel
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.plugins import registered
 from foreword.settings.values import field_types, range_of
 
 
@@ -139,9 +138,13 @@ class Headed(Writer):
 
 
 def make_writer(method: Method, start: Start) -> Writer:
-    """The method's writer, with a head where the start has classes."""
+    """The method's writer, with a head where the start has classes, on the base's device.
+
+    Everything is drawn on the CPU, so that a seed means the same start everywhere, and moved once.
+    """
     writer = method.writer(start)
-    return Headed(writer, start) if start.classes else writer
+    made = Headed(writer, start) if start.classes else writer
+    return made.to(start.model.device)
 
 
 def trainable(start: Tensor) -> nn.Parameter:
@@ -156,20 +159,12 @@ def kept(start: Tensor) -> nn.Buffer:
 
 @cache
 def registry() -> Mapping[str, type[Method]]:
-    """Every method of this folder by its name."""
-    package = importlib.import_module("foreword.methods")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"foreword.methods.{module.name}")
-    found: dict[str, type[Method]] = {}
+    """Every method by its name: those of this folder, and those that other packages name under ``foreword.methods``.
 
-    def visit(parent: type[Method]) -> None:
-        for child in parent.__subclasses__():
-            if child.__module__.startswith("foreword.methods.") and "name" in child.__dict__:
-                found[child.name] = child
-            visit(child)
-
-    visit(Method)  # type: ignore[type-abstract]
-    return dict(sorted(found.items()))
+    Raises:
+        SettingsError: another package's entry point cannot be loaded, is no method, or takes a name that is taken.
+    """
+    return registered("foreword.methods", Method)  # type: ignore[type-abstract]
 
 
 def _expected(hint: Any) -> str:

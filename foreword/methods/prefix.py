@@ -1,8 +1,9 @@
 """Prefix tuning: keys and values at every attention site (Li & Liang 2021), started from a real text's.
 
-Ours differs from the paper in three ways, each measured in docs/log.md: the start is what the base itself computes for
+Ours differs from the paper in four ways, each measured in docs/log.md: the start is what the base itself computes for
 the user's prompt, so step 0 is that prompt; the first position, where models park attention that they do not need,
-stays as it is; the keys and values are trained directly, the paper's MLP being an option.
+stays as it is; the keys and values are trained directly, the paper's MLP being an option; and a change is measured in
+the size of the site's own keys or values, so that one learning rate fits every layer.
 """
 
 from __future__ import annotations
@@ -23,14 +24,22 @@ from foreword.settings.schema import Count
 
 
 class _Row(nn.Module):
-    """One site's keys or values ``[P, H, D]``: the first ``frozen`` positions stay, the others are trained."""
+    """One site's keys or values ``[P, H, D]``: the first ``frozen`` positions stay, the others are
+    ``start + scale * change``, of which the change is trained.
 
-    def __init__(self, start: Tensor, frozen: int) -> None:
+    Args:
+        scale: what a change of 1 is at this site, broadcast over ``[P, H, D]``: steps are then of one relative size
+            everywhere, where keys and values of different layers differ by a factor of 40.
+    """
+
+    def __init__(self, start: Tensor, frozen: int, scale: Tensor) -> None:
         super().__init__()
-        self.head, self.rest = kept(start[:frozen]), trainable(start[frozen:])
+        self.head, self.start, self.scale = kept(start[:frozen]), kept(start[frozen:]), kept(scale)
+        self.change = trainable(torch.zeros_like(start[frozen:]))
 
     def forward(self) -> Tensor:
-        return torch.cat([self.head, self.rest]) if len(self.head) else self.rest
+        rest = torch.addcmul(self.start, self.scale, self.change)
+        return torch.cat([self.head, rest]) if len(self.head) else rest
 
 
 class _Fixed(nn.Module):
@@ -47,17 +56,17 @@ class _Fixed(nn.Module):
 class PrefixWriter(Writer):
     """Keys and values per site."""
 
-    def __init__(self, start: dict[str, KeyValue], trained: set[str], frozen: int) -> None:
+    def __init__(self, start: dict[str, KeyValue], trained: set[str], frozen: int, scale: str = "none") -> None:
         super().__init__()
         self.names = tuple(start)
 
         def part(name: str, value: Tensor) -> nn.Module:
-            return _Row(value, frozen) if name in trained else _Fixed(value)
+            return _Row(value, frozen, _scale(value[frozen:], scale)) if name in trained else _Fixed(value)
 
         self.keys = nn.ModuleList(part(name, kv.keys) for name, kv in start.items())
         self.values = nn.ModuleList(part(name, kv.values) for name, kv in start.items())
         depths = {i: depth for i, name in enumerate(start) if (depth := layer_of(name)) is not None}
-        self.layers = {f"{kind}.{i}.rest": depth for kind in ("keys", "values") for i, depth in depths.items()}
+        self.layers = {f"{kind}.{i}.change": depth for kind in ("keys", "values") for i, depth in depths.items()}
 
     def write(self) -> Foreword:
         return Foreword(
@@ -98,7 +107,7 @@ class ReparameterisedWriter(Writer):
                 value = module()
                 if isinstance(module, _Row):
                     step = next(change).view(-1, *value.shape[1:])
-                    value = torch.cat([module.head, module.rest + step])
+                    value = torch.cat([module.head, torch.addcmul(module.start, module.scale, step)])
                 out.append(value)
             moved.append(out)
         for name, k, v in zip(self.inner.names, *moved, strict=True):
@@ -120,6 +129,9 @@ class Prefix(Method):
     layers: str = ":"
     # Sites that are used, as a pattern ("decoder.self.*").
     sites: str = "*"
+    # What a learned change is measured in: the root mean square of the site's start (keys and values apart), of each
+    # head's, or nothing.
+    scale: Literal["site", "head", "none"] = "site"
     # The paper's MLP, dropped once written.
     reparameterise: bool = False
     # Width of that MLP.
@@ -127,7 +139,7 @@ class Prefix(Method):
 
     name: ClassVar[str] = "prefix"
     title: ClassVar[str] = "prefix tuning"
-    learning_rates: ClassVar[tuple[float, ...]] = (2e-2, 5e-2, 5e-3, 1e-1)
+    learning_rates: ClassVar[tuple[float, ...]] = (5e-2, 2e-2, 1e-1)
     in_layers: ClassVar[bool] = True
     starts_from: ClassVar[str] = "sites"
     choose: ClassVar[str] = (
@@ -165,7 +177,7 @@ class Prefix(Method):
                 received=length,
                 hint="give a longer prompt or set freeze_first=false",
             )
-        writer = PrefixWriter(values, trained, frozen)
+        writer = PrefixWriter(values, trained, frozen, "none" if self.init == "random" else self.scale)
         if not self.reparameterise:
             return writer
         return ReparameterisedWriter(writer, length, self.hidden_size, start.generator())
@@ -191,6 +203,14 @@ class Prefix(Method):
             alike = {name: values[name] for name in used if name.startswith("decoder.self")}
             values |= initial_values.told_apart(alike, 0.02, start.generator())
         return {name: values[name] for name in used}
+
+
+def _scale(start: Tensor, by: str) -> Tensor:
+    """The root mean square of ``start`` ``[P, H, D]``, over all of it or by head ``[1, H, 1]``."""
+    if by == "none":
+        return torch.ones(())
+    square = start.float().square()
+    return (square.mean() if by == "site" else square.mean((0, 2), keepdim=True)).sqrt()
 
 
 def _from_foreword(start: Start, used: list[str]) -> dict[str, KeyValue]:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from foreword.core.base.device import seeded
 from foreword.core.inject.value import Foreword
 from foreword.methods.base import Method, Start, Writer, kept
 from foreword.methods.prompt import Init, initial_prompt
@@ -25,10 +26,9 @@ class PTuningWriter(Writer):
     def __init__(self, start: Tensor, encoder: str, hidden: int, seed: int) -> None:
         super().__init__()
         self.start = kept(start)
-        size = start.shape[1]
+        start, size = start.cpu(), start.shape[1]
         # The layers' own initialisers draw from the global generator; what the caller drew before must not matter.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.code = nn.Parameter(torch.randn(start.shape[0], size) * start.std().clamp(min=1e-3))
             self.lstm = nn.LSTM(size, hidden, bidirectional=True) if encoder == "lstm" else None
             width = 2 * hidden if encoder == "lstm" else size

@@ -66,7 +66,9 @@ class Resolved:
     base_settings: BaseSettings = field(default_factory=BaseSettings)
     places: Mapping[str, str] = field(default_factory=dict)
 
-    def request(self, progress: ProgressCall | None = None, resume: bool = False) -> TrainRequest:
+    def request(
+        self, progress: ProgressCall | None = None, resume: bool = False, overwrite: bool = False
+    ) -> TrainRequest:
         """The training request. Raises SettingsError when data, base or output folder was not given."""
         k = self.keys
         if k.base is not None and k.base.lower() in (*SCRATCH, *FETCHED):
@@ -96,6 +98,7 @@ class Resolved:
             base_settings=self.base_settings,
             skip_bad=k.skip_bad,
             resume=resume,
+            overwrite=overwrite,
             encoding=k.encoding,
             progress=progress,
             places=self.places,

@@ -163,7 +163,7 @@ class TaskOptions:
         labels: label -> words that the model says for it, as typed; also the text ``a=words,b=words``.
         inputs: columns of the input.
         target: column of the label or of the text to generate.
-        task: classification, generation or tagging, whatever the columns are called; None means recognised.
+        task_kind: classification, generation or tagging, whatever the columns are called; None means recognised.
         metric: the metric that decides on dev.
         metrics: more metrics to report.
         chat: use the base model's chat template.
@@ -189,6 +189,7 @@ class TaskOptions:
         guidance_form: what the guidance is: ``text`` as it stands, a list of ``keywords``, or a ``situation``.
         guidance_replaces: the span that gives way to the guidance: ``text[2:5]`` (words) or ``text/pattern/``.
         calibrate: take off each label's score what the untrained prompt says for it without content.
+        group: column of the document, speaker or user of a row: splits and intervals keep the rows of one together.
     """
 
     template: str | None = None
@@ -197,7 +198,7 @@ class TaskOptions:
     labels: Mapping[str, str] | None = None
     inputs: tuple[str, ...] = ()
     target: str | None = None
-    task: Literal["classification", "generation", "tagging"] | None = None
+    task_kind: Literal["classification", "generation", "tagging"] | None = None
     metric: str | None = None
     metrics: tuple[str, ...] = ()
     chat: bool = False
@@ -223,6 +224,7 @@ class TaskOptions:
     guidance_form: Literal["text", "keywords", "situation"] = "text"
     guidance_replaces: str | None = None
     calibrate: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         settle(self)
@@ -330,8 +332,9 @@ class TrainRequest:
         base_settings: of a base that is trained from scratch.
         skip_bad: go on without the rows that the check refuses, counted.
         resume: go on with the run in ``output_dir``.
+        overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
-        progress: called as work goes on.
+        progress: called as work goes on; None shows it on standard error.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
     """
 
@@ -348,6 +351,7 @@ class TrainRequest:
     base_settings: BaseSettings = field(default_factory=BaseSettings)
     skip_bad: bool = False
     resume: bool = False
+    overwrite: bool = False
     encoding: str | None = None
     progress: ProgressCall | None = None
     places: Mapping[str, str] = field(default_factory=dict)
@@ -367,6 +371,14 @@ class TrainRequest:
             "method": {"name": self.method, **self.method_settings},
             "training": self.settings.to_json(),
         }
+
+    def files(self) -> tuple[object, ...]:
+        """What the run reads, as it was given: files, folders, names, or values in memory."""
+        options = self.task_options
+        return (
+            self.data, self.dev, self.test, self.base, self.init_from, options.guidance_file,
+            self.settings.augment_synonyms,
+        )  # fmt: skip
 
     def _base_name(self) -> object:
         name = self.base if isinstance(self.base, str) else self.base.id

@@ -22,8 +22,10 @@ from foreword.evaluation.report.summary import compare, figure_text, heading, sa
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.evaluation.statistics.verdict import default_margin
-from foreword.runs.prepare.first_k import refuse_long_k, refuse_uncut
-from foreword.runs.prepare.prepare import rows_of, say_nothing
+from foreword.messages import Message
+from foreword.runs.prepare.encode_splits import refuse_long_k, refuse_uncut
+from foreword.runs.prepare.prepare import say_nothing
+from foreword.runs.prepare.ready_data import ready_data
 from foreword.runs.series import Member, member, needs_test, shared_base
 from foreword.runs.workers.pool import Workers, run_all
 from foreword.settings.schema import TrainRequest
@@ -87,20 +89,26 @@ class SweepResult:
 
     def verdict(self) -> str:
         """In one sentence."""
-        unit = " points" if heading(self.metric).endswith("(%)") else ""
-        lost = f"{figure_text(self.metric, self.margin)}{unit} {get_metric(self.metric).title}"
+        metric = Message(get_metric(self.metric).title)
+        form = "{n} points {metric}" if heading(self.metric).endswith("(%)") else "{n} {metric}"
+        lost = Message(form, n=figure_text(self.metric, self.margin), metric=metric)
         if not self.informative:
-            return (
+            return Message(
                 "How many tokens are enough cannot be said: whole inputs themselves are answered no better than by one "
                 "label for all rows."
             )
         if self.enough is None:
-            tried = ", ".join(point.name for point in self.points if point.k is not None)
-            said = f"No number that was tried ({tried}) can be said to be enough"
-            return f"{said}: a loss of {lost} or more is not ruled out."
-        return (
-            f"The first {self.enough} tokens are enough: from there on the answers are as good as with whole inputs "
-            f"(a loss of {lost} is ruled out at 95%, paired)."
+            return Message(
+                "No number that was tried ({tried}) can be said to be enough: a loss of {gain} or more is not ruled "
+                "out.",
+                tried=[point.name for point in self.points if point.k is not None],
+                gain=lost,
+            )
+        return Message(
+            "The first {k} tokens are enough: from there on the answers are as good as with whole inputs (a loss of "
+            "{gain} is ruled out at 95%, paired).",
+            k=self.enough,
+            gain=lost,
         )
 
     def render(self) -> str:
@@ -182,7 +190,8 @@ def sweep(
     """
     progress = request.progress or say_nothing
     order = prefixes(ks if isinstance(ks, str) else ",".join(map(_name, ks)))
-    task, tables, _ = rows_of(request)
+    ready = ready_data(request)
+    task, tables = ready.task, ready.tables
     needs_test(tables)
     for k in order:
         refuse_long_k(k, task, tables["train"])
@@ -287,7 +296,7 @@ def _report(result: SweepResult) -> dict[str, Any]:
         for point in result.points
     ]
     chart = {
-        "title": f"{heading(result.metric)} by first k tokens",
+        "title": Message("{metric} by first k tokens", metric=heading(result.metric)),
         "metric": result.metric,
         "points": points,
         "line": whole - sign * result.margin if result.informative else None,
@@ -295,8 +304,12 @@ def _report(result: SweepResult) -> dict[str, Any]:
     notes = ["Dots: what was learned on so many tokens, with its 95% interval."]
     notes += ["Rings: the text prompt."] if any(point["beside"] is not None for point in points) else []
     notes += ["Broken line: the loss that does not matter, below whole inputs."] if result.informative else []
-    kept = ", ".join(point.name for point in result.points if point.outcome == "text")
-    notes += [f"Nothing beat the prompt on dev at k = {kept}: there the prompt itself is measured."] if kept else []
+    kept = [point.name for point in result.points if point.outcome == "text"]
+    notes += (
+        [Message("Nothing beat the prompt on dev at k = {tried}: there the prompt itself is measured.", tried=kept)]
+        if kept
+        else []
+    )
     notes.append("Minus all: on the same rows, with a 90% interval; each end alone is a one-sided 95%.")
     return {
         "title": "How much of an input is enough",

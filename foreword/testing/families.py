@@ -10,6 +10,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from foreword.core.base import lstm
+from foreword.core.base.device import seeded
 
 _SIZE = {
     "vocab_size": 264, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -137,8 +138,7 @@ def tiny(family: str, seed: int = 0, masked: bool = False) -> PreTrainedModel:
     spec = replace(spec, model=spec.model.replace("Model", "ForMaskedLM")) if masked else spec
     make_config, make_model = spec.parts()
     config = make_config(**spec.settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model: PreTrainedModel = make_model(config).eval()
     # Weights as small as the default's make every logit alike; differences must be large enough to be seen.
     with torch.no_grad():

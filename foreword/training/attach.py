@@ -2,34 +2,71 @@
 
 The model that comes back shares every weight with the base and is of a subclass of its class, so whatever accepts the
 base accepts it. Only the writer's parameters require a gradient; saving it saves the foreword alone. The value is
-written anew at the layers, before every pass through them: trainers replace ``forward`` with their own (TRL's fused
-loss).
+written anew for every pass: when the model is called, or its layers are by a trainer that replaces ``forward`` with its
+own (TRL's fused loss).
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import weakref
-from contextlib import ExitStack
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from foreword.artifact.manifest import BaseRecord, Manifest
 from foreword.artifact.store import save
-from foreword.core.attention import attend
-from foreword.core.attention.checkpointing import unwrap, wrap
+from foreword.core.attention.checkpointing import checkpoint_layers
+from foreword.core.attention.hooks import Hold, Level, bare, settle, splice
+from foreword.core.attention.pass_context import ATTACHED, current, within
+from foreword.core.attention.sources import Front
 from foreword.core.base.load import fingerprint_of
-from foreword.core.inject.injection import Injection, hooked, stacks
+from foreword.core.inject.in_force import InForce
+from foreword.core.inject.injection import Injection
 from foreword.core.inject.sites import find_sites
+from foreword.core.inject.stack_hooks import around_stack, owned, stacks
 from foreword.core.inject.value import Foreword
+from foreword.errors import UnsupportedBaseError
 from foreword.methods.base import Writer
 
 FILE = "model.foreword"
+_NUMBERS = itertools.count()
+
+
+class Attachment:
+    """What is attached to a base: the writer's value, written anew whenever it is asked for."""
+
+    def __init__(self, model: PreTrainedModel, writer: Writer) -> None:
+        self.injection, self.writer = Injection(model), writer
+
+    def owns(self, module: nn.Module) -> bool:
+        """Whether it decides for ``module``."""
+        return self.injection.owns(module)
+
+    def now(self) -> InForce:
+        """The value as the writer writes it now. Each pass has its own, also in threads that share the model."""
+        return self.injection.lowered([self.writer.write()], None)
+
+    def front(self, module: nn.Module, rows: int) -> Front | None:
+        """What stands in front of a batch of ``rows`` rows at ``module``; None for nothing."""
+        return self.now().front(module, rows)
+
+    def added(self, layer: nn.Module, x: Tensor) -> Tensor | None:
+        """What is added to what a linear layer gives for ``x [B, T, in]``; None for nothing."""
+        return self.now().added(layer, x)
+
+    def weight(self, name: str) -> Tensor | None:
+        """What stands in the place of a parameter of the base; None for its own."""
+        return self.now().weight(name)
 
 
 class Attached:
@@ -37,10 +74,22 @@ class Attached:
 
     writer: Writer
     _base: PreTrainedModel
-    _leave: ExitStack
-    _wrapped: list[Any]
+    _attachment: Attachment
+    _holds: tuple[Hold, Hold]
+    _release: Any  # a weakref.finalize
+    _checkpoints: bool
     _record: BaseRecord
     _method: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The base's pass behind its own foreword, whatever else is attached to the base meanwhile."""
+        here, call = current(), cast(Any, super()).__call__
+        attachment = self._attachment
+        elsewhere = here.sources is None or any(s.owns(stacks(self._base)[0]) for s in here.sources)
+        if elsewhere or not self._release.alive:
+            return call(*args, **kwargs)
+        with within(attached=attachment.now(), holds=(*here.holds, attachment.injection.hold)):
+            return call(*args, **kwargs)
 
     def foreword(self) -> Foreword:
         """The foreword as it is now, frozen."""
@@ -55,20 +104,43 @@ class Attached:
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """Checkpoint the base's layers, which stay in eval mode; transformers' own options do not apply."""
-        self._wrapped.extend(wrap(self._base))
+        if not self._checkpoints and self._release.alive:
+            self._checkpoints = True
+            checkpoint_layers(self._holds[1], self._base)
 
     def gradient_checkpointing_disable(self) -> None:
         """Undo :meth:`gradient_checkpointing_enable`."""
-        unwrap(self._wrapped)
-        self._wrapped.clear()
+        if self._checkpoints and self._release.alive:
+            self._checkpoints = False
+            self._holds[1].clear()
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """The writer's state alone, under ``writer.``: what a trainer's checkpoint needs."""
-        return {f"writer.{name}": tensor for name, tensor in self.writer.state_dict().items()}
+        # By position is how modules asked each other before torch 2.
+        destination, prefix, keep_vars = cast(Any, (*args, *(destination, prefix, keep_vars)[len(args) :]))
+        out: dict[str, Any] = OrderedDict() if destination is None else destination
+        out |= {f"{prefix}writer.{n}": t for n, t in self.writer.state_dict(keep_vars=keep_vars).items()}
+        return out
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """The inverse of :meth:`state_dict`."""
-        return self.writer.load_state_dict({n.removeprefix("writer."): t for n, t in state_dict.items()}, strict)
+        own = {name.removeprefix("writer."): tensor for name, tensor in state_dict.items()}
+        return self.writer.load_state_dict(own, strict, assign)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # The state of what wraps this model is loaded part by part: the base's parts are not in it, and not missing.
+        object.__setattr__(self, "_prefix", prefix)
+        cast(Any, super())._load_from_state_dict(state_dict, prefix, *args)
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise UnsupportedBaseError(
+            "an attached model cannot be copied to several devices within one process (nn.DataParallel): the copies "
+            "would answer without the foreword",
+            expected="one process for each device, or one device",
+            hint="start the script with torchrun or accelerate launch, or with CUDA_VISIBLE_DEVICES=0",
+        )
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the foreword to ``save_directory/model.foreword``; the base is not written.
@@ -86,8 +158,9 @@ class Attached:
 
     def detach(self) -> PreTrainedModel:
         """Take the foreword off and return the base as it was."""
-        self.gradient_checkpointing_disable()
-        self._leave.close()
+        if self._release.detach() is not None:
+            for hold in self._holds:
+                hold.leave()
         return self._base
 
 
@@ -107,7 +180,8 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
         writer: from :func:`foreword.methods.base.make_writer`.
         tokenizer: the base's, for the file's record of the base.
 
-    Until ``detach()``, whoever calls the base meets the foreword too: they share their layers.
+    Until ``detach()``, whoever calls the base meets the foreword too: they share their layers. Where several are
+    attached to one base, each answers with its own, and the base with the latest.
 
     Returns:
         A model of a subclass of ``type(model)`` with ``writer`` as a submodule, ``foreword()``, ``detach()``, and
@@ -116,31 +190,74 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
     Raises:
         UnsupportedBaseError: the base is outside the attention interface.
     """
-    model.eval().requires_grad_(False)
-    injection = Injection(model)
+    settle()
+    modes = {module: module.training for module in model.modules()}
+    try:
+        twin: PreTrainedModel = _attached(model.eval(), writer, tokenizer)
+    except BaseException:
+        for module, mode in modes.items():
+            module.training = mode
+        raise
+    model.requires_grad_(False)
+    return twin
+
+
+def _attached(model: PreTrainedModel, writer: Writer, tokenizer: Any) -> Any:
+    """The model that comes back, in force. Nothing is put on the base before all that may fail is done."""
+    record, attachment = _record(model, tokenizer), Attachment(model, writer)
+    with torch.no_grad():
+        attachment.now()
+    holds = (attachment.injection.hold, Hold())
+    number = next(_NUMBERS)
+    for module in owned(model):
+        holds[0].need(module, f"attached {number}", partial(_refer, module, weakref.ref(attachment)))
+    twin = _twin(model, writer)
+    attributes = {"_attachment": attachment, "_holds": holds, "_record": record, "_base": model}
+    # Not through nn.Module's attributes: the base must not become its own twin's child.
+    for name, value in {**attributes, "_method": type(writer).__name__, "_checkpoints": False}.items():
+        object.__setattr__(twin, name, value)
+    for hold in holds:
+        hold.enter()
+    object.__setattr__(twin, "_release", weakref.finalize(twin, _abandon, holds))
+    return twin
+
+
+def _twin(model: PreTrainedModel, writer: Writer) -> Any:
+    """A shallow copy of ``model`` with ``writer`` as one more part, of a subclass of its class."""
     twin = copy.copy(model)
-    twin.__dict__ = dict(model.__dict__)
+    twin.__dict__ = {**bare(model.__dict__), "_load_state_dict_post_hooks": OrderedDict()}
     twin._modules = {**model._modules, "writer": writer}
     twin.__class__ = type(f"Attached{type(model).__name__}", (Attached, type(model)), {})
-    leave = ExitStack()
-    leave.enter_context(attend.routed(model))
-    attend.attach_to(injection.map.modules, injection)
-    leave.callback(attend.detach_from, tuple(injection.map.modules))
-    leave.callback(injection.changes.release)
-
-    def renew(*_: Any) -> None:
-        # A soft prompt runs through these layers itself as it is written: then the plain model is wanted.
-        if attend.sources() is not None:
-            injection.put([writer.write()], None)
-
-    for stack in stacks(model):
-        leave.callback(stack.register_forward_pre_hook(renew).remove)
-    leave.enter_context(hooked(model))
-    object.__setattr__(twin, "_record", _record(model, tokenizer))
-    object.__setattr__(twin, "_method", type(writer).__name__)
-    # Not through nn.Module's attributes: the base must not become its own twin's child.
-    object.__setattr__(twin, "_base", model)
-    object.__setattr__(twin, "_leave", leave)
-    object.__setattr__(twin, "_wrapped", [])
-    weakref.finalize(twin, leave.close)
+    twin.register_load_state_dict_post_hook(_forgive_base)
+    if model in stacks(model):
+        # A base without a head is its own stack, and the copy stands beside it.
+        splice(twin, "forward", Level.INJECTION, around_stack(model, model))
     return twin
+
+
+def _forgive_base(twin: Any, incompatible: Any) -> None:
+    """The base's weights are no part of the state: they are not missing."""
+    own, prefix = f"{twin._prefix}writer.", twin._prefix
+    missing = incompatible.missing_keys
+    missing[:] = [name for name in missing if name.startswith(own) or not name.startswith(prefix)]
+
+
+def _refer(module: nn.Module, reference: weakref.ref[Attachment]) -> Callable[[], None]:
+    """Let ``module`` know what is attached to it; returns what makes it forget."""
+    references = vars(module).get(ATTACHED, ())
+    vars(module)[ATTACHED] = (*references, reference)
+
+    def forget() -> None:
+        left = tuple(other for other in vars(module)[ATTACHED] if other is not reference)
+        if left:
+            vars(module)[ATTACHED] = left
+        else:
+            del vars(module)[ATTACHED]
+
+    return forget
+
+
+def _abandon(holds: tuple[Hold, Hold]) -> None:
+    """The attached model was collected without :meth:`Attached.detach`."""
+    for hold in holds:
+        hold.abandon()

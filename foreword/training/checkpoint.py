@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from foreword.errors import ResumeError
+from foreword.storage import explained
 from foreword.training.loop import Evaluated, Progress, Score, Step, Trial
 
 _VERSION = "1"
@@ -35,9 +36,10 @@ def _beside(trial: Trial, path: Path) -> Path:
     state = {"learning_rate": trial.learning_rate, "progress": asdict(trial.progress)}
     beside = path.with_suffix(".partial")
     tensors = {n: t.contiguous().cpu() for n, t in trial.tensors().items()}
-    save_file(tensors, beside, {"version": _VERSION, "state": json.dumps(state)})
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
+    with explained(path):
+        save_file(tensors, beside, {"version": _VERSION, "state": json.dumps(state)})
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
     return beside
 
 

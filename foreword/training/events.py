@@ -33,6 +33,10 @@ class Score:
     loss: float
     constant: bool = False
 
+    def above(self, other: Score | None) -> bool:
+        """Better on the metric; an equal one is not, whatever its loss."""
+        return other is None or self.metric > other.metric
+
     def beats(self, other: Score | None) -> bool:
         """Better on the metric, or equal there with a lower loss."""
         return other is None or (self.metric, -self.loss) > (other.metric, -other.loss)

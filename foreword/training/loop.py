@@ -47,13 +47,13 @@ class Trial:
         model: the frozen base.
         writer: what is trained.
         objective: loss of a batch.
-        rows: the training examples.
+        rows: the training examples; as a :class:`Course` also in which order and form they are learned from.
         settings: batch size, schedule, clipping, patience.
         learning_rate: the peak.
         evaluate: scores a foreword on dev.
+
+    Attributes:
         evaluate_at: steps after which an evaluation is due besides the regular ones (rungs of a sweep).
-        course: in which order and form the rows are learned from; None: as they are, shuffled.
-        seen: another form of row ``index`` for step ``step`` (from 0), None where it is as the course has it.
     """
 
     def __init__(
@@ -61,30 +61,27 @@ class Trial:
         model: PreTrainedModel,
         writer: Writer,
         objective: Objective,
-        rows: Sequence[Example],
+        rows: Sequence[Example] | Course,
         settings: TrainSettings,
         learning_rate: float,
         evaluate: Callable[[Foreword], Score],
-        evaluate_at: frozenset[int] = frozenset(),
-        course: Course | None = None,
-        seen: Callable[[int, int], Example | None] = lambda step, index: None,
     ) -> None:
-        self.model, self.writer, self.objective, self.rows = model, writer, objective, rows
+        self.model, self.writer, self.objective = model, writer, objective
+        self.course = rows if isinstance(rows, Course) else Course(rows)
+        self.rows = self.course.rows
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
-        self.evaluate_at = evaluate_at
-        self.course = Course(rows) if course is None else course
-        self.seen = seen
+        self.evaluate_at: frozenset[int] = frozenset()
         self.parameters = [p for p in writer.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(writer, settings, learning_rate)
         self.pull = Pull(self.parameters, settings.pull_to_start)
-        self.total = total_steps(len(rows), settings)
+        self.total = total_steps(len(self.rows), settings)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
         # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
         self.frozen: Frozen | None = None
         self.past: Past | None = None
         per_batch = settings.batch_rows
-        self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
+        self.steps_per_epoch = math.ceil(math.ceil(len(self.rows) / per_batch) / settings.gradient_accumulation_steps)
 
     @property
     def done(self) -> bool:
@@ -150,12 +147,9 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
-        batches = [[self._row(number, index) for index in batch] for batch in self.batches(number)]
+        epoch = number // self.steps_per_epoch
+        batches = [[self.course.row_at(number, epoch, index) for index in batch] for batch in self.batches(number)]
         return Share(self.writer, self.objective, batches, self.past)
-
-    def _row(self, step: int, index: int) -> Example:
-        """A row as a step sees it."""
-        return self.seen(step, index) or self.course.row(step // self.steps_per_epoch, index)
 
     def finish(self, total: Total) -> Step:
         """Make the step whose gradients were accumulated over ``total.units`` units.

@@ -89,7 +89,7 @@ def prepare_reuse(
         report(done, len(rows))
     frozen.filling = False
     if frozen.refused:
-        return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
+        return Reuse(why_not=store.problem or "their states do not fit into cache_memory_mib and cache_disk_mib")
     return Reuse(frozen)
 
 

@@ -65,7 +65,7 @@ def sharing(writers: Sequence[Writer]) -> list[SharingWriter]:
     shared = nn.ParameterList()
     for name in names:
         length = min(other[name].shape[0] for other in parameters)
-        shared.append(nn.Parameter(torch.zeros(length, *first[name].shape[1:])))
+        shared.append(nn.Parameter(first[name].new_zeros(length, *first[name].shape[1:])))
     return [SharingWriter(writer, shared, names) for writer in writers]
 
 

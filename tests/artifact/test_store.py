@@ -202,7 +202,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safe_files.os, "fsync", full)
-    with pytest.raises(ForewordError, match="No space left"):
+    with pytest.raises(ForewordError, match="no space is left"):
         store.save(tmp_path / "x", prefix(P=9), manifest())
     assert equal(store.load(tmp_path / "x")[0], prefix())
     assert os.listdir(tmp_path) == ["x"]

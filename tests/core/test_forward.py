@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from foreword.core.attention.pass_context import PassContext, current
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import backbone, find_sites
 from foreword.core.inject.value import Foreword
-from foreword.core.passes import output_layer
 from foreword.core.passes.output_layer import logits_at
 from foreword.core.passes.scoring import choice_scores, completion_losses, pad, pooled_states
 from foreword.errors import SettingsError
@@ -128,8 +128,8 @@ def test_logits_at_leaves_nothing_behind_after_an_error() -> None:
     model = tiny("llama")
     with pytest.raises(IndexError):
         logits_at(model, torch.tensor([0]), torch.tensor([99]), input_ids=sample_ids())
-    assert not model.get_output_embeddings()._forward_pre_hooks
-    assert output_layer._PASS.get() is None
+    assert "forward" not in vars(model.get_output_embeddings())
+    assert current() == PassContext()
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "foreword"])

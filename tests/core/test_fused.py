@@ -26,7 +26,7 @@ def _layered(family: str) -> bool:
 
 
 def kinds(model: PreTrainedModel) -> str:
-    return " ".join(sorted({type(module).__name__ for module in fused_layers._found(model)[0]}))
+    return " ".join(sorted({type(module).__name__ for module in fused_layers._replaceable(model)[0]}))
 
 
 @pytest.mark.parametrize("family", EXPECTED)

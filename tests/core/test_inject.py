@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foreword.core.attention import attend
+from foreword.core.attention.pass_context import within
 from foreword.core.inject import initial_values
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
@@ -97,7 +97,7 @@ def test_a_prefix_on_some_layers_only_still_moves_the_content() -> None:
     with torch.no_grad(), injected(model, [part]):
         got = output(model, ids)
         shifted = torch.arange(len(TEXT), len(TEXT) + ids.shape[1])[None]
-    with torch.no_grad(), attend.only(None):
+    with torch.no_grad(), within(sources=None):
         plain = model(ids, position_ids=shifted).logits
     assert not torch.allclose(got, plain, atol=1e-3)
     assert torch.isfinite(got).all()

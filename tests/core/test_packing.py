@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.attention import packing
 from foreword.core.attention.checkpointing import checkpointing
 from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
+from foreword.core.attention.pass_context import current
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
@@ -71,7 +71,7 @@ def test_low_rank_changes_and_slots_are_each_rows_own(family: str, method: str) 
 
     def drawn() -> Foreword:
         if method == "slots":
-            return Foreword(slots=torch.randn(1, width, generator=dice))
+            return Foreword(slots=torch.randn(1, width, generator=dice))  # type: ignore[arg-type]
         names = writer_for("lora", model).write().tensors()
         return Foreword.from_tensors({n: torch.randn(t.shape, generator=dice) * 0.1 for n, t in names.items()})
 
@@ -127,10 +127,10 @@ def test_a_soft_prompt_runs_alone_before_packed_rows() -> None:
 def test_nothing_is_packed_outside_a_pass() -> None:
     model = tiny("llama")
     losses(model, INPUTS)
-    assert packing.current() is None
+    assert current().packed is None
     with pytest.raises(IndexError):
         completion_losses(model, INPUTS, [[999], *TARGETS[1:]], 0)
-    assert packing.current() is None
+    assert current().packed is None
     assert model.config._attn_implementation == tiny("llama").config._attn_implementation
 
 

@@ -130,7 +130,7 @@ def test_peft_does_not_know_a_state(tmp_path: Path) -> None:
     model = tiny("gru")
     value = Foreword(sites=from_ids(model, TEXT))
     with pytest.raises(SettingsError, match="state"):
-        export_peft(value, None, tmp_path / "out", model.config)
+        export_peft(value, None, tmp_path / "out", model)
 
 
 def test_a_width_that_cannot_be_is_refused() -> None:
@@ -195,3 +195,12 @@ def test_a_windowed_model_generates_and_takes_a_state() -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in writer.parameters())
     with torch.no_grad():
         close(logits[1], output(model, ids)[1])
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru"])
+def test_the_loss_of_parts_of_a_batch_sums_to_the_loss_of_the_whole(family: str) -> None:
+    model, ids = tiny(family), sample_ids(8, 7)
+    with torch.no_grad():
+        whole = model(input_ids=ids, labels=ids).loss
+        parts = [model(input_ids=part, labels=part, num_items_in_batch=8 * 6).loss for part in ids.split(2)]
+    assert torch.allclose(sum(parts), whole, atol=1e-5)

@@ -54,7 +54,7 @@ def test_encodings_give_the_same_rows(tmp_path: Path, encoding: str, expected: s
 )  # fmt: skip
 def test_an_encoding_that_is_not_certain_is_refused_and_can_be_named(tmp_path: Path, text: str, encoding: str) -> None:
     path = write(tmp_path, "a.csv", text.encode(encoding))
-    with pytest.raises(DataError, match="--encoding") as caught:
+    with pytest.raises(DataError, match="encoding") as caught:
         read(path)
     assert caught.value.where == f"{path}:2"
     assert cells(read(path, encoding=encoding), "text")[0] == text.split("\n")[1].split(",")[0]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from foreword.errors import DataError
-from foreword.evaluation.predictions import Prediction, read_jsonl, write_atomically, write_jsonl
+from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from foreword.storage import write_atomically
 
 ROWS = [
     Prediction("a1", "Text: 今天\u2028很好\nLabel:", "good", "bad", -0.25, 12, 3.5, {"good": -0.25, "bad": -1.5}),

@@ -25,7 +25,8 @@ from foreword.evaluation.statistics.intervals import (
     wilson_interval,
 )
 from foreword.evaluation.statistics.power import holm, minimum_detectable_difference, rows_needed
-from foreword.evaluation.statistics.repeated_seeds import paired_difference_of_runs
+from foreword.evaluation.statistics.repeated_seeds import paired_difference_of_runs, spread_of_runs
+from foreword.evaluation.statistics.run_spread import GRID, RunVariance, posterior
 
 ACCURACY, MACRO, ROUGE, BLEU_METRIC = METRICS["accuracy"], METRICS["macro_f1"], METRICS["rouge_l"], METRICS["bleu"]
 
@@ -58,7 +59,7 @@ def test_the_bootstrap_of_a_mean_is_scipys() -> None:
     outputs, golds = sentences(np.random.default_rng(2), 80, 0.3)
     values = ROUGE.per_row(outputs, golds)
     for method, name in (("percentile", "percentile"), ("bca", "BCa")):
-        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)
+        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)  # type: ignore[arg-type]
         theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=name, rng=4).confidence_interval
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=2e-3)
         assert ours.method == f"bootstrap-{method}"
@@ -98,11 +99,13 @@ def test_bleu_agrees_with_sacrebleus_paired_tests() -> None:
     assert (single.high - single.low) / 2 == pytest.approx(boots["BLEU"][1].ci, rel=0.1)
 
 
-def test_mcnemar_is_the_binomial_test_on_discordant_rows() -> None:
+def test_mcnemars_mid_p_is_the_binomial_test_less_half_of_what_was_seen() -> None:
     for a, b in itertools.product(range(0, 30, 3), range(0, 30, 4)):
-        expected = stats.binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
+        exact = stats.binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
+        expected = exact if a == b else exact - stats.binom.pmf(a, a + b, 0.5)
         assert mcnemar_p(a, b) == pytest.approx(expected)
-    assert mcnemar_p(900, 1100) == pytest.approx(stats.binomtest(900, 2000).pvalue)
+    expected = stats.binomtest(900, 2000).pvalue - stats.binom.pmf(900, 2000, 0.5)
+    assert mcnemar_p(900, 1100) == pytest.approx(expected)
 
 
 def test_the_permutation_p_value_is_scipys() -> None:
@@ -113,7 +116,7 @@ def test_the_permutation_p_value_is_scipys() -> None:
     ).pvalue
     ones = np.ones(40)
     rows = [np.column_stack([values, ones]) for values in (a, b)]
-    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)
+    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)  # type: ignore[arg-type, call-arg, misc]
     assert permutation_p(rows[0], rows[0], ROUGE.score, n=100) == 1.0
 
 
@@ -131,13 +134,29 @@ def test_score_interval_has_a_width_when_every_row_is_right() -> None:
     assert interval.method == "wilson"
     assert interval.high == 1.0
     assert 0.8 < interval.low < 0.9
-    assert score_interval(["a", "b"] * 9, ["a"] * 18, MACRO).method == "bootstrap-bca"
+    assert score_interval(["a", "b"] * 9, ["a"] * 18, MACRO).method == "bootstrap-wider"
 
 
 def test_the_paired_proportion_interval_is_the_published_formula() -> None:
     # Fagerland, Lydersen and Laake (2014), airway reactivity before and after: 1, 1, 7, 12 of 21 rows.
     interval = paired_proportion_interval(1, 7, 21)
-    assert (interval.low, interval.high) == pytest.approx((-0.508, -0.013), abs=2e-3)
+    assert (interval.low, interval.high) == pytest.approx((-0.517, -0.026), abs=1e-3)
+    mirrored = paired_proportion_interval(7, 1, 21)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low))
+
+
+def test_the_paired_proportion_interval_ends_where_the_score_test_rejects() -> None:
+    """At a difference of 0, Tango's test is McNemar's without correction: both end at the same level."""
+    for a, b in ((5, 15), (3, 11), (20, 41)):
+        p_value = 2 * stats.norm.sf(abs(a - b) / math.sqrt(a + b))
+        interval = paired_proportion_interval(a, b, 100, 1 - p_value)
+        assert interval.high == pytest.approx(0, abs=1e-9)
+    nothing = paired_proportion_interval(0, 0, 50)
+    z = stats.norm.ppf(0.975)
+    assert (nothing.low, nothing.high) == pytest.approx((-(z**2) / (50 + z**2), z**2 / (50 + z**2)), abs=1e-3)
+    for level in (0.9, 0.99):
+        exact = stats.binomtest(3, 200).proportion_ci(level).high
+        assert paired_proportion_interval(3, 0, 200, level).high >= exact - 1e-9
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "bleu"])
@@ -203,10 +222,10 @@ def test_a_clear_difference_is_decided_and_signed() -> None:
     difference = paired_difference(ACCURACY, golds, ["no"] * 80, golds)
     assert difference.decided
     assert difference.estimate == 0.5
-    assert difference.test == "mcnemar-exact"
+    assert difference.test == "mcnemar-mid-p"
     other = paired_difference(ACCURACY, ["no"] * 80, golds, golds)
     assert other.interval.high == pytest.approx(-difference.interval.low)
-    assert difference.to_json()["interval"]["method"] == "bonett-price"
+    assert difference.to_json()["interval"]["method"] == "tango"
     perplexity = paired_difference(METRICS["perplexity"], [1.0, 2.0, 1.5], [2.0, 3.0, 3.5], [1, 2, 1], n=500)
     assert perplexity.estimate < 0
 
@@ -214,7 +233,7 @@ def test_a_clear_difference_is_decided_and_signed() -> None:
 def test_the_same_seed_gives_the_same_figures() -> None:
     outputs, golds = sentences(np.random.default_rng(10), 30, 0.3)
     shorter = [text[: len(text) // 2] for text in outputs]
-    runs = [paired_difference(ROUGE, outputs, shorter, golds, n=300, seed=seed) for seed in (1, 1, 2)]
+    runs = [paired_difference(ROUGE, outputs, shorter, golds, n=300, seed=seed, method="bca") for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -246,6 +265,7 @@ def test_holm() -> None:
 
 
 def test_runs_with_several_seeds_cover_the_truth() -> None:
+    """Also where they differ by more than 4 points and only six tell of it."""
     rng = np.random.default_rng(12)
     trials, covered, rows = 200, 0, 100
     golds = ["a"] * rows
@@ -261,33 +281,36 @@ def test_runs_with_several_seeds_cover_the_truth() -> None:
         )
         covered += 0.0 in difference.interval
         assert (difference.p_value < 0.05) == difference.decided
-    assert covered / trials >= 0.93
+    assert covered / trials >= 0.91
 
 
-def test_the_interval_of_runs_weighs_the_quantiles_of_rows_and_seeds() -> None:
+def test_the_interval_of_runs_is_a_mixture_over_what_seeds_leave_open() -> None:
+    """Drawn at random instead of summed on the grid: a spread from its posterior, then a normal difference."""
     rng = np.random.default_rng(14)
     hits = rng.random((5, 400)) < np.array([0.6, 0.7, 0.8, 0.5, 0.6])[:, None]
-    runs = [["a" if hit else "b" for hit in row] for row in hits]
-    found = paired_difference_of_runs(ACCURACY, runs[:3], runs[3:], ["a"] * 400)
-    scores = hits.mean(axis=1)
-    parts = [((hits[:3].mean(axis=0) - hits[3:].mean(axis=0)).var() / 400, 399)]
-    for of, count in ((slice(0, 3), 3), (slice(3, 5), 2)):
-        # Two-way analysis of variance of rows by seeds: the mean square of seeds less that of the residuals.
-        square = 400 * scores[of].var(ddof=1)
-        rest = hits[of] - hits[of].mean(axis=0) - scores[of][:, None] + scores[of].mean()
-        parts.append((max(0, square - (rest**2).sum() / (count - 1) / 399) / 400 / count, count - 1))
-    errors = [np.sqrt(part) for part, _ in parts]
-    quantile = sum(e * stats.t(d).ppf(0.975) for e, (_, d) in zip(errors, parts, strict=True)) / sum(errors)
-    reach = quantile * np.sqrt(sum(part for part, _ in parts))
-    assert found.estimate == pytest.approx(scores[:3].mean() - scores[3:].mean())
-    assert found.interval.high - found.interval.low == pytest.approx(2 * reach, rel=5e-3)
-    assert (found.p_value < 0.05) == found.decided
+    table = np.stack([hits, np.ones_like(hits)], axis=-1).astype(float)
+    spread = spread_of_runs(ACCURACY, table, 3, 100, 1)
+    assert spread.weights is not None
+    assert spread.seeds is not None
+    drawn = rng.choice(len(GRID), 200_000, p=spread.weights)
+    differences = rng.standard_normal(200_000) * np.sqrt(spread.rows + spread.seeds[drawn])
+    assert float(spread.reach(0.9)) == pytest.approx(np.quantile(np.abs(differences), 0.9), rel=0.02)
+    assert float(spread.p_value()) == pytest.approx(np.mean(np.abs(differences) >= abs(spread.centre)), abs=0.01)
+    assert spread.seeds[5] == pytest.approx((1 / 3 + 1 / 2) * (0.02 * GRID[5]) ** 2)
 
 
-def test_an_interval_of_two_seeds_ends_where_differences_end() -> None:
-    rows = 50
-    runs = [["a"] * right + ["b"] * (rows - right) for right in (45, 5, 40, 10)]
-    found = paired_difference_of_runs(ACCURACY, runs[:2], runs[2:], ["a"] * rows)
+def test_runs_that_agree_leave_room_and_many_runs_are_believed() -> None:
+    same = RunVariance(np.asarray(0.0), np.asarray(1e-6), 1)
+    scale = 0.02
+    mean = [float(posterior(seen, scale) @ GRID) * scale for seen in ([], [same], [same] * 6)]
+    assert mean[0] > mean[1] > mean[2] > 0.0005  # two that agree are not sure, six pairs hardly are
+    wide = [RunVariance(np.asarray(0.05**2), np.asarray(1e-6), 4)] * 6
+    assert float(posterior(wide, scale) @ GRID) * scale == pytest.approx(0.05, rel=0.1)
+
+
+def test_an_interval_of_seeds_ends_where_differences_end() -> None:
+    runs = [["a"] * right + ["b"] * (8 - right) for right in (8, 0, 8, 0)]
+    found = paired_difference_of_runs(ACCURACY, runs[:2], runs[2:], ["a"] * 8, level=0.99999)
     assert (found.interval.low, found.interval.high) == (-1.0, 1.0)
 
 
@@ -304,3 +327,68 @@ def test_one_run_each_is_the_plain_paired_bootstrap() -> None:
     assert (same.interval.low, same.interval.high) == pytest.approx((math.log(0.025) / 300, -math.log(0.025) / 300))
     with pytest.raises(DataError, match="different rows"):
         paired_difference_of_runs(ACCURACY, [a], [b[:-1]], golds)
+
+
+# --- rows that belong together
+
+
+def clustered(rng: np.random.Generator, groups: int, size: int, level: float = 0.75) -> tuple[list[str], list[str]]:
+    """Answers of one system whose rows of a group are right or wrong together, and the groups."""
+    right = np.repeat(rng.random(groups) < level, size)
+    return ["y" if hit else "n" for hit in right], [f"g{number // size}" for number in range(groups * size)]
+
+
+@pytest.mark.parametrize("size", [2, 5, 10])
+def test_grouped_rows_are_as_many_as_their_groups(size: int) -> None:
+    rng = np.random.default_rng(size)
+    golds, trials = ["y"] * (30 * size), 200
+    claims = plain = inside = 0
+    for trial in range(trials):
+        (a, groups), (b, _) = clustered(rng, 30, size), clustered(rng, 30, size)
+        claims += paired_difference(ACCURACY, a, b, golds, n=400, seed=trial, groups=groups).decided
+        plain += paired_difference(ACCURACY, a, b, golds).decided
+        interval = score_interval(a, golds, ACCURACY, groups=groups)
+        inside += 0.75 in interval
+        assert interval.groups == 30
+    assert claims / trials <= 0.08
+    assert plain / trials > 0.1
+    assert inside / trials >= 0.91
+
+
+def test_groups_of_one_row_are_rows() -> None:
+    rng = np.random.default_rng(20)
+    a, golds = answers(rng, rng.random(80) < 0.8)
+    b = [out if rng.random() > 0.2 else "x" for out in a]
+    alone = [str(number) for number in range(80)]
+    runs = [paired_difference_of_runs(MACRO, [a, b], [b], golds, n=300, groups=groups) for groups in (None, alone)]
+    assert runs[0].interval.low == pytest.approx(runs[1].interval.low)
+    assert (runs[0].interval.groups, runs[1].interval.groups) == (None, 80)
+    wilson, grouped_interval = score_interval(a, golds, ACCURACY), score_interval(a, golds, ACCURACY, groups=alone)
+    assert (wilson.low, wilson.high) == pytest.approx((grouped_interval.low, grouped_interval.high), abs=5e-3)
+    with pytest.raises(DataError, match="each row needs its group"):
+        paired_difference(ACCURACY, a, b, golds, groups=alone[:-1])
+    with pytest.raises(DataError, match="two groups"):
+        score_interval(a, golds, ACCURACY, groups=["same"] * 80)
+
+
+def test_runs_on_grouped_rows_cover_the_truth() -> None:
+    rng = np.random.default_rng(21)
+    covered = 0
+    for trial in range(150):
+        hard = np.repeat(rng.random(40), 5)
+        systems = [[["a" if ok else "b" for ok in hard + 0.1 * rng.random(200) < 0.75] for _ in range(3)] for _ in "ab"]
+        groups = [number // 5 for number in range(200)]
+        found = paired_difference_of_runs(ACCURACY, *systems, ["a"] * 200, n=100, seed=trial, groups=groups)  # type: ignore[arg-type, call-arg, misc]
+        covered += 0.0 in found.interval
+    assert covered / 150 >= 0.93
+
+
+def test_three_rows_are_no_proof() -> None:
+    """Every row went from 0 to 100 BLEU: three rows cannot say more than that."""
+    golds = ["the cat sat on the mat"] * 3
+    found = paired_difference(BLEU_METRIC, golds, ["no"] * 3, golds, n=200)
+    assert found.estimate == pytest.approx(100)
+    assert not found.decided
+    assert found.interval.low < 0
+    eight = paired_difference_of_runs(BLEU_METRIC, [["a b c d"] * 8] * 3, [["a b c d"] * 8], ["a b c d"] * 8, n=100)
+    assert eight.interval.high > 20

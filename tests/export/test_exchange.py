@@ -82,7 +82,7 @@ def test_what_cannot_go_out_is_refused(
     out = str(tmp_path / "peft")
     assert main(["export", str(tmp_path / "full.foreword"), "--base", base, "--output-dir", out]) == 2
     assert "no place" in capsys.readouterr().err
-    assert main(["export", str(tmp_path / "full.foreword"), "--output-dir", out, "--format", "vllm"]) == 2
+    assert main(["export", str(tmp_path / "full.foreword"), "--output-dir", out, "--format", "onnx"]) == 2
     assert "no such format" in capsys.readouterr().err
     assert main(["import", str(tmp_path), "--output", out, "--base", base]) == 1
     assert not Path(out).exists()

@@ -80,7 +80,7 @@ def peft_config(method: str, family: str) -> Any:
         task_type=task,
         num_virtual_tokens=P,
         prefix_projection=projection,
-        encoder_hidden_size=8 if projection else None,
+        encoder_hidden_size=8 if projection else None,  # type: ignore[arg-type]
     )
 
 
@@ -96,7 +96,7 @@ def test_an_exported_prefix_gives_the_same_logits_in_peft(family: str, tmp_path:
     base = tiny(family)
     foreword = prefix(base)
     expected = ours(base, foreword)
-    export_peft(foreword, MANIFEST, tmp_path, base.config)
+    export_peft(foreword, MANIFEST, tmp_path, base)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path)).eval()
     assert model.active_peft_config.base_model_name_or_path == "tiny"
     assert model.active_peft_config.task_type == "CAUSAL_LM"
@@ -127,7 +127,7 @@ def test_an_exported_prompt_gives_the_same_logits_in_peft(family: str, tmp_path:
     base = tiny(family)
     foreword = prompt(base)
     expected = ours(base, foreword)
-    export_peft(foreword, None, tmp_path, base.config)
+    export_peft(foreword, None, tmp_path, base)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path)).eval()
     torch.testing.assert_close(theirs(model, family), expected, atol=1e-4, rtol=0)
 
@@ -148,7 +148,7 @@ def test_peft_generates_the_same_tokens_with_an_export(method: str, tmp_path: Pa
     settings: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
     with injected(base, [foreword]):
         expected = base.generate(input_ids=ids, **settings)
-    export_peft(foreword, None, tmp_path, base.config)
+    export_peft(foreword, None, tmp_path, base)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path)).eval()
     assert torch.equal(model.generate(input_ids=ids, **settings), expected)
 
@@ -158,7 +158,7 @@ def test_padded_rows_agree_too(tmp_path: Path) -> None:
     mask = torch.ones_like(sample_ids())
     mask[1, 4:] = 0
     expected = ours(base, prefix(base), mask)[mask.bool()]
-    export_peft(prefix(base), None, tmp_path, base.config)
+    export_peft(prefix(base), None, tmp_path, base)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path)).eval()
     torch.testing.assert_close(theirs(model, "llama", mask)[mask.bool()], expected, atol=1e-4, rtol=0)
 
@@ -169,7 +169,7 @@ def test_out_and_in_again_is_bit_equal(method: str, dtype: torch.dtype, tmp_path
     base = tiny("llama")
     plain = (prefix(base) if method == "prefix" else prompt(base)).to(dtype=dtype)
     foreword = Foreword("Guidance, 你好\n", plain.prompt, plain.sites)
-    assert export_peft(foreword, MANIFEST, tmp_path / "new" / "folder", base.config) == tmp_path / "new" / "folder"
+    assert export_peft(foreword, MANIFEST, tmp_path / "new" / "folder", base) == tmp_path / "new" / "folder"
     assert equal(import_peft(tmp_path / "new" / "folder", self_sites(base)), foreword)
     kept = json.loads((tmp_path / "new" / "folder" / "foreword.json").read_text("utf-8"))
     assert Manifest.from_json_text(json.dumps(kept["manifest"])) == MANIFEST
@@ -178,7 +178,7 @@ def test_out_and_in_again_is_bit_equal(method: str, dtype: torch.dtype, tmp_path
 def test_in_and_out_again_keeps_pefts_tensor(tmp_path: Path) -> None:
     trained_in_peft("prefix", "llama", tmp_path / "a")
     base = tiny("llama")
-    export_peft(import_peft(tmp_path / "a", self_sites(base)), None, tmp_path / "b", base.config)
+    export_peft(import_peft(tmp_path / "a", self_sites(base)), None, tmp_path / "b", base)
     a, b = (safetensors.torch.load_file(tmp_path / n / "adapter_model.safetensors") for n in "ab")
     assert torch.equal(a["prompt_embeddings"], b["prompt_embeddings"])
 
@@ -219,7 +219,7 @@ def _other_type(value: Foreword) -> Foreword:
 def test_what_peft_cannot_hold_is_refused(change: Callable[[Foreword], Foreword], problem: str, tmp_path: Path) -> None:
     base = tiny("llama")
     with pytest.raises(SettingsError, match=problem):
-        export_peft(change(prefix(base)), MANIFEST, tmp_path / "x", base.config)
+        export_peft(change(prefix(base)), MANIFEST, tmp_path / "x", base)
     assert not (tmp_path / "x").exists()
 
 
@@ -227,15 +227,15 @@ def test_what_peft_cannot_hold_is_refused(change: Callable[[Foreword], Foreword]
 def test_prefixes_that_peft_would_answer_differently_are_refused(family: str, tmp_path: Path) -> None:
     base = tiny(family)
     with pytest.raises(SettingsError, match="cannot exchange"):
-        export_peft(prefix(base), None, tmp_path, base.config)
+        export_peft(prefix(base), None, tmp_path, base)
 
 
 def test_another_base_or_convention_is_refused(tmp_path: Path) -> None:
     base = tiny("llama")
     with pytest.raises(SettingsError, match="names other heads"):
-        export_peft(prefix(base), None, tmp_path, tiny("gpt2").config)
+        export_peft(prefix(base), None, tmp_path, tiny("gpt2"))
     with pytest.raises(SettingsError, match="positions"):
-        export_peft(prefix(base), MANIFEST.model_copy(update={"positions": "content"}), tmp_path, base.config)
+        export_peft(prefix(base), MANIFEST.model_copy(update={"positions": "content"}), tmp_path, base)
 
 
 def test_prefixes_of_encoder_decoders_are_not_imported(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_pickle_is_never_opened(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_a_text_that_belongs_to_other_weights_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     base = tiny("llama")
-    export_peft(Foreword("text", None, prefix(base).sites), None, tmp_path, base.config)
+    export_peft(Foreword("text", None, prefix(base).sites), None, tmp_path, base)
     assert import_peft(tmp_path, SITES).text == "text"
     shutil.copy(checkpoint / "adapter_model.safetensors", tmp_path / "adapter_model.safetensors")
     with pytest.raises(FileFormatError, match="does not belong"):

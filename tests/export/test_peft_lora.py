@@ -52,7 +52,7 @@ def test_an_export_gives_the_same_outputs_in_peft_and_comes_back(family: str, tm
     value = trained_for("lora", base)
     expected, plain = ours(base, value), ours(base, Foreword())
     assert (expected - plain).abs().max() > 1e-2
-    export_peft(value, None, tmp_path, base.config)
+    export_peft(value, None, tmp_path, base)
     assert equal(import_peft(tmp_path, [], layers(base)), value)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path)).eval()
     close(theirs(model, family), expected)
@@ -121,7 +121,7 @@ def test_layers_of_other_ranks_go_out(tmp_path: Path) -> None:
     pair = narrow[name]
     narrow[name] = type(pair)(pair.a[:3], pair.b[:, :3])
     mixed = Foreword("Go", adapters=narrow)
-    export_peft(mixed, None, tmp_path, base.config)
+    export_peft(mixed, None, tmp_path, base)
     assert equal(import_peft(tmp_path, [], layers(base)), mixed)
     expected = ours(base, mixed)
     close(theirs(peft.PeftModel.from_pretrained(base, str(tmp_path)).eval(), "llama"), expected)
@@ -130,7 +130,7 @@ def test_layers_of_other_ranks_go_out(tmp_path: Path) -> None:
 def test_a_model_with_another_head_around_the_base_is_understood(tmp_path: Path) -> None:
     base = tiny("bert")
     value = trained_for("lora", base)
-    export_peft(value, None, tmp_path, base.config)
+    export_peft(value, None, tmp_path, base)
     tensors = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
     renamed = {name.replace("base_model.model.", "base_model.model.bert."): t for name, t in tensors.items()}
     safetensors.torch.save_file(renamed, tmp_path / "adapter_model.safetensors")
@@ -157,7 +157,7 @@ def test_a_config_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], None], error: type[Exception], problem: str, tmp_path: Path
 ) -> None:
     base = tiny("llama")
-    export_peft(trained_for("lora", base), None, tmp_path, base.config)
+    export_peft(trained_for("lora", base), None, tmp_path, base)
     path = tmp_path / "adapter_config.json"
     fields = json.loads(path.read_text())
     change(fields)
@@ -168,7 +168,7 @@ def test_a_config_that_does_not_fit_is_refused(
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     base = tiny("llama")
-    export_peft(trained_for("lora", base), None, tmp_path, base.config)
+    export_peft(trained_for("lora", base), None, tmp_path, base)
     (tmp_path / "foreword.json").unlink()
     path = tmp_path / "adapter_model.safetensors"
     good = safetensors.torch.load_file(path)
@@ -192,5 +192,5 @@ def test_what_peft_has_no_place_for_is_refused(method: str, tmp_path: Path) -> N
     if method == "lora":
         value = Foreword(adapters=value.adapters, head={"weight": torch.ones(2, 32), "bias": torch.ones(2)})
     with pytest.raises(SettingsError, match="cannot exchange"):
-        export_peft(value, None, tmp_path / "x", base.config)
+        export_peft(value, None, tmp_path / "x", base)
     assert not (tmp_path / "x").exists()

@@ -202,8 +202,30 @@ def test_every_setting_survives_the_manifest() -> None:
 
 
 def test_a_bfloat16_base_is_trained_in_single_precision() -> None:
-    model = tiny("llama").to(torch.bfloat16)
+    model = tiny("llama").to(torch.bfloat16)  # type: ignore[arg-type]
     writer = make_writer(make("prefix"), Start(model, "g", TEXT))
     assert {p.dtype for p in writer.parameters()} == {torch.float32}
     with torch.no_grad(), injected(model, [writer.write()]):
         assert output(model, sample_ids()).dtype == torch.bfloat16
+
+
+def test_a_change_of_a_prefix_is_measured_in_the_size_of_its_site() -> None:
+    model = tiny("llama")
+    start = Start(model, "guidance", TEXT)
+    first = make_writer(make("prefix"), start).write()
+    for by, dims in {"site": (0, 1, 2), "head": (0, 2)}.items():
+        writer = make_writer(make("prefix", {"scale": by}), start)
+        with torch.no_grad():
+            for parameter in writer.parameters():
+                parameter += 1.0  # type: ignore[misc]
+        for name, kv in writer.write().sites.items():
+            for moved, before in ((kv.keys, first.sites[name].keys), (kv.values, first.sites[name].values)):
+                size = before[1:].square().mean(dims, keepdim=True).sqrt()
+                assert torch.allclose(moved[1:] - before[1:], size.expand_as(moved[1:]), atol=1e-5)
+                assert torch.equal(moved[0], before[0])
+    plain = make_writer(make("prefix", {"scale": "none"}), start)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter += 1.0  # type: ignore[misc]
+    moved = plain.write().sites["decoder.self.0"].keys
+    assert torch.allclose(moved[1:], first.sites["decoder.self.0"].keys[1:] + 1)

@@ -16,7 +16,7 @@ from foreword import api
 from foreword.cli.main import main
 from foreword.core.base.load import load_base
 from foreword.errors import BaseError, DataError, ForewordError, Interrupted, SettingsError
-from foreword.runs.prepare import base_words
+from foreword.runs.prepare import base as run_base
 from foreword.settings.layers import from_json, resolve
 from foreword.settings.schema import BaseSettings, TrainRequest
 
@@ -180,12 +180,12 @@ def test_what_cannot_be_learned_on_it_is_refused_before_it_is_trained(
 
 def test_textgenrnn_is_a_word(monkeypatch: pytest.MonkeyPatch, base: Callable[[str], str], tmp_path: Path) -> None:
     folder = base("lstm")
-    monkeypatch.setitem(base_words._FETCH, "textgenrnn", lambda progress: Path(folder))
-    assert base_words.find_base("textgenrnn").id == "textgenrnn"
+    monkeypatch.setitem(run_base._FETCH, "textgenrnn", lambda progress: Path(folder))
+    assert run_base.find_base("textgenrnn").id == "textgenrnn"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "textgenrnn").mkdir()
     with pytest.raises(BaseError):  # a folder of that name comes first
-        base_words.find_base("textgenrnn")
+        run_base.find_base("textgenrnn")
 
 
 def test_k_tokens_must_cut_something(

@@ -18,10 +18,10 @@ from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.translator import Translator
 from foreword.settings.schema import TrainRequest, TrainSettings
-from foreword.studies.bias.bias import bias, probe
-from foreword.studies.bias.findings import Pair, finding, mean_interval
+from foreword.studies.bias.bias import BiasSettings, bias, probe
+from foreword.studies.bias.findings import Change, Pair, finding, mean_interval
 from foreword.studies.bias.subject import Subject
 from foreword.studies.bias.terms import LANGUAGES, Axis, read_axes, shipped
 
@@ -151,7 +151,7 @@ def test_the_interval_of_a_mean_is_that_of_its_rows() -> None:
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02)
     assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
     answer = Prediction("r", "", "a", "")
-    assert finding("order", "x", "y", [], [], 0.05, 1).note
+    assert finding(Change("order", "x", "y", [], 0.05, 1), []).note
     undone = Pair(answer, Prediction("r", "", "b", ""), undone="a")
     assert not undone.differs
 
@@ -175,7 +175,7 @@ def test_a_prompt_and_a_file(
     base = tiny_folder("llama")
     (tmp_path / "own.yaml").write_text("axes: {verbs: {groups: {a: [met], b: [saw]}}}\n")
     asked = request_of(people, base, tmp_path / "unused", task={"guidance": "Say no or yes.\n"})
-    found = bias(asked, output_dir=tmp_path / "prompt", lists=tmp_path / "own.yaml", rows=16)
+    found = bias(asked, output_dir=tmp_path / "prompt", settings=BiasSettings(tmp_path / "own.yaml", 16))
     assert found.rows == 16
     assert {"gender", "names", "verbs", "label order", "wording of the prompt"} <= {one.axis for one in found.findings}
     report = json.loads((tmp_path / "prompt" / "report.json").read_text())
@@ -187,7 +187,8 @@ def test_a_prompt_and_a_file(
     for table in (changes, labels):
         said = [text for line in table["lines"] for text in (line[place] for place in table["own"]) if text]
         texts = {*table["notes"], *said, *filter(None, table["head"])}
-        assert {text for text in texts if chinese(text) is None} <= {"verbs"}  # the user's own word
+        translator = Translator(report["messages"])
+        assert {text for text in texts if not translator.known(text)} <= {"verbs"}  # the user's own word
     assert [line[1] for line in labels["lines"]] == [one["label"] for one in found.priors]
     assert [line[2] for line in labels["lines"]] == [f"{100 * one['without_input']:.0f}%" for one in found.priors]
     lines = (tmp_path / "prompt" / "flagged.jsonl").read_text().splitlines()
@@ -209,7 +210,7 @@ def test_written_answers(
 ) -> None:
     rows = [{"prompt": f"{'she' if i % 3 else 'he'} met {i}", "completion": f"ok {i}"} for i in range(20)]
     task = {"guidance": "Begin.\n", "template": "{{ prompt }}:", "max_new_tokens": 3}
-    found = bias(request_of(rows, tiny_folder("llama"), tmp_path / "r", task=task), rows=12)
+    found = bias(request_of(rows, tiny_folder("llama"), tmp_path / "r", task=task), settings=BiasSettings(rows=12))
     assert found.priors == ()
     assert all(one.shift is None for one in found.findings)
     assert any(one.axis == "gender" and one.rows == 12 for one in found.findings)

@@ -16,7 +16,7 @@ from foreword.runs.train.dev_score import score_of
 from foreword.studies.prompts.successive_halving import Answer, fair_order
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.held_out import Gain, Pool, gain, make_pool
-from foreword.studies.search.rounds import Played, State, play
+from foreword.studies.search.rounds import Played, Rules, State, play
 from foreword.training.loop import Score
 
 
@@ -56,7 +56,7 @@ def searched(accuracy: Callable[[str], float], seed: int, rows: int = 160, round
     golds = ["ab"[row % 2] for row in range(rows)]
     held, search = range(rows // 2), [rows // 2 + place for place in fair_order(golds[rows // 2 :], seed)]
     answer, start = coin(accuracy, seed, golds), Variant("", "{{ text }}", {"a": "a", "b": "b"}, name="start")
-    played = play(start, [], [Copies()], answer, scored, search, rounds=rounds, width=8, seed=seed)
+    played = play(start, [], [Copies()], Rules(answer, scored, search, rounds, 8, seed))
     if played.champion.name == "start":
         return played, Gain("accuracy")
     made = [(answer(one, list(held)), answer(one, search)) for one in (played.champion, start)]
@@ -89,7 +89,7 @@ def test_copies_of_the_users_prompt_are_asked_once() -> None:
     start = Variant("Say a or b.", "{{ text }}", {"a": "a", "b": "b"}, name="start")
     copies = [replace(start, name=f"copy-{n}") for n in range(3)]
     answer = coin(lambda name: 0.7, 1, ["a", "b"] * 20)
-    played = play(start, copies, [], answer, scored, list(range(40)), rounds=0, width=8, seed=1)
+    played = play(start, copies, [], Rules(answer, scored, list(range(40)), 0, 8, 1))
     assert list(played.places) == ["start"]
     assert Gain("accuracy").sentence().startswith("Keep your prompt")
 

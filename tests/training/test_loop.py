@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from foreword.core.attention import attend
+from foreword.core.attention.pass_context import PassContext, current
 from foreword.core.inject.value import Foreword
 from foreword.data.tokens.examples import Example, batches
 from foreword.errors import SettingsError
@@ -85,7 +85,7 @@ def test_an_unfinished_run_may_be_closed_anywhere(bench: Any) -> None:
     trial = bench.trial()
     events = trial.run()
     next(events)
-    assert attend.sources() == ()
+    assert current() == PassContext()
     problems: list[BaseException] = []
 
     def close() -> None:

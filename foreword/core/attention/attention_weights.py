@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Weighed:
-    """The weights of one attention call, mean over heads: ``[B, T, S]``; S counts the foreword's keys in front, too."""
-
-    module: nn.Module
-    weights: Tensor
-
-
-_KEPT: ContextVar[list[Weighed] | None] = ContextVar("foreword_weighed", default=None)
-
-
-@contextmanager
-def weighing(kept: list[Weighed]) -> Iterator[None]:
-    """Append the weights of every attention call of this thread to ``kept``."""
-    token = _KEPT.set(kept)
-    try:
-        yield
-    finally:
-        _KEPT.reset(token)
+from foreword.core.attention.pass_context import current
+from foreword.core.attention.sources import Weighed
 
 
 def weigh(
-    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, options: dict[str, Any]
+    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, front: int | None, options: dict[str, Any]
 ) -> None:
-    """Keep the weights of one call, computed plainly, where this thread is :func:`weighing`.
+    """Keep the weights of one call, computed plainly, where this thread wants them.
 
     Args:
         query, key: ``[B, Hq, T, Dk]`` and ``[B, H, S, Dk]``, the foreword's keys in front.
-        mask: boolean or additive, ``[B, 1, T, S]``; None: everything, or what ``causal`` leaves.
+        mask: boolean or additive, ``[B, 1, T, S]``; None: everything, or what ``front`` leaves.
+        front: keys that every query of a causal row sees before its own; None for a row that is not causal.
         options: the call's own: scaling, position_bias, softcap, s_aux (sinks).
     """
-    kept = _KEPT.get()
+    kept = current().weights
     if kept is None:
         return
     key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
@@ -54,8 +33,8 @@ def weigh(
     cap = options.get("softcap")
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
-    if mask is None and causal and query.shape[2] > 1:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=key.device).tril(key.shape[2] - query.shape[2])
+    if mask is None and front is not None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=key.device).tril(front)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask.float()
     sinks = options.get("s_aux")

@@ -1,17 +1,15 @@
 """Gradient checkpointing for a base that stays in eval mode.
 
 transformers checkpoints a layer only while the layer trains, and a layer that trains drops out. A frozen base must not,
-so the layers that transformers marks for it are wrapped here, on the instance, and unwrapped afterwards. A layer runs
-again during backward, perhaps after its ``with injected(...)`` block was left and, on an accelerator, in a thread of
-the autograd
-engine: it takes what was in force at its first run along.
+so the layers that transformers marks for it are wrapped here and unwrapped afterwards. A layer runs again during
+backward, perhaps after its ``with injected(...)`` block was left and, on an accelerator, in a thread of the autograd
+engine: it takes what was in force at its first run along, and the hooks that this relies on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,55 +17,54 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core.attention import attend, fused_layers, last_layer_pruning, packing
-from foreword.core.attention.forward_wrappers import put_around
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.pass_context import again, current, entered
 
-_OFF: ContextVar[bool] = ContextVar("foreword_uncheckpointed", default=False)
+_CACHES = ("past_key_values", "past_key_value", "layer_past")
 
 
-def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _recomputed(forward: Forward) -> Forward:
     def run(*args: Any, **kwargs: Any) -> Any:
-        if _OFF.get() or last_layer_pruning.stopping() or not torch.is_grad_enabled():
+        here = current()
+        if not here.checkpointing or here.keys_only or not torch.is_grad_enabled() or _has_past(kwargs):
             return forward(*args, **kwargs)
-        chosen, how, merged = attend.sources(), packing.current(), fused_layers.in_force()
+        snapshot, first = here.snapshot(), True
 
         def under(*inner: Any, **named: Any) -> Any:
-            with attend.only(chosen), packing.packed(how), fused_layers.only(merged):
+            nonlocal first
+            with entered(snapshot) if first else again(snapshot):
+                first = False
                 return forward(*inner, **named)
 
-        return checkpoint(under, *args, use_reentrant=False, **kwargs)
+        # A layer that runs again would find its own keys in the cache.
+        dropped = {name: None for name in _CACHES if name in kwargs}
+        kept_off = {"use_cache": False} if "use_cache" in kwargs else {}
+        return checkpoint(under, *args, use_reentrant=False, **{**kwargs, **dropped, **kept_off})
 
     return run
 
 
-def wrap(model: PreTrainedModel) -> list[Callable[[], None]]:
-    """Let every layer's activations be computed again during backward; returns what :func:`unwrap` takes."""
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
-    return [put_around(layer, "checkpointing", _recomputed) for layer in layers]
+def _has_past(kwargs: dict[str, Any]) -> bool:
+    """Whether the layer is to see tokens of an earlier pass, which it would not find without its cache."""
+    caches = [kwargs[name] for name in _CACHES if kwargs.get(name) is not None]
+    return any(not hasattr(cache, "get_seq_length") or cache.get_seq_length() > 0 for cache in caches)
 
 
-def unwrap(wrapped: list[Callable[[], None]]) -> None:
-    """Undo :func:`wrap`, as far as nobody else wants it."""
-    for undo in wrapped:
-        undo()
+def checkpoint_layers(hold: Hold, model: PreTrainedModel) -> None:
+    """Have every layer's activations computed again during backward while ``hold`` is entered."""
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            hold.wrap(layer, Level.CHECKPOINTING, _recomputed)
 
 
 @contextmanager
 def checkpointing(model: PreTrainedModel, on: bool = True) -> Iterator[None]:
-    """Gradient checkpointing inside the block; activations of one layer at a time instead of all of them."""
-    wrapped = wrap(model) if on else []
-    try:
-        yield
-    finally:
-        unwrap(wrapped)
+    """Gradient checkpointing inside the block; activations of one layer at a time instead of all of them.
 
-
-@contextmanager
-def uncheckpointed() -> Iterator[None]:
-    """Keep activations inside the block: a soft prompt's few tokens run under other injections than their backward
-    would."""
-    token = _OFF.set(True)
-    try:
+    The backward pass may come behind the block.
+    """
+    hold = Hold()
+    if on:
+        checkpoint_layers(hold, model)
+    with hold:
         yield
-    finally:
-        _OFF.reset(token)

@@ -10,10 +10,8 @@ one thread changes nothing in another, nor where no gradient is wanted.
 from __future__ import annotations
 
 import sys
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -25,13 +23,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from foreword.core.attention.forward_wrappers import put_around
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import Forward, Hold, Level, Wrapped
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import aside, current, holding
 from foreword.core.inject.sites import find_sites
 
-Forward = Callable[..., Any]
-
-_ON: ContextVar[bool] = ContextVar("foreword_fused", default=False)
 _ROTARY = "apply_rotary_pos_emb"
 _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 # transformers has had its own class for it and torch's.
@@ -94,55 +90,25 @@ class _Rotated(torch.autograd.Function):
         return out, None, None
 
 
-def in_force() -> bool:
-    """Whether this thread wants it."""
-    return _ON.get()
-
-
-@contextmanager
-def only(on: bool) -> Iterator[None]:
-    """Let it be in force in this thread, or not."""
-    token = _ON.set(on)
-    try:
-        yield
-    finally:
-        _ON.reset(token)
-
-
 @contextmanager
 def fused(model: PreTrainedModel) -> Iterator[None]:
     """Let this thread's passes of ``model`` that want gradients go through the operations above, where they are the
     model's own."""
-    hold, (modules, functions) = Hold(), _found(model)
-    taken_off = [put_around(module, "fused", partial(_instead, module)) for module in modules]
-    try:
-        for source in functions:
-            hold.need(source, "fused", partial(_replace, source))
-        with only(True):
-            yield
-    finally:
-        hold.release()
-        for undo in taken_off:
-            undo()
+    modules, sources = fact(model, "fused", lambda: _replaceable(model))
+    hold = Hold()
+    for module in modules:
+        hold.wrap(module, Level.FUSED, partial(_instead, module))
+    for source in sources:
+        hold.wrap(source, Level.FUSED, _rotary, _ROTARY)
+    with holding(hold, fused=True):
+        yield
 
 
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, tuple[list[nn.Module], list[ModuleType]]] = weakref.WeakKeyDictionary()
-
-
-def _found(model: PreTrainedModel) -> tuple[list[nn.Module], list[ModuleType]]:
-    """The modules, and the source files' rotary functions, that may be replaced."""
-    if model not in _KNOWN:
-        kinds: dict[tuple[object, ...], bool] = {}
-        modules = []
-        for module in model.modules():
-            kind = (type(module), type(getattr(module, "act_fn", None)))
-            if kind not in kinds:
-                kinds[kind] = _same_module(module)
-            if kinds[kind]:
-                modules.append(module)
-        sources = {type(module).__module__ for module in find_sites(model).modules}
-        _KNOWN[model] = modules, [sys.modules[name] for name in sorted(sources) if _same_rotary(sys.modules[name])]
-    return _KNOWN[model]
+def _replaceable(model: PreTrainedModel) -> tuple[list[nn.Module], list[ModuleType]]:
+    """The modules, and the source files' rotary functions, that may be replaced: each instance is judged by itself."""
+    modules = [module for module in model.modules() if _same_module(module)]
+    names = sorted({type(module).__module__ for module in find_sites(model).modules})
+    return modules, [sys.modules[name] for name in names if _same_rotary(sys.modules[name])]
 
 
 def _ours(module: nn.Module, own: Forward) -> Forward | None:
@@ -187,19 +153,13 @@ def _rotary(own: Forward) -> Forward:
 
 
 def _wanted(x: Any) -> bool:
-    return _ON.get() and isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()
+    return current().fused and isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()
 
 
 def _instead(module: nn.Module, own: Forward) -> Forward:
-    made = _ours(module, own)
-    assert made is not None
-    return made
-
-
-def _replace(source: ModuleType) -> Callable[[], None]:
-    own = getattr(source, _ROTARY)
-    setattr(source, _ROTARY, _rotary(own))
-    return lambda: setattr(source, _ROTARY, own)
+    replacement = _ours(module, own)
+    assert replacement is not None
+    return replacement
 
 
 def _same_module(module: nn.Module) -> bool:
@@ -211,24 +171,38 @@ def _same_module(module: nn.Module) -> bool:
 
 def _same_rotary(source: ModuleType) -> bool:
     own = getattr(source, _ROTARY, None)
+    # Another model of the family may have replaced it already.
+    own = own.real if isinstance(own, Wrapped) else own
     if own is None:
         return False
     return _same(own, _rotary(own), torch.empty(0), (1, 2, 3, 8), (1, 1, 3, 8), (1, 3, 8), (1, 3, 8))
 
 
 def _same(own: Forward, ours: Forward, like: Tensor, *shapes: tuple[int, ...]) -> bool:
-    """Whether both give the same for random numbers of these shapes, and the same gradients of the first two."""
-    maker = torch.Generator().manual_seed(0)
-    given = [torch.randn(shape, generator=maker).to(like).requires_grad_() for shape in shapes]
-    found = []
+    """Whether both give the same for random numbers of these shapes, and the same gradients of the first two.
+
+    The tokens (the last dimension but one) are small, large and very large, so that whoever clamps shows it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([1.0, 30.0, 1000.0])[:, None]
+    given = [torch.randn(shape, generator=generator) for shape in shapes]
+    given = [(x * sizes).to(like).requires_grad_() for x in given[:2]] + [x.to(like) for x in given[2:]]
+    results = []
     try:
         for function in (own, ours):
-            with torch.enable_grad(), only(True):
+            with torch.enable_grad(), torch.autocast(like.device.type, enabled=False), aside(fused=True):
                 out = function(*given)
                 parts = out if isinstance(out, tuple) else (out,)
-                total = torch.stack([(part.float() ** 2).sum() for part in parts]).sum()
-                found.append([*parts, *torch.autograd.grad(total, given[:2])])
+                weights = [torch.randn(p.shape, generator=torch.Generator().manual_seed(1)).to(p) for p in parts]
+                total = torch.stack([(p * w).float().sum() for p, w in zip(parts, weights, strict=True)]).sum()
+                results.append([*parts, *torch.autograd.grad(total, given[:2])])
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
         return False
-    off = max(1e-4, 8 * torch.finfo(like.dtype).eps)
-    return all(torch.allclose(a, b, rtol=off, atol=off / 10) for a, b in zip(*found, strict=True))
+    return all(_close(a, b) for a, b in zip(*results, strict=True))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Whether two results ``[..., T, D]`` are equal for each token, relative to its own largest number."""
+    off = max(1e-4, 8 * torch.finfo(a.dtype).eps)
+    size = a.abs().amax(-1, keepdim=True)
+    return bool(torch.isfinite(a).all()) and bool(((a - b).abs() <= off * size).all())

@@ -8,25 +8,16 @@ layer's arguments is cut to them.
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections import Counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
-from torch.utils.hooks import RemovableHandle
 
-from foreword.core.attention import packing
+from foreword.core.attention.hooks import Forward, Hold, Level
 from foreword.core.attention.packing import Cut, Packed
-
-_STOPPING: ContextVar[bool] = ContextVar("foreword_stopping", default=False)
-# The hook stays while any thread needs it: how many do, and its handle.
-_USED: weakref.WeakKeyDictionary[nn.Module, tuple[int, RemovableHandle]] = weakref.WeakKeyDictionary()
-_LOCK = threading.Lock()
+from foreword.core.attention.pass_context import current, within
+from foreword.core.base.device import tensor_on
 
 
 class _Reached(Exception):
@@ -35,67 +26,43 @@ class _Reached(Exception):
         self.key, self.value = key, value
 
 
-def stopping() -> bool:
-    """Whether this thread runs a layer for its keys and values only."""
-    return _STOPPING.get()
-
-
 def stop(key: Tensor, value: Tensor) -> None:
     """Called where keys and values reach the attention function: ends a layer that runs for them only."""
-    if _STOPPING.get():
+    if current().keys_only:
         raise _Reached(key, value)
 
 
-@contextmanager
-def narrowed(layer: nn.Module | None) -> Iterator[None]:
-    """Let ``layer``, a decoder's last, run for the wanted tokens of this thread's packed passes alone; None for no
-    layer. What comes behind it in such a pass gets ``[1, M, E]``."""
-    if layer is None:
-        yield
-        return
-    with _LOCK:
-        users, handle = _USED.get(layer) or (0, layer.register_forward_pre_hook(_before, with_kwargs=True))
-        _USED[layer] = (users + 1, handle)
-    try:
-        yield
-    finally:
-        with _LOCK:
-            users, handle = _USED.pop(layer)
-            if users > 1:
-                _USED[layer] = (users - 1, handle)
-            else:
-                handle.remove()
+def prune(hold: Hold, layer: nn.Module | None) -> None:
+    """Have ``layer``, a decoder's last, run for the wanted tokens of packed passes alone while ``hold`` is entered;
+    None for no layer. What comes behind it in such a pass gets ``[1, M, E]``."""
+    if layer is not None:
+        hold.wrap(layer, Level.LAST_LAYER, _for_wanted_tokens)
 
 
-def _before(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, Any] | None:
-    # torch leaves kwargs out while another thread is putting the hook there or taking it away.
-    whole = packing.current()
-    if (
-        kwargs is None
-        or whole is None
-        or whole.wanted is None
-        or whole.cut is not None
-        or len(whole.wanted) == whole.tokens
-    ):
-        return None
-    token = _STOPPING.set(True)
-    try:
-        layer.forward(*args, **kwargs)
-        return None
-    except _Reached as reached:
-        key, value = reached.key, reached.value
-    finally:
-        _STOPPING.reset(token)
-    index = torch.tensor([row for row, _ in whole.wanted], device=key.device)
-    places = torch.tensor([place for _, place in whole.wanted], device=key.device)
-    chosen = whole.start[index] + places
-    short = Packed(torch.bincount(index, minlength=whole.rows).tolist(), key.device)
-    short.cut = Cut(whole, short.beside(places), key, value)
-    packing.follow(short)
+def _for_wanted_tokens(forward: Forward) -> Forward:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        whole = current().packed
+        if whole is None or whole.wanted is None or whole.cut is not None or len(whole.wanted) == whole.tokens:
+            return forward(*args, **kwargs)
+        try:
+            with within(keys_only=True):
+                return forward(*args, **kwargs)
+        except _Reached as reached:
+            key, value = reached.key, reached.value
+        index = tensor_on([row for row, _ in whole.wanted], key.device)
+        places = tensor_on([place for _, place in whole.wanted], key.device)
+        chosen = whole.start[index] + places
+        short = Packed([*Counter(row for row, _ in whole.wanted).values()], key.device)
+        short.cut = Cut(whole, short.beside(places), key, value)
 
-    def cut(argument: Any) -> Any:
-        along = isinstance(argument, Tensor) and argument.ndim > 1 and argument.shape[:2] == (1, whole.tokens)
-        return argument.index_select(1, chosen) if along else argument
+        def cut(argument: Any) -> Any:
+            along = isinstance(argument, Tensor) and argument.ndim > 1 and argument.shape[:2] == (1, whole.tokens)
+            return argument.index_select(1, chosen) if along else argument
 
-    changed: tuple[Any, Any] = tree_map(cut, (args, kwargs))
-    return changed
+        args, kwargs = tree_map(cut, (args, kwargs))
+        with within(packed=short):
+            output = forward(*args, **kwargs)
+        whole.pruned = short
+        return output
+
+    return run

@@ -3,15 +3,18 @@ name."""
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.last_layer_pruning import narrowed
+from foreword.core.attention.hooks import Hold
+from foreword.core.attention.last_layer_pruning import prune
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.packing import Packed
+from foreword.core.attention.pass_context import aside, holding
+from foreword.core.attention.routing import route, routed
 from foreword.core.inject.sites import SiteMap, backbone, find_sites
 
 _LENGTHS = (3, 5, 2)
@@ -19,40 +22,38 @@ _WANTED = ((0, 2), (1, 0), (1, 3), (2, 1))
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Verdict:
     packable: bool
     last: nn.Module | None
-
-
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, _Found] = weakref.WeakKeyDictionary()
 
 
 def packable(model: PreTrainedModel) -> bool:
     """Whether rows end to end give this model's own results: a decoder that is told the positions, in which tokens
     meet in attention only. Three short rows are run both ways, once for a model.
     """
-    return _found(model).packable
+    return _verdict(model).packable
 
 
 def last_layer(model: PreTrainedModel) -> nn.Module | None:
     """The layer that may run for the wanted tokens of packed rows alone; None where that is not the same."""
-    return _found(model).last
+    return _verdict(model).last
 
 
-def _found(model: PreTrainedModel) -> _Found:
-    if model not in _KNOWN:
-        sites = find_sites(model)
-        if not sites.moves_positions or sites.recurrent:
-            _KNOWN[model] = _Found(False, None)
-        else:
-            expected, ids = _rows(model)
-            packs = _same(model, ids, expected, None, None)
-            layer = _last(model, sites) if packs else None
-            how = packing.Packed(_LENGTHS, model.device)
-            places = [int(how.start[row]) + place for row, place in _WANTED]
-            cut = layer is not None and _same(model, ids, expected[places], layer, _WANTED)
-            _KNOWN[model] = _Found(packs, layer if cut else None)
-    return _KNOWN[model]
+def _verdict(model: PreTrainedModel) -> _Verdict:
+    return fact(model, "packing", lambda: _try(model))
+
+
+def _try(model: PreTrainedModel) -> _Verdict:
+    sites = find_sites(model)
+    if not sites.moves_positions or sites.recurrent:
+        return _Verdict(False, None)
+    expected, ids = _rows(model)
+    if not _same(model, ids, expected, None, None):
+        return _Verdict(False, None)
+    layer, packed = _last(model, sites), Packed(_LENGTHS, model.device)
+    places = [int(packed.start[row]) + place for row, place in _WANTED]
+    cut = layer is not None and _same(model, ids, expected[places], layer, _WANTED)
+    return _Verdict(True, layer if cut else None)
 
 
 def _last(model: PreTrainedModel, sites: SiteMap) -> nn.Module | None:
@@ -69,7 +70,7 @@ def _last(model: PreTrainedModel, sites: SiteMap) -> nn.Module | None:
 def _rows(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
     """What the model gives for each row alone, end to end ``[N, E]``, and their ids ``[N]``."""
     ids = torch.arange(1, 1 + sum(_LENGTHS), device=model.device) % model.config.get_text_config().vocab_size
-    with torch.no_grad(), attend.routed(model), attend.only(None), packing.packed(None):
+    with torch.no_grad(), routed(model), aside(fused=False):
         alone = [backbone(model)(input_ids=row[None], use_cache=False)[0][0] for row in ids.split(_LENGTHS)]
     return torch.cat(alone), ids
 
@@ -81,17 +82,13 @@ def _same(
     layer: nn.Module | None,
     wanted: tuple[tuple[int, int], ...] | None,
 ) -> bool:
-    how = packing.Packed(_LENGTHS, model.device)
-    how.wanted = wanted
-    given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids[None]), "position_ids": how.positions}
+    packed, hold = Packed(_LENGTHS, model.device), Hold()
+    packed.wanted = wanted
+    given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids[None]), "position_ids": packed.positions}
+    route(hold, model)
+    prune(hold, layer)
     try:
-        with (
-            torch.no_grad(),
-            attend.routed(model),
-            attend.only(None),
-            narrowed(layer),
-            packing.packed(how),
-        ):
+        with torch.no_grad(), aside(fused=False), holding(hold, packed=packed):
             got = backbone(model)(**given, use_cache=False)[0][0]
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
         return False

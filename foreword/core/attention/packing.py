@@ -8,14 +8,14 @@ both ways and compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from foreword.core.base.device import sent
 
 
 class Packed:
@@ -30,12 +30,15 @@ class Packed:
         start: where each row begins ``[B]``.
         positions: each token's place in its own row ``[1, N]``.
         wanted: the tokens that somebody reads behind the last layer, as (row, place); None for all.
-        cut: how these tokens alone pass a layer, once they do (:mod:`foreword.core.attention.last_layer_pruning`).
+        cut: how these tokens alone pass a layer in which they see the keys and values of all.
+        pruned: how the wanted tokens lie behind the last layer, once it has run for them alone
+            (:mod:`foreword.core.attention.last_layer_pruning`).
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         self.wanted: Sequence[tuple[int, int]] | None = None
         self.cut: Cut | None = None
+        self.pruned: Packed | None = None
         self.rows, self.width, self.tokens = len(lengths), max(lengths), sum(lengths)
         count = torch.tensor(list(lengths))
         begin = count.cumsum(0) - count
@@ -43,9 +46,9 @@ class Packed:
         place = torch.arange(self.tokens) - begin[owner]
         # Where a token stands side by side, and which token stands at each such place. Padding repeats the row's own
         # last token: what is not a number in one row may be nowhere in another, not even behind a mask.
-        self._to = (owner * self.width + place).to(device)
-        self._from = (begin[:, None] + torch.arange(self.width).minimum(count[:, None] - 1)).flatten().to(device)
-        self.owner, self.start, self.positions = owner.to(device), begin.to(device), place[None].to(device)
+        self._to = sent(owner * self.width + place, device)
+        self._from = sent((begin[:, None] + torch.arange(self.width).minimum(count[:, None] - 1)).flatten(), device)
+        self.owner, self.start, self.positions = (sent(x, device) for x in (owner, begin, place[None]))
 
     def side_by_side(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
@@ -135,26 +138,3 @@ class _Moved(torch.autograd.Function):
 def _moved(states: Tensor, take: Tensor, back: Tensor) -> Tensor:
     out: Tensor = _Moved.apply(states, take, back)  # type: ignore[no-untyped-call]
     return out
-
-
-_CURRENT: ContextVar[Packed | None] = ContextVar("foreword_packed", default=None)
-
-
-def current() -> Packed | None:
-    """How the rows of this thread's pass are packed; None where they stand side by side as usual."""
-    return _CURRENT.get()
-
-
-def follow(how: Packed) -> None:
-    """From here to the end of the innermost :func:`packed` the tokens lie as ``how`` says."""
-    _CURRENT.set(how)
-
-
-@contextmanager
-def packed(how: Packed | None) -> Iterator[None]:
-    """Let the passes of this thread be packed as ``how`` says; None for passes of their own inside such a one."""
-    token = _CURRENT.set(how)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)

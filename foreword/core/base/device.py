@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from foreword.errors import ResourceError, SettingsError
 
@@ -49,3 +52,34 @@ def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
     if dtype not in _DTYPES:
         raise SettingsError("unknown dtype", expected="auto, " + ", ".join(_DTYPES), received=dtype)
     return _DTYPES[dtype]
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on ``device``; the host does not wait until it is there.
+
+    On CUDA it goes through pinned memory: a plain copy waits for all work that was asked for before.
+    """
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def tensor_on(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers of the host as a tensor on ``device``, :func:`sent` there."""
+    return sent(torch.tensor(values, dtype=dtype), device)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from the global generators of the CPU, and of ``device``, from ``seed`` on; afterwards they are as before.
+
+    Unlike ``torch.manual_seed``, which seeds those of all other devices too and leaves them so.
+    """
+    numbers = []
+    if device is not None and device.type == "cuda":
+        numbers = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices=numbers):
+        torch.default_generator.manual_seed(seed)
+        for number in numbers:
+            torch.cuda.default_generators[number].manual_seed(seed)
+        yield

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from foreword.core.attention import attend
+from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import RECURRENT
 
 State = tuple[Tensor, Tensor]
@@ -123,7 +124,7 @@ def _begin(module: nn.Module, blank: State) -> State:
 
 def _record(module: nn.Module, length: int, state: State) -> None:
     keys, values = (part[:, None, None] for part in state)
-    attend.record(attend.Call(module, length, keys, values, True, None, state=True))
+    attend.record(Call(module, length, keys, values, True, None, state=True))
 
 
 class RecurrentLayer(nn.Module):
@@ -346,14 +347,19 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        num_items_in_batch: Tensor | int | None = None,
         **others: Any,
     ) -> CausalLMOutputWithPast:
-        """The logits ``[B, T, V]``; with ``labels`` ``[B, T]`` (-100: not counted) the loss of the next token too."""
+        """The logits ``[B, T, V]``; with ``labels`` ``[B, T]`` (-100: not counted) the loss of the next token too.
+
+        ``num_items_in_batch``: the tokens that the loss is a mean over, where they are more than this pass's (gradient
+        accumulation).
+        """
         found = self.model(input_ids, attention_mask, past_key_values, inputs_embeds, use_cache)
         logits = self.lm_head(found.last_hidden_state[:, -logits_to_keep:])
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
         return CausalLMOutputWithPast(loss=cast(Any, loss), logits=logits, past_key_values=found.past_key_values)
 
 

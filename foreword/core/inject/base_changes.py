@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.attention.hooks import Hold
+from foreword.core.base.device import tensor_on
 from foreword.core.inject import lora_deltas, weight_overrides
 from foreword.core.inject.value import Foreword
 
 
+@dataclass(frozen=True)
 class Changes:
-    """The changes in force on ``model``; ``probe`` is the module by which a layer asks what is in force."""
+    """The changes in force: of linear layers, each row's own, and of weights.
 
-    def __init__(self, model: PreTrainedModel, probe: nn.Module) -> None:
-        self._model, self._probe = model, probe
-        self._banks: Mapping[nn.Module, lora_deltas.Bank] = {}
-        self._weights: Mapping[str, Tensor] = {}
-        self._index: Tensor | None = None
-        self._hold = Hold()
-        weakref.finalize(self, self._hold.release)
+    Args:
+        index: each row's place among the changes ``[B]``; None where all rows have the first.
+    """
 
-    def put(self, values: Sequence[Foreword], rows: Sequence[int] | None) -> None:
-        """Put the changes of ``values`` in force; ``rows`` is each row's value, None the only one for every row.
-
-        Raises:
-            SettingsError: a layer, weight or shape that the model does not have, or other weights for some rows only.
-        """
-        used = [*range(len(values))] if rows is None else sorted(set(rows))
-        chosen = [values[i] for i in used]
-        weights = weight_overrides.chosen(chosen)
-        weight_overrides.check(self._model, weights)
-        self._banks, self._weights, self._index = lora_deltas.banks(self._model, chosen), weights, None
-        if rows is not None and len(used) > 1:
-            self._index = torch.tensor([used.index(row) for row in rows], device=self._model.device)
-        for layer in self._banks:
-            self._hold.need(layer, "adapter", partial(lora_deltas.put_on, layer, self._probe))
-        for module, names in weight_overrides.owners(self._model, weights).items():
-            self._hold.need(module, "weights", partial(weight_overrides.put_on, module, names, self._probe))
+    banks: Mapping[nn.Module, lora_deltas.Bank] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    index: Tensor | None = None
 
     def added(self, layer: nn.Module, x: Tensor) -> Tensor | None:
         """What is added to the output of a linear layer for its input ``x [B, T, in]``; None for nothing."""
-        bank = self._banks.get(layer)
-        return None if bank is None else bank.added(x, self._index)
+        bank = self.banks.get(layer)
+        return None if bank is None else bank.added(x, self.index)
 
-    def weight(self, name: str) -> Tensor | None:
-        """What stands in the place of a parameter of the base; None for its own."""
-        return self._weights.get(name)
+    def hook(self, hold: Hold, model: PreTrainedModel, owned: set[nn.Module]) -> None:
+        """Have the layers and weights concerned, which join ``owned``, ask for it while ``hold`` is entered."""
+        for layer in self.banks:
+            lora_deltas.hook(hold, layer)
+        holders = weight_overrides.owners(model, self.weights)
+        for module, names in holders.items():
+            weight_overrides.hook(hold, module, names)
+        owned.update(self.banks, holders)
 
-    def release(self) -> None:
-        """Take everything off the model that :meth:`put` needed there."""
-        self._hold.release()
+
+def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequence[int] | None) -> Changes:
+    """The changes of ``values``; ``rows`` is each row's value, None the only one for every row.
+
+    Raises:
+        SettingsError: a layer, weight or shape that the model does not have, or other weights for some rows only.
+    """
+    used = [*range(len(values))] if rows is None else sorted(set(rows))
+    chosen = [values[i] for i in used]
+    weights = weight_overrides.fitted(model, weight_overrides.chosen(chosen))
+    banks = lora_deltas.banks(model, chosen)
+    index = None
+    if banks and rows is not None and len(used) > 1:
+        index = tensor_on([used.index(row) for row in rows], model.device)
+    return Changes(banks, weights, index)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.checkpointing import uncheckpointed
+from foreword.core.attention.pass_context import aside
+from foreword.core.attention.routing import routed
+from foreword.core.attention.sources import Call
 from foreword.core.inject.sites import Site, find_sites, run
 from foreword.core.inject.value import KeyValue
 from foreword.errors import SettingsError
@@ -42,15 +43,9 @@ def from_embeddings(model: PreTrainedModel, prompt: Tensor) -> dict[str, KeyValu
 
 
 def _captured(model: PreTrainedModel, tokens: Tensor) -> dict[str, KeyValue]:
-    calls: list[attend.Call] = []
+    calls: list[Call] = []
     sites = find_sites(model)
-    with (
-        attend.routed(model),
-        attend.only(None),
-        packing.packed(None),
-        attend.recording(calls),
-        uncheckpointed(),
-    ):
+    with routed(model), aside(calls=calls):
         run(model, tokens, _unwritten(model, tokens.shape[1]))
     taken = {m: iter(names) for m, names in sites.modules.items()}
     return {

@@ -9,52 +9,41 @@ a row (:mod:`foreword.core.inject.soft_slots`).
 
 from __future__ import annotations
 
-import inspect
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.attend import Front
+from foreword.core.attention.hooks import Hold
+from foreword.core.attention.pass_context import current, holding
+from foreword.core.attention.sources import Front
+from foreword.core.base.device import tensor_on
 from foreword.core.inject import initial_values, soft_slots
-from foreword.core.inject.base_changes import Changes
-from foreword.core.inject.sites import CallOrder, SiteMap, backbone, counting_stack, find_sites
-from foreword.core.inject.value import EMPTY, Foreword
+from foreword.core.inject.base_changes import changes_of
+from foreword.core.inject.in_force import Bank, InForce
+from foreword.core.inject.sites import SiteMap, find_sites
+from foreword.core.inject.stack_hooks import hook_model, owned
+from foreword.core.inject.value import EMPTY, Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
-
-
-@dataclass(frozen=True)
-class _Bank:
-    """All forewords of one site: keys ``[F, H, P, Dk]``, values ``[F, H, P, Dv]``, live ``[F, P]`` or None (all)."""
-
-    keys: Tensor
-    values: Tensor
-    live: Tensor | None
 
 
 class Injection:
     """The forewords in force on one model, and which row each stands in front of.
 
-    ``put`` may be called again and again inside the ``with`` block: a training loop writes a new value each step.
+    ``put`` may be called again and again inside the ``with`` block: a training loop writes a new value each step. A
+    pass that has begun keeps what was in force then, also for layers that are computed again during backward.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.map: SiteMap = find_sites(model)
-        self._device, self._dtype = model.device, model.dtype
-        self._calls: dict[nn.Module, CallOrder] = {
-            module: CallOrder(names) for module, names in self.map.modules.items() if len(names) > 1
-        }
-        self.changes = Changes(model, next(iter(self.map.modules)))
-        self.put((), None)
+        self.hold = Hold()
+        self._owned = owned(model)
+        hook_model(self.hold, model)
+        self._now = self.lowered((), None)
 
     def put(self, forewords: Sequence[Foreword], rows: Sequence[int | None] | None) -> None:
         """Put ``forewords`` in force.
@@ -69,58 +58,59 @@ class Injection:
             SettingsError: more than one foreword without ``rows``, an index out of range, a site, layer, weight or
                 shape that the model does not have, or changed weights beside other forewords.
         """
-        if rows is None and len(forewords) > 1:
-            raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
-        if rows is not None and any(r is not None and not 0 <= r < len(forewords) for r in rows):
-            raise SettingsError(
-                "`rows` names a foreword that is not there",
-                expected=f"0..{len(forewords) - 1} or None",
-                received=list(rows),
-            )
+        self._now = self.lowered(forewords, rows)
+
+    def lowered(self, forewords: Sequence[Foreword], rows: Sequence[int | None] | None) -> InForce:
+        """``forewords`` as the model takes them where it stands now and in its precision; as :meth:`put`, but not put
+        in force."""
+        _refuse_rows(len(forewords), rows)
         values = [self._lowered(f) for f in forewords]
-        plain = rows is not None and any(r is None for r in rows)
-        if plain or not values:
+        if not values or (rows is not None and None in rows):
             values.append(EMPTY)
-        last = len(values) - 1
-        self.rows = (
-            None if rows is None else torch.tensor([last if r is None else r for r in rows], device=self._device)
+        last, device = len(values) - 1, self.model.device
+        index = None if rows is None else [last if r is None else r for r in rows]
+        changes = changes_of(self.model, values, index)
+        changes.hook(self.hold, self.model, self._owned)
+        return InForce(
+            self.map,
+            self._owned,
+            self.hold,
+            tuple(values),
+            None if index is None else tensor_on(index, device),
+            tensor_on([f.num_virtual_tokens for f in values], device),
+            self._banks(values),
+            _side_by_side([f.prompt for f in values]),
+            soft_slots.bank_of(values, self.map.embedding_size),
+            changes,
         )
-        self.values = tuple(values)
-        self.lengths = torch.tensor([f.num_virtual_tokens for f in values], device=self._device)
-        self._banks = {name: bank for name in self.map.sites if (bank := self._bank(name, values)) is not None}
-        self._prompts = self._prompt_bank(values)
-        self.slots = soft_slots.bank_of(values, self.map.embedding_size)
-        self.changes.put(values, None if rows is None else [last if r is None else r for r in rows])
-        for order in self._calls.values():
-            order.start()
+
+    def owns(self, module: nn.Module) -> bool:
+        """Whether it decides for ``module``."""
+        return module in self._owned
+
+    def now(self) -> InForce:
+        """What is in force, whatever is put in later."""
+        return self._now
+
+    def front(self, module: nn.Module, rows: int) -> Front | None:
+        """What stands in front of a batch of ``rows`` rows at ``module``; None for nothing."""
+        return self._now.front(module, rows)
 
     def added(self, layer: nn.Module, x: Tensor) -> Tensor | None:
         """What is added to what a linear layer gives for ``x [B, T, in]``; None for nothing."""
-        return self.changes.added(layer, x)
+        return self._now.added(layer, x)
 
     def weight(self, name: str) -> Tensor | None:
         """What stands in the place of a parameter of the base; None for its own."""
-        return self.changes.weight(name)
+        return self._now.weight(name)
 
     def _lowered(self, foreword: Foreword) -> Foreword:
         """The foreword as this model takes it: in its precision, and a causal model's soft prompt as keys and
         values."""
-        unknown = foreword.sites.keys() - self.map.sites.keys()
-        if unknown:
-            raise SettingsError(
-                f"the foreword is for a site that {type(self.model).__name__} does not have",
-                expected=f"{next(iter(self.map.sites))} .. {list(self.map.sites)[-1]}",
-                received=sorted(unknown)[0],
-            )
-        for name, kv in foreword.sites.items():
-            site, got = self.map.sites[name], (kv.keys.shape[1], kv.keys.shape[2], kv.values.shape[2])
-            if got != (site.heads, site.key_size, site.value_size):
-                raise SettingsError(
-                    f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got
-                )
-            if site.kind == "state" and len(kv.keys) != 1:
-                raise SettingsError(f"{name} takes one virtual token, a state", expected=1, received=len(kv.keys))
-        value = foreword.to(self._device, self._dtype)
+        _refuse_sites(self.model, self.map, foreword)
+        # Changed layers and weights go to each layer's own format, which may be another one (T5's wo).
+        value = replace(foreword, adapters={}, weights={}).to(self.model.device, self.model.dtype)
+        value = replace(value, adapters=foreword.adapters, weights=foreword.weights)
         if value.prompt is None:
             return value
         if value.prompt.shape[1] != self.map.embedding_size:
@@ -138,148 +128,79 @@ class Injection:
             return value
         return replace(value, prompt=None, sites=initial_values.from_embeddings(self.model, value.prompt))
 
-    def _bank(self, name: str, values: Sequence[Foreword]) -> _Bank | None:
-        here = [f.sites.get(name) for f in values]
-        longest = max((kv.keys.shape[0] for kv in here if kv is not None), default=0)
-        if longest == 0:
-            return None
-        site = self.map.sites[name]
-        keys, vals, live = [], [], []
-        for kv in here:
-            own = 0 if kv is None else kv.keys.shape[0]
-            k = (
-                torch.zeros(0, site.heads, site.key_size, device=self._device, dtype=self._dtype)
-                if kv is None
-                else kv.keys
-            )
-            v = (
-                torch.zeros(0, site.heads, site.value_size, device=self._device, dtype=self._dtype)
-                if kv is None
-                else kv.values
-            )
-            keys.append(nn.functional.pad(k, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
-            vals.append(nn.functional.pad(v, (0, 0, 0, 0, 0, longest - own)).transpose(0, 1))
-            live.append(torch.arange(longest, device=self._device) < own)
-        seen = torch.stack(live)
-        return _Bank(torch.stack(keys), torch.stack(vals), None if bool(seen.all()) else seen)
+    def _banks(self, values: Sequence[Foreword]) -> dict[str, Bank]:
+        """Every site at which one of ``values`` has something."""
+        live: dict[tuple[int, ...], Tensor | None] = {}
+        banks = {}
+        for name in self.map.sites:
+            pairs = [f.sites.get(name) for f in values]
+            lengths = tuple(0 if kv is None else len(kv.keys) for kv in pairs)
+            if max(lengths, default=0) == 0:
+                continue
+            # One mask for all sites alike, and none without asking a tensor for its contents.
+            if lengths not in live:
+                live[lengths] = _live(lengths, self.model.device)
+            banks[name] = _bank(pairs, max(lengths), live[lengths])
+        return banks
 
-    def _prompt_bank(self, values: Sequence[Foreword]) -> Tensor | None:
-        prompts = [f.prompt for f in values]
-        longest = max((p.shape[0] for p in prompts if p is not None), default=0)
-        if longest == 0:
-            return None
-        none = torch.zeros(longest, self.map.embedding_size, device=self._device, dtype=self._dtype)
-        return torch.stack(
-            [none if p is None else nn.functional.pad(p, (0, 0, 0, longest - p.shape[0])) for p in prompts]
+
+def _refuse_rows(forewords: int, rows: Sequence[int | None] | None) -> None:
+    if rows is None and forewords > 1:
+        raise SettingsError("several forewords need `rows`: the index of its foreword, or None, for each row")
+    if rows is not None and not len(rows):
+        raise SettingsError("`rows` is empty", expected="each row's foreword, or None", received="no rows")
+    if rows is not None and any(r is not None and not 0 <= r < forewords for r in rows):
+        raise SettingsError(
+            "`rows` names a foreword that is not there", expected=f"0..{forewords - 1} or None", received=list(rows)
         )
 
-    def owns(self, module: nn.Module) -> bool:
-        """Whether ``module`` is an attention module of this model."""
-        return module in self.map.modules
 
-    def front(self, module: nn.Module, rows: int) -> Front | None:
-        """What stands in front of a batch of ``rows`` rows at ``module``; None for nothing."""
-        names = self.map.modules[module]
-        name = names[0] if len(names) == 1 else self._calls[module].name()
-        bank = self._banks.get(name)
-        if bank is None:
-            return None
-        if self.rows is None and len(self.lengths) == 1:
-            live = None if bank.live is None else bank.live.expand(rows, -1)
-            return Front(
-                bank.keys.expand(rows, -1, -1, -1),
-                bank.values.expand(rows, -1, -1, -1),
-                live,
-                self.lengths.expand(rows),
-            )
-        index = self.index(rows)
-        live = None if bank.live is None else bank.live[index]
-        return Front(bank.keys[index], bank.values[index], live, self.lengths[index])
-
-    def index(self, rows: int) -> Tensor:
-        """Each row's place in the bank ``[B]``; raises SettingsError when the batch does not fit ``rows``."""
-        if self.rows is None:
-            return torch.zeros(rows, dtype=torch.long, device=self._device)
-        if rows % len(self.rows):
+def _refuse_sites(model: PreTrainedModel, map: SiteMap, foreword: Foreword) -> None:
+    unknown = foreword.sites.keys() - map.sites.keys()
+    if unknown:
+        raise SettingsError(
+            f"the foreword is for a site that {type(model).__name__} does not have",
+            expected=f"{next(iter(map.sites))} .. {list(map.sites)[-1]}",
+            received=sorted(unknown)[0],
+        )
+    for name, kv in foreword.sites.items():
+        site, got = map.sites[name], (kv.keys.shape[1], kv.keys.shape[2], kv.values.shape[2])
+        if got != (site.heads, site.key_size, site.value_size):
             raise SettingsError(
-                "the batch has another number of rows than the injection",
-                expected=f"{len(self.rows)}, or a multiple",
-                received=rows,
+                f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got
             )
-        return self.rows.repeat_interleave(rows // len(self.rows))
+        if site.kind == "state" and len(kv.keys) != 1:
+            raise SettingsError(f"{name} takes one virtual token, a state", expected=1, received=len(kv.keys))
 
-    def before_stack(self, arguments: dict[str, Any]) -> None:
-        """Move the content's positions behind each row's foreword; count from the first token that is not padding."""
-        for order in self._calls.values():
-            order.start()
-        tokens = arguments.get("inputs_embeds") if arguments.get("input_ids") is None else arguments["input_ids"]
-        if not self.map.moves_positions or tokens is None:
-            return
-        rows, length = tokens.shape[:2]
-        packed = packing.current()
-        if packed is not None:
-            arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
-            return
-        positions, mask = arguments.get("position_ids"), arguments.get("attention_mask")
-        if positions is None and isinstance(mask, Tensor) and mask.ndim == 2:
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-        elif positions is None:
-            cache = arguments.get("past_key_values")
-            past = 0 if cache is None else cache.get_seq_length()
-            positions = torch.arange(past, past + length, device=tokens.device)[None]
-        arguments["position_ids"] = positions.expand(rows, -1) + self.lengths[self.index(rows)][:, None]
 
-    def before_encoder(self, arguments: dict[str, Any], embed: Callable[[Tensor], Tensor]) -> None:
-        """Put each row's soft prompt in front of its embeddings: prompt, content, padding."""
-        if self._prompts is None:
-            return
-        ids, embeddings = arguments.pop("input_ids", None), arguments.get("inputs_embeds")
-        embeddings = embed(ids) if embeddings is None else embeddings
-        rows, length = embeddings.shape[:2]
-        mask = arguments.get("attention_mask")
-        mask = torch.ones(rows, length, dtype=torch.long, device=embeddings.device) if mask is None else mask
-        prompt = self._prompts[self.index(rows)]
-        arguments["inputs_embeds"] = self._behind(prompt, embeddings)
-        arguments["attention_mask"] = self._behind(torch.ones_like(mask[:, :1]).expand(-1, prompt.shape[1]), mask)
-        kinds = arguments.get("token_type_ids")
-        if kinds is not None:
-            arguments["token_type_ids"] = self._behind(
-                torch.zeros_like(kinds[:, :1]).expand(-1, prompt.shape[1]), kinds
-            )
-        if arguments.get("position_ids") is not None:
-            raise SettingsError("a soft prompt in an encoder counts positions itself; leave position_ids out")
+def _live(lengths: Sequence[int], device: torch.device) -> Tensor | None:
+    """Which virtual tokens are a foreword's own ``[F, P]``; None where all are."""
+    if min(lengths) == max(lengths):
+        return None
+    return torch.arange(max(lengths), device=device) < tensor_on(lengths, device)[:, None]
 
-    def _behind(self, front: Tensor, content: Tensor) -> Tensor:
-        """``[B, P + T, ...]``: the first of a row's own P entries of ``front``, then its content, then zeros."""
-        rows, width = front.shape[:2]
-        length = self.lengths[self.index(rows)]
-        place = torch.arange(width + content.shape[1], device=content.device)[None] - length[:, None]
-        joined = torch.cat([front, content, torch.zeros_like(content[:, :1])], 1)
-        source = torch.where(place < 0, place + length[:, None], place + width).clamp(max=joined.shape[1] - 1)
-        return joined[torch.arange(rows, device=content.device)[:, None], source]
 
-    def after_encoder(self, hidden: Tensor) -> Tensor:
-        """The content's hidden states ``[B, T, E]`` out of ``[B, P + T, E]``."""
-        if self._prompts is None:
-            return hidden
-        rows, width = hidden.shape[0], hidden.shape[1] - self._prompts.shape[1]
-        place = self.lengths[self.index(rows)][:, None] + torch.arange(width, device=hidden.device)
-        return hidden[torch.arange(rows, device=hidden.device)[:, None], place]
+def _bank(pairs: Sequence[KeyValue | None], length: int, live: Tensor | None) -> Bank:
+    some = next(kv for kv in pairs if kv is not None)
 
-    def before_decoder_stack(self, arguments: dict[str, Any]) -> None:
-        """The cross-attention of an encoder-decoder sees the soft prompt's outputs too: widen its mask."""
-        mask, states = arguments.get("encoder_attention_mask"), arguments.get("encoder_hidden_states")
-        if (
-            self._prompts is None
-            or mask is None
-            or states is None
-            or mask.ndim != 2
-            or mask.shape[1] == states.shape[1]
-        ):
-            return
-        arguments["encoder_attention_mask"] = self._behind(
-            torch.ones_like(mask[:, :1]).expand(-1, self._prompts.shape[1]), mask
-        )
+    def joined(parts: Sequence[Tensor | None], like: Tensor) -> Tensor:
+        if len(parts) == 1:
+            return like.transpose(0, 1)[None]
+        rows = [like.new_zeros(0, *like.shape[1:]) if x is None else x for x in parts]
+        return torch.stack([nn.functional.pad(x, (0, 0, 0, 0, 0, length - len(x))) for x in rows]).transpose(1, 2)
+
+    keys = joined([None if kv is None else kv.keys for kv in pairs], some.keys)
+    return Bank(keys, joined([None if kv is None else kv.values for kv in pairs], some.values), live)
+
+
+def _side_by_side(prompts: Sequence[Tensor | None]) -> Tensor | None:
+    """Soft prompts as ``[F, P, E]``, filled up with zeros; None where there are none."""
+    some = [p for p in prompts if p is not None]
+    longest = max((len(p) for p in some), default=0)
+    if longest == 0:
+        return None
+    rows = [some[0].new_zeros(0, some[0].shape[1]) if p is None else p for p in prompts]
+    return torch.stack([nn.functional.pad(p, (0, 0, 0, longest - len(p))) for p in rows])
 
 
 @contextmanager
@@ -301,94 +222,6 @@ def injected(
         SettingsError: forewords and rows, or forewords and model, do not fit.
     """
     injection = Injection(model)
-    try:
-        injection.put(forewords, rows)
-        with attend.routed(model), hooked(model), attend.in_force(injection):
-            yield injection
-    finally:
-        injection.changes.release()
-
-
-@dataclass
-class _Hooks:
-    users: int
-    handles: list[RemovableHandle]
-
-
-_HOOKS: weakref.WeakKeyDictionary[nn.Module, _Hooks] = weakref.WeakKeyDictionary()
-_LOCK = threading.Lock()
-
-
-@contextmanager
-def hooked(model: PreTrainedModel) -> Iterator[None]:
-    """Keep the hooks on the model while anyone needs them; each call asks what is in force in its own thread."""
-    with _LOCK:
-        hooks = _HOOKS.setdefault(model, _Hooks(0, []))
-        if hooks.users == 0:
-            hooks.handles = _install(model, find_sites(model))
-        hooks.users += 1
-    try:
-        yield
-    finally:
-        with _LOCK:
-            hooks.users -= 1
-            if hooks.users == 0:
-                for handle in hooks.handles:
-                    handle.remove()
-                del _HOOKS[model]
-
-
-def stacks(model: PreTrainedModel) -> list[PreTrainedModel]:
-    """What takes tokens and runs the layers: the decoder's or encoder's innermost stack, or encoder and decoder."""
-    sites, inner = find_sites(model), backbone(model)
-    if sites.kind == "encoder-decoder":
-        return [inner.get_encoder(), inner.get_decoder()]
-    return [inner if sites.kind == "encoder" else counting_stack(model, sites.modules) or inner]
-
-
-def _install(model: PreTrainedModel, sites: SiteMap) -> list[RemovableHandle]:
-    probe = next(iter(sites.modules))
-
-    def active() -> Injection | None:
-        source = attend.source_for(probe)
-        return source if isinstance(source, Injection) else None
-
-    def before(act: Callable[[Injection, dict[str, Any]], None]) -> Callable[..., Any]:
-        def hook(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            injection = active()
-            # torch leaves kwargs out while another thread is putting the hook there or taking it away.
-            if injection is None or kwargs is None:
-                return None
-            kwargs = by_name(module, args, kwargs)
-            act(injection, kwargs)
-            return (), kwargs
-
-        return hook
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        injection = active()
-        if injection is not None:
-            output.last_hidden_state = injection.after_encoder(output.last_hidden_state)
-        return output
-
-    first, *others = stacks(model)
-    embed = model.get_input_embeddings()
-    # A stack may have an embedding module of its own over the shared weights (T5, BART).
-    handles = soft_slots.install({embed, first.get_input_embeddings()}, active)
-    if sites.kind == "decoder":
-        return [*handles, first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
-    into = before(lambda injection, kwargs: injection.before_encoder(kwargs, embed))
-    handles += [first.register_forward_pre_hook(before(Injection.before_stack), with_kwargs=True)]
-    handles.append(first.register_forward_pre_hook(into, with_kwargs=True))
-    if sites.kind == "encoder":
-        handles.append(first.register_forward_hook(after))
-    for decoder in others:
-        handles.append(decoder.register_forward_pre_hook(before(Injection.before_decoder_stack), with_kwargs=True))
-    return handles
-
-
-def by_name(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Every argument by its name, whichever way the model passed it."""
-    return {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+    injection.put(forewords, rows)
+    with holding(injection.hold, sources=(*(current().sources or ()), injection)):
+        yield injection

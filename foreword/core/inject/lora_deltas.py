@@ -7,8 +7,9 @@ for all rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,10 @@ from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention import attend, packing
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import current, source_for
+from foreword.core.inject.linear_probe import linear_over_rows
 from foreword.core.inject.sites import backbone
 from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError
@@ -42,7 +46,7 @@ class Bank:
         """
         if index is None:
             return linear(linear(x, self.a[0]), self.b[0])
-        packed = packing.current()
+        packed = current().packed
         if packed is not None:
             return packed.row_by_row(x, lambda rows: self._of_rows(rows, index))
         return self._of_rows(x, index)
@@ -59,11 +63,17 @@ class Bank:
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
-    """The linear layers that can be changed, by name: those that lie behind the last hidden state.
+    """The linear layers that can be changed, by name: those in front of the last hidden state that give W x + b for
+    each row's own tokens, as a probe of two rows shows once.
 
     Not the output layer, which is asked only where there is a label and does not see rows; nor a pooler, whose output
     nobody reads.
     """
+    names = fact(model, "linear layers", lambda: linear_over_rows(model, _candidates(model)))
+    return {name: model.get_submodule(name) for name in names}
+
+
+def _candidates(model: PreTrainedModel) -> dict[str, nn.Module]:
     inside, output = set(backbone(model).modules()), model.get_output_embeddings()
     return {
         name: module
@@ -108,7 +118,10 @@ def _layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
 
 def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
     inner, outer = sizes(layer)
-    here = [value.adapters.get(name) for value in values]
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    # A layer may compute in another format than its model (T5's wo).
+    here = [_on(value.adapters.get(name), weight) for value in values]
     for pair in here:
         if pair is not None and (pair.a.shape[1], pair.b.shape[0]) != (inner, outer):
             got = (pair.a.shape[1], pair.b.shape[0])
@@ -123,12 +136,22 @@ def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
     )
 
 
-def put_on(layer: nn.Module, probe: nn.Module) -> Callable[[], None]:
-    """Let ``layer`` add what the source in force for ``probe``, a module of the same model, has for it."""
+def _on(pair: LowRank | None, weight: Tensor) -> LowRank | None:
+    # A quantized weight is no format to compute in.
+    like = weight if weight.dtype.is_floating_point else weight.device
+    return None if pair is None else LowRank(pair.a.to(like), pair.b.to(like))
 
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        source = attend.source_for(probe)
-        change = None if source is None else source.added(module, args[0])
-        return None if change is None else output + change
 
-    return layer.register_forward_hook(add).remove
+def hook(hold: Hold, layer: nn.Module) -> None:
+    """Let ``layer`` add what the source in force has for it, while ``hold`` is entered."""
+
+    def adding(forward: Forward) -> Forward:
+        def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            output: Tensor = forward(x, *args, **kwargs)
+            source = source_for(layer)
+            change = None if source is None else source.added(layer, x)
+            return output if change is None else output + change
+
+        return run
+
+    hold.wrap(layer, Level.LORA, adding)

@@ -8,10 +8,8 @@ have different sizes (MLA), and one module may serve several layers (ALBERT).
 from __future__ import annotations
 
 import inspect
-import threading
-import weakref
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +17,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import aside
+from foreword.core.attention.routing import routed
+from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind
-from foreword.errors import UnsupportedBaseError
+from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values
+from foreword.errors import SettingsError, UnsupportedBaseError
 
 # Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
 _ENCODER_LENGTH, _DECODER_LENGTH = 3, 2
@@ -66,8 +68,11 @@ class SiteMap:
         modules: attention module -> the names of its sites in call order (more than one where layers share a module).
         kind: ``"decoder"``, ``"encoder"`` or ``"encoder-decoder"``.
         embedding_size: E.
-        recurrent: whether some layers keep a state that attention does not see (linear attention, Mamba).
+        recurrent: whether a text in front is more than its keys and values: some layers hand on a state that attention
+            does not see (linear attention, Mamba).
         moves_positions: whether the content's positions are counted after the foreword's (else they stay at 0).
+        chunk: tokens of a chunk where attention never sees beyond one (Llama 4): the foreword and its row have to fit
+            into the first; None for no such bound.
     """
 
     sites: dict[str, Site]
@@ -76,6 +81,7 @@ class SiteMap:
     embedding_size: int
     recurrent: bool
     moves_positions: bool
+    chunk: int | None = None
 
     @property
     def positions(self) -> Literal["cache", "content"]:
@@ -89,29 +95,23 @@ class SiteMap:
 
     @property
     def windowed(self) -> int | None:
-        """The narrowest sliding window of any site, in tokens."""
-        return min((s.window for s in self.sites.values() if s.window is not None), default=None)
+        """The narrowest sliding window of any site, or chunk, in tokens."""
+        widths = [*(s.window for s in self.sites.values()), self.chunk]
+        return min((width for width in widths if width is not None), default=None)
 
+    def check_chunk(self, virtual: int, tokens: int) -> None:
+        """Behind a foreword a row's chunks would begin elsewhere: all of it has to fit into the first.
 
-class CallOrder(threading.local):
-    """Which layer a shared attention module is called for: its calls come in order, counted per thread.
-
-    ALBERT, the one family that shares a module, cannot be checkpointed in transformers, so no call comes twice.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.calls = 0
-
-    def start(self) -> None:
-        self.calls = 0
-
-    def name(self) -> str:
-        self.calls += 1
-        return self.names[(self.calls - 1) % len(self.names)]
-
-
-_FOUND: weakref.WeakKeyDictionary[nn.Module, SiteMap] = weakref.WeakKeyDictionary()
+        Raises:
+            SettingsError: ``virtual`` tokens and ``tokens`` behind them are more than a chunk.
+        """
+        if self.chunk is not None and virtual and virtual + tokens > self.chunk:
+            raise SettingsError(
+                "this base attends in chunks, and a row behind a foreword has to fit into the first",
+                expected=f"{self.chunk} tokens, the {virtual} virtual ones counted",
+                received=virtual + tokens,
+                hint="set max_length lower",
+            )
 
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
@@ -131,9 +131,7 @@ def find_sites(model: PreTrainedModel) -> SiteMap:
     Raises:
         UnsupportedBaseError: attention does not pass through transformers' attention interface.
     """
-    if model not in _FOUND:
-        _FOUND[model] = _probe(model)
-    return _FOUND[model]
+    return fact(model, "sites", lambda: _probe(model))
 
 
 def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
@@ -149,15 +147,8 @@ def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
 def _probe(model: PreTrainedModel) -> SiteMap:
     if any(getattr(m, "is_kv_shared_layer", False) is True for m in model.modules()):
         raise _refuse(model, "some of its layers never compute keys and values of their own")
-    calls: list[attend.Call] = []
-    try:
-        with attend.routed(model), attend.recording(calls), torch.no_grad():
-            ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
-            run(model, ids, ids[:, :_DECODER_LENGTH])
-    except (ValueError, NotImplementedError) as problem:
-        raise _refuse(model, f"{problem}") from problem
-    if not calls:
-        raise _refuse(model, "its attention does not pass through the interface")
+    _refuse_several_devices(model)
+    calls = _first_calls(model)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     kind: Kind = "encoder-decoder" if encoder_decoder else "decoder" if any(c.causal for c in calls) else "encoder"
     sites: dict[str, Site] = {}
@@ -167,12 +158,71 @@ def _probe(model: PreTrainedModel) -> SiteMap:
             raise _refuse(model, f"two attention calls claim the site {site.name}")
         sites[site.name] = site
         modules[module] = (*modules.get(module, ()), site.name)
-    own = sum(s.kind != "cross" and s.stack == "decoder" for s in sites.values())
-    depth = getattr(model.config.get_text_config(), "num_hidden_layers", own)
+    if kind != "decoder":
+        _refuse_missing(model, sites)
     embedding = model.get_input_embeddings()
     size = embedding.weight.shape[1] if isinstance(embedding, nn.Embedding) else model.config.hidden_size
-    moves = kind == "decoder" and counting_stack(model, modules) is not None
-    return SiteMap(sites, modules, kind, size, kind == "decoder" and own < depth, moves)
+    counting = counting_stack(model, modules) if kind == "decoder" else None
+    stateful = any(site.kind == "state" for site in sites.values())
+    recurrent = kind == "decoder" and not stateful and _keeps_a_state(model, counting)
+    return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model))
+
+
+def _first_calls(model: PreTrainedModel) -> list[Call]:
+    calls: list[Call] = []
+    try:
+        with routed(model), aside(calls=calls), torch.no_grad():
+            ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
+            run(model, ids, ids[:, :_DECODER_LENGTH])
+    except (ValueError, NotImplementedError, TypeError, IndexError, RuntimeError) as problem:
+        if isinstance(problem, torch.OutOfMemoryError):
+            raise
+        raise _refuse(model, f"{problem}") from problem
+    if not calls:
+        raise _refuse(model, "its attention does not pass through the interface")
+    return calls
+
+
+def _refuse_several_devices(model: PreTrainedModel) -> None:
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1:
+        raise UnsupportedBaseError(
+            f"{type(model).__name__} lies on several devices (device_map), between which forewords are not carried",
+            expected="all weights on one device",
+            received=", ".join(devices),
+            hint="load it without device_map; a smaller number format (dtype bfloat16) halves its size",
+        )
+
+
+def _refuse_missing(model: PreTrainedModel, sites: Mapping[str, Site]) -> None:
+    """Every layer of a stack without a state of its own attends; those that do so elsewhere would get nothing."""
+    config = model.config.get_text_config()
+    roles = [("encoder", "self"), ("decoder", "self"), ("decoder", "cross")]
+    for stack, role in roles if model.config.is_encoder_decoder else roles[:1]:
+        count = sum((site.stack, site.kind) == (stack, role) for site in sites.values())
+        depth = depth_of(model.config if model.config.is_encoder_decoder else config, stack)
+        if depth is not None and count < depth:
+            reached = f"{count} of the {depth} layers of its {stack} take their {role}-attention through the interface"
+            raise _refuse(model, f"only {reached}" if count else f"none of the {reached[len('0 of the ') :]}")
+
+
+def _keeps_a_state(model: PreTrainedModel, counting: PreTrainedModel | None) -> bool:
+    stack = backbone(model) if counting is None else counting
+
+    def read(ids: Tensor, positions: Tensor | None) -> Tensor:
+        given = {} if positions is None else {"position_ids": positions}
+        states: Tensor = stack(input_ids=ids, **given)[0]
+        return states
+
+    with routed(model), aside(fused=False):
+        vocabulary = model.config.get_text_config().vocab_size
+        return more_than_keys_and_values(read, model.device, vocabulary, counting is not None)
+
+
+def _chunk(model: PreTrainedModel) -> int | None:
+    config = model.config.get_text_config()
+    chunk, kinds = getattr(config, "attention_chunk_size", None), getattr(config, "layer_types", None)
+    return chunk if chunk and (kinds is None or "chunked_attention" in kinds) else None
 
 
 def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> PreTrainedModel | None:
@@ -191,7 +241,7 @@ def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> Pr
     return holders[-1] if holders else None
 
 
-def _number(calls: list[attend.Call], kind: str) -> list[tuple[Site, nn.Module]]:
+def _number(calls: list[Call], kind: str) -> list[tuple[Site, nn.Module]]:
     """Give each call its stack, kind and layer: the module's own index where every module has one, else the order."""
     placed = []
     for call in calls:

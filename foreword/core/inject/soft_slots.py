@@ -7,16 +7,13 @@ token like any other, with a position of its own, also for a recurrent layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from foreword.core.attention import packing
+from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 
@@ -73,45 +70,4 @@ def bank_of(forewords: Sequence[Foreword], size: int) -> SlotBank | None:
         some[0].new_zeros(longest, size) if s is None else nn.functional.pad(s, (0, 0, 0, longest - s.shape[0]))
         for s in found
     ]
-    return SlotBank(torch.stack(padded), torch.tensor(counts, device=some[0].device))
-
-
-class Filler(Protocol):
-    """What is in force in a thread: it knows each row's slots."""
-
-    @property
-    def slots(self) -> SlotBank | None: ...
-
-    def index(self, rows: int) -> Tensor: ...
-
-
-# The ids of the pass through an embedding that has begun; one thread is inside at most one embedding.
-_IDS: ContextVar[Tensor | None] = ContextVar("foreword_slot_ids", default=None)
-
-
-def install(embeddings: Iterable[nn.Module], active: Callable[[], Filler | None]) -> list[RemovableHandle]:
-    """Let the input embeddings fill slots with what ``active`` says is in force in the calling thread."""
-
-    def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        filler = active()
-        if filler is None or filler.slots is None or not args or not bool((args[0] < 0).any()):
-            _IDS.set(None)
-            return None
-        _IDS.set(args[0])
-        return (args[0].clamp(min=0), *args[1:])
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        ids, filler = _IDS.get(), active()
-        if ids is None or filler is None or filler.slots is None:
-            return None
-        _IDS.set(None)
-        packed = packing.current()
-        if packed is None:
-            return filler.slots.fill(output, ids, filler.index(ids.shape[0])[:, None])
-        return filler.slots.fill(output, ids, filler.index(packed.rows)[packed.owner][None])
-
-    handles: list[RemovableHandle] = []
-    for module in embeddings:
-        handles.append(module.register_forward_pre_hook(before))
-        handles.append(module.register_forward_hook(after))
-    return handles
+    return SlotBank(torch.stack(padded), tensor_on(counts, some[0].device))

@@ -9,12 +9,13 @@ iterates over parameters (``state_dict``, ``model.device``) sees the base's own,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from foreword.core.attention import attend
+from foreword.core.attention.hooks import Hold
+from foreword.core.attention.pass_context import source_for
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 
@@ -22,14 +23,14 @@ from foreword.errors import SettingsError
 class _Parameters(dict[str, Any]):
     """A module's parameters as the calling thread should see them; ``names``: here -> in the whole model."""
 
-    def __init__(self, own: Mapping[str, Any], names: Mapping[str, str], probe: nn.Module) -> None:
+    def __init__(self, own: Mapping[str, Any], names: Mapping[str, str], module: nn.Module) -> None:
         super().__init__(own)
-        self._names, self._probe = names, probe
+        self._names, self._module = names, module
 
     def __getitem__(self, key: str) -> Any:
-        source = attend.source_for(self._probe)
-        found = None if source is None else source.weight(self._names.get(key, ""))
-        return super().__getitem__(key) if found is None else found
+        source = source_for(self._module)
+        override = None if source is None else source.weight(self._names.get(key, ""))
+        return super().__getitem__(key) if override is None else override
 
 
 def chosen(values: Iterable[Foreword]) -> Mapping[str, Tensor]:
@@ -66,10 +67,14 @@ def owners(model: nn.Module, names: Collection[str]) -> dict[nn.Module, dict[str
     return found
 
 
-def check(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Make sure that the model has parameters of these names and shapes. Raises SettingsError."""
+def fitted(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights, each on its parameter's device and in its number format.
+
+    Raises:
+        SettingsError: a name or shape that the model does not have.
+    """
     if not weights:
-        return
+        return {}
     known = dict(model.named_parameters())
     for name, tensor in weights.items():
         if name not in known:
@@ -82,12 +87,17 @@ def check(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             raise SettingsError(
                 f"{name} has another shape", expected=tuple(known[name].shape), received=tuple(tensor.shape)
             )
+    return {name: tensor.to(known[name]) for name, tensor in weights.items()}
 
 
-def put_on(module: nn.Module, names: Mapping[str, str], probe: nn.Module) -> Callable[[], None]:
-    """Let ``module`` find the weights of the source in force for ``probe``, a module of the same model."""
+def hook(hold: Hold, module: nn.Module, names: Mapping[str, str]) -> None:
+    """Let ``module`` find the weights of the source in force, while ``hold`` is entered."""
+    hold.need(module, "weights", partial(_put_on, module, names))
+
+
+def _put_on(module: nn.Module, names: Mapping[str, str]) -> Callable[[], None]:
     own, kind = module._parameters, cast(Any, type(module))
-    module.__dict__["_parameters"] = _Parameters(own, names, probe)
+    module.__dict__["_parameters"] = _Parameters(own, names, module)
     if isinstance(module, nn.RNNBase):
         module.__class__ = _looking(kind)
 

@@ -9,12 +9,10 @@ layer l.
 from __future__ import annotations
 
 import hashlib
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +20,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core.attention import attend, packing
-from foreword.core.attention.forward_wrappers import put_around
-from foreword.core.inject.injection import Injection, by_name, stacks
-from foreword.core.inject.sites import find_sites
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.pass_context import current, holding, source_for, within
+from foreword.core.inject.in_force import InForce
+from foreword.core.inject.sites import SiteMap, find_sites
+from foreword.core.inject.stack_hooks import by_name, stacks
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.tensor_cache import Store
 
@@ -62,7 +61,7 @@ class Frozen:
         self.model, self.layer, self.store, self.name = model, layer, store, name
         self.sites = find_sites(model)
         self.filling = self.refused = False
-        self._probe = next(iter(self.sites.modules))
+        self.stack = stacks(model)[0]
 
     def size(self, tokens: int) -> int:
         """Bytes that the states of ``tokens`` tokens take."""
@@ -71,15 +70,15 @@ class Frozen:
 
     def begin(self, arguments: dict[str, Any]) -> _Pass | None:
         """What is known of the pass that the stack is called for; None for one that cannot take part."""
-        ids, source = arguments.get("input_ids"), attend.source_for(self._probe)
+        ids, source = arguments.get("input_ids"), source_for(self.stack)
         if ids is None or arguments.get("past_key_values") is not None or arguments.get("use_cache"):
             return None
-        if not isinstance(source, Injection) or bool((ids < 0).any()):
+        if not isinstance(source, InForce) or bool((ids < 0).any()):
             return None
-        fronts = [digest_below(value, self.layer, source) for value in source.values]
+        fronts = [digest_below(value, self.layer, self.sites) for value in source.values]
         if any(front is None for front in fronts):
             return None
-        how = packing.current()
+        how = current().packed
         owners = source.index(ids.shape[0] if how is None else how.rows).tolist()
         places = list(_places(arguments))
         below = [f"{self.name}/{self.layer}/{front}" for front in fronts]
@@ -110,7 +109,7 @@ class Frozen:
 
 def _places(arguments: dict[str, Any]) -> Iterator[Tensor]:
     """Where the tokens of each row stand in ``[B, T]``, or in ``[1, N]`` where the rows lie end to end."""
-    ids, mask, how = arguments["input_ids"], arguments.get("attention_mask"), packing.current()
+    ids, mask, how = arguments["input_ids"], arguments.get("attention_mask"), current().packed
     for row in range(ids.shape[0] if how is None else how.rows):
         if how is not None:
             yield (how.owner == row).nonzero()[:, 0]
@@ -122,7 +121,7 @@ def _places(arguments: dict[str, Any]) -> Iterator[Tensor]:
 
 def _key(arguments: dict[str, Any], row: int, place: Tensor, front: str) -> str:
     """What the states of a row below the layer depend on."""
-    how, mask, positions = packing.current(), arguments.get("attention_mask"), arguments.get("position_ids")
+    how, mask, positions = current().packed, arguments.get("attention_mask"), arguments.get("position_ids")
     batch = row if how is None else 0
     told = hashlib.blake2b(front.encode(), digest_size=20)
     parts = [arguments["input_ids"][batch, place]]
@@ -140,13 +139,13 @@ def _key(arguments: dict[str, Any], row: int, place: Tensor, front: str) -> str:
     return told.hexdigest()
 
 
-def digest_below(value: Foreword, layer: int, injection: Injection) -> str | None:
+def digest_below(value: Foreword, layer: int, sites: SiteMap) -> str | None:
     """A short name for all that ``value`` does below ``layer``; None where that trains."""
     if value.prompt is not None or value.slots is not None or value.adapters or value.weights:
         return None
     told = hashlib.blake2b(str(value.num_virtual_tokens).encode(), digest_size=20)
     for name, kv in sorted(value.sites.items()):
-        if injection.map.sites[name].layer >= layer:
+        if sites.sites[name].layer >= layer:
             continue
         for tensor in (kv.keys, kv.values):
             if tensor.requires_grad:
@@ -187,13 +186,6 @@ def layers_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
     return [m for m in stacks(model)[0].modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
-_ACTIVE: ContextVar[Frozen | None] = ContextVar("foreword_frozen", default=None)
-_NOW: ContextVar[tuple[Frozen, _Pass] | None] = ContextVar("foreword_frozen_pass", default=None)
-_LOCK = threading.Lock()
-_USERS: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
-_UNDO: weakref.WeakKeyDictionary[nn.Module, list[Callable[[], None]]] = weakref.WeakKeyDictionary()
-
-
 @contextmanager
 def reusing(frozen: Frozen | None) -> Iterator[None]:
     """Let the passes of this thread begin where ``frozen`` ends, as far as their rows are kept; None changes
@@ -201,61 +193,43 @@ def reusing(frozen: Frozen | None) -> Iterator[None]:
     if frozen is None:
         yield
         return
-    model = frozen.model
-    with _LOCK:
-        if not _USERS.get(model):
-            _UNDO[model] = _install(model)
-        _USERS[model] = _USERS.get(model, 0) + 1
-    token = _ACTIVE.set(frozen)
-    try:
+    hold = Hold()
+    hold.wrap(frozen.stack, Level.LAYER_CACHE, partial(_around_stack, frozen.stack))
+    for number, layer in enumerate(layers_of(frozen.model)):
+        # Outside of checkpointing: a layer that is passed over has nothing to compute again.
+        hold.wrap(layer, Level.LAYER_CACHE, partial(_around_layer, number))
+    with holding(hold, layer_cache=frozen):
         yield
-    finally:
-        _ACTIVE.reset(token)
-        with _LOCK:
-            _USERS[model] -= 1
-            if not _USERS[model]:
-                for undo in _UNDO.pop(model):
-                    undo()
 
 
-def _install(model: PreTrainedModel) -> list[Callable[[], None]]:
-    # torch leaves kwargs out while another thread is putting a hook there or taking it away.
-    def before_stack(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
-        frozen = _ACTIVE.get() if kwargs is not None else None
-        now = None if frozen is None or frozen.model is not model else frozen.begin(by_name(module, args, kwargs or {}))
-        _NOW.set(None if frozen is None or now is None else (frozen, now))
+def _around_stack(stack: nn.Module, forward: Forward) -> Forward:
+    """Look up what is kept of a pass as it begins."""
 
-    undo = [stacks(model)[0].register_forward_pre_hook(before_stack, with_kwargs=True).remove]
-    for number, layer in enumerate(layers_of(model)):
-        undo.append(_on_layer(layer, number))
-    return undo
+    def run(*args: Any, **kwargs: Any) -> Any:
+        frozen = current().layer_cache
+        if not isinstance(frozen, Frozen) or frozen.stack is not stack:
+            return forward(*args, **kwargs)
+        now = frozen.begin(by_name(stack, args, kwargs))
+        with within(cached_pass=None if now is None else (frozen, now)):
+            return forward(*args, **kwargs)
+
+    return run
 
 
-def _on_layer(layer: GradientCheckpointingLayer, number: int) -> Callable[[], None]:
-    """Let ``layer`` be passed over, or be the first that is computed; returns what takes that off again."""
+def _around_layer(number: int, forward: Forward) -> Forward:
+    """Pass the layer over, or let it be the first that is computed."""
 
-    def unless_known(real: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            known = _NOW.get()
-            if known is None or known[1].found is None or number >= known[0].layer:
-                return real(*args, **kwargs)
-            return args[0] if args else kwargs["hidden_states"]
+    def run(*args: Any, **kwargs: Any) -> Any:
+        cached: Any = current().cached_pass
+        if cached is None:
+            return forward(*args, **kwargs)
+        frozen, now = cached
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if now.found is not None and number < frozen.layer:
+            return hidden
+        if number != frozen.layer:
+            return forward(*args, **kwargs)
+        states = frozen.take(now, hidden)
+        return forward(states, *args[1:], **kwargs) if args else forward(**{**kwargs, "hidden_states": states})
 
-        return forward
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
-        known = _NOW.get()
-        if known is None or kwargs is None or number != known[0].layer:
-            return None
-        states = known[0].take(known[1], args[0] if args else kwargs["hidden_states"])
-        return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
-
-    handle = layer.register_forward_pre_hook(before, with_kwargs=True)
-    # Outside of checkpointing: a layer that is passed over has nothing to compute again.
-    restore = put_around(layer, "frozen", unless_known)
-
-    def undo() -> None:
-        handle.remove()
-        restore()
-
-    return undo
+    return run

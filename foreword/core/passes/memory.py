@@ -11,8 +11,16 @@ from typing import TypeVar
 
 import torch
 
-# What allocators say that raise a plain RuntimeError: torch's on the CPU, and drivers'.
-_SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "failed to allocate", "bad allocation")
+# What allocators say that raise a plain RuntimeError: torch's on the CPU, drivers', and libraries' on a full device
+# (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED).
+_SAYINGS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to allocate",
+    "bad allocation",
+    "status_alloc_failed",
+)
 
 
 def out_of_memory(error: BaseException) -> bool:

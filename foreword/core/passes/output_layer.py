@@ -7,10 +7,8 @@ chunk's logits, neither forward nor backward. Other models (scaled or soft-cappe
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,7 +17,9 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from foreword.core.attention import attend, packing
+from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import aside, current, holding
 
 # Logits of one chunk, at most: 64 MiB in float32. Not measured against other sizes.
 CHUNK = 1 << 24
@@ -27,50 +27,64 @@ CHUNK = 1 << 24
 Places = tuple[Tensor, Tensor]
 
 
-class _Pass:
+class _Wanted:
     """One pass of a model, in which the output layer sees some places only, or nothing."""
 
     def __init__(self, at: Places, skip: bool) -> None:
         self.at, self.skip = at, skip
         self.states: Tensor | None = None
 
+    def run(self, forward: Forward, hidden: Tensor) -> Tensor:
+        """The layer on ``hidden[at]`` as ``[1, N, E]``; what follows it works on any shape."""
+        packed = current().packed
+        # A last layer that ran for the wanted places alone has given exactly these.
+        states = hidden if packed is not None and packed.pruned is not None else hidden[self.at][None]
+        self.states = states
+        logits: Tensor = forward(states[:, :0] if self.skip else states)
+        return logits
 
-_PASS: ContextVar[_Pass | None] = ContextVar("foreword_output_pass", default=None)
-_PLAIN: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+
+class _Given:
+    """A pass whose output layer gives fixed logits ``[1, 1, V]``, whatever it is asked."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def run(self, forward: Forward, hidden: Tensor) -> Tensor:
+        return self.logits.expand(*hidden.shape[:-1], -1).clone()
+
+
+def _hold(model: PreTrainedModel) -> Hold:
+    hold = Hold()
+    hold.wrap(model.get_output_embeddings(), Level.OUTPUT, _as_wanted)
+    return hold
+
+
+def _as_wanted(forward: Forward) -> Forward:
+    def run(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        output = current().output
+        return output.run(forward, hidden) if isinstance(output, _Wanted | _Given) else forward(hidden, *args, **kwargs)
+
+    return run
 
 
 @contextmanager
-def _asked(model: PreTrainedModel, wanted: _Pass) -> Iterator[None]:
-    """Let the output layer see only ``hidden[at]`` as ``[1, N, E]``; what follows it works on any shape."""
-
-    def select(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if _PASS.get() is not wanted:
-            return None
-        how = packing.current()
-        # A last layer that ran for the wanted places alone has given exactly these.
-        states = args[0] if how is not None and how.cut is not None else args[0][wanted.at][None]
-        wanted.states = states
-        return (states[:, :0] if wanted.skip else states,)
-
-    token = _PASS.set(wanted)
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
+def _asked(model: PreTrainedModel, wanted: _Wanted) -> Iterator[None]:
+    """Let the output layer see only what is wanted, in this thread."""
+    with holding(_hold(model), output=wanted):
         yield
-    finally:
-        handle.remove()
-        _PASS.reset(token)
 
 
 def logits_at(model: PreTrainedModel, rows: Tensor, positions: Tensor, **inputs: Any) -> Tensor:
     """The logits ``[N, V]`` in float32 at N places, given by row and position, of one forward pass."""
-    with _asked(model, _Pass((rows, positions), skip=False)):
+    with _asked(model, _Wanted((rows, positions), skip=False)):
         logits: Tensor = model(**inputs, use_cache=False).logits[0].float()
     return logits
 
 
 def _states_at(model: PreTrainedModel, at: Places, **inputs: Any) -> Tensor:
     """What the output layer would be given at N places ``[N, E]``; it computes nothing."""
-    wanted = _Pass(at, skip=True)
+    wanted = _Wanted(at, skip=True)
     with _asked(model, wanted):
         model(**inputs, use_cache=False)
     assert wanted.states is not None
@@ -79,23 +93,18 @@ def _states_at(model: PreTrainedModel, at: Places, **inputs: Any) -> Tensor:
 
 def plain(model: PreTrainedModel) -> bool:
     """Whether the model's logits are what its linear output layer gives, whatever that is."""
-    if model not in _PLAIN:
-        layer = model.get_output_embeddings()
-        _PLAIN[model] = type(layer) is nn.Linear and _passed_on(model, layer)
-    return _PLAIN[model]
+    return fact(model, "plain output", lambda: _passes_on(model, model.get_output_embeddings()))
 
 
-def _passed_on(model: PreTrainedModel, layer: nn.Linear) -> bool:
+def _passes_on(model: PreTrainedModel, layer: nn.Module | None) -> bool:
+    if type(layer) is not nn.Linear:
+        return False
     # Large numbers: a soft cap or a scale shows.
-    sign = torch.linspace(-1000, 1000, layer.out_features, device=model.device, dtype=layer.weight.dtype)[None, None]
+    logits = torch.linspace(-1000, 1000, layer.out_features, device=model.device, dtype=layer.weight.dtype)[None, None]
     ids = torch.ones(1, 2, dtype=torch.long, device=model.device)
     given = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
-    handle = layer.register_forward_hook(lambda module, args, output: sign.expand(output.shape).clone())
-    try:
-        with torch.no_grad(), attend.only(None), packing.packed(None):
-            return torch.equal(model(input_ids=ids, use_cache=False, **given).logits, sign.expand(1, 2, -1))
-    finally:
-        handle.remove()
+    with torch.no_grad(), aside(), holding(_hold(model), output=_Given(logits)):
+        return torch.equal(model(input_ids=ids, use_cache=False, **given).logits, logits.expand(1, 2, -1))
 
 
 def log_probs(model: PreTrainedModel, at: Places, which: Tensor, words: Tensor, **inputs: Any) -> Tensor:

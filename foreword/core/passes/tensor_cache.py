@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,12 +19,16 @@ class Store:
         memory: bytes at most in memory.
         disk: bytes at most in files.
         folder: where the files are; what a run that was stopped left there is found again. None: no files.
+
+    Attributes:
+        problem: why no more files are written, empty while they are; a cache that cannot write ends nothing.
     """
 
     def __init__(self, memory: int, disk: int = 0, folder: Path | None = None) -> None:
         self.memory, self.disk, self.folder = memory, disk if folder else 0, folder
         self._kept: dict[str, Tensor] = {}
         self._used = 0
+        self.problem = ""
         self._files = {} if folder is None else {p.stem: p.stat().st_size for p in folder.glob("*.safetensors")}
 
     def __contains__(self, key: str) -> bool:
@@ -49,7 +54,7 @@ class Store:
             return None
 
     def put(self, key: str, value: Tensor) -> bool:
-        """Keep ``value`` under ``key``; False where there is no room."""
+        """Keep ``value`` under ``key``; False where there is no room, or the disk takes no more."""
         if key in self:
             return True
         size = value.numel() * value.element_size()
@@ -57,13 +62,19 @@ class Store:
             self._kept[key] = value
             self._used += size
             return True
-        if sum(self._files.values()) + size > self.disk:
+        if self.problem or sum(self._files.values()) + size > self.disk:
             return False
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")
-        save_file({"value": value.cpu().contiguous()}, beside)
-        beside.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"value": value.cpu().contiguous()}, beside)
+            beside.replace(path)
+        except (OSError, SafetensorError) as error:
+            self.problem = f"{size:,} bytes could not be written to {path.parent} ({error})"
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            return False
         self._files[key] = size
         return True
 
@@ -73,7 +84,7 @@ class Store:
         self._files.clear()
         self._used = 0
         if self.folder is not None and self.folder.exists():
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

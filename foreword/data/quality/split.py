@@ -38,6 +38,7 @@ def split(
     seed: int,
     stratify: bool = True,
     group_duplicates: bool = True,
+    group: str | None = None,
 ) -> Splits:
     """Divide a table at random; the same seed and rows give the same splits on every machine.
 
@@ -46,6 +47,7 @@ def split(
         stratify: give each split the same share of every label (classification only).
         group_duplicates: rows with equal normalised input go to one split, so that no test row was learned from. The
             sizes can then be off by the size of a group.
+        group: column; rows with the same value go to one split, instead of those with equal input.
 
     Raises:
         SettingsError: a share or number that cannot be.
@@ -58,7 +60,7 @@ def split(
             "no rows are left to train on", where=table.name, received=f"{total} rows, {sizes} asked for",
             hint="ask for smaller splits, or give --dev and --test files",
         )  # fmt: skip
-    strata = _strata(table, seed, stratify, group_duplicates)
+    strata = _strata(table, seed, stratify, group_duplicates, group)
     chosen: dict[str, set[int]] = {}
     for name in ("test", "dev"):
         chosen[name] = _draw(strata, sizes[name])
@@ -70,10 +72,10 @@ def split(
     return Splits(*(table.with_rows(table.rows[index] for index in sorted(chosen[name])) for name in _SPLITS))
 
 
-def folds(table: Table, count: int, *, seed: int) -> list[list[int]]:
+def folds(table: Table, count: int, *, seed: int, group: str | None = None) -> list[list[int]]:
     """Divide a table into ``count`` parts of equal size, for cross-validation: the indices of each, in order.
 
-    As in :func:`split`, each has the same share of every label, and equal inputs go to one part.
+    As in :func:`split`, each has the same share of every label, and equal inputs (or a group's rows) go to one part.
 
     Raises:
         SettingsError: fewer than two parts, or more than can have rows.
@@ -81,13 +83,13 @@ def folds(table: Table, count: int, *, seed: int) -> list[list[int]]:
     if count < 2:
         raise SettingsError("cross-validation takes two folds or more", where="folds", received=count)
     parts: list[list[int]] = [[] for _ in range(count)]
-    for _, members in sorted(_strata(table, seed).items()):
+    for _, members in sorted(_strata(table, seed, column=group).items()):
         own = [0] * count
         # Large groups first, each to the part with the fewest rows of this label, of all labels where that is a tie.
-        for group in sorted(members, key=len, reverse=True):
+        for rows in sorted(members, key=len, reverse=True):
             place = min(range(count), key=lambda i: (own[i], len(parts[i]), i))
-            own[place] += len(group)
-            parts[place] += group
+            own[place] += len(rows)
+            parts[place] += rows
     if not all(parts):
         filled = sum(map(bool, parts))
         raise SettingsError(
@@ -98,12 +100,12 @@ def folds(table: Table, count: int, *, seed: int) -> list[list[int]]:
 
 
 def _strata(
-    table: Table, seed: int, stratify: bool = True, group_duplicates: bool = True
+    table: Table, seed: int, stratify: bool = True, group_duplicates: bool = True, column: str | None = None
 ) -> dict[str, list[list[int]]]:
     """Label -> its groups of rows, in an order that the seed draws; one stratum where there are no labels."""
     by_label = stratify and table.layout.kind == "classification"
     strata: dict[str, list[list[int]]] = defaultdict(list)
-    for group in _groups(table, group_duplicates):
+    for group in _groups(table, group_duplicates, column):
         label = (target_texts(table.rows[group[0]], table.layout.target)[:1] or ("",))[0] if by_label else ""
         strata[label].append(group)
     dice = random.Random(seed)
@@ -125,7 +127,12 @@ def input_text(table: Table, index: int) -> str:
     return "\n".join(str(row.fields.get(name) or "") for name in table.layout.inputs)
 
 
-def _groups(table: Table, together: bool) -> list[list[int]]:
+def _groups(table: Table, together: bool, column: str | None = None) -> list[list[int]]:
+    if column is not None:
+        named: dict[str, list[int]] = defaultdict(list)
+        for index, row in enumerate(table.rows):
+            named[str(row.fields.get(column))].append(index)
+        return list(named.values())
     if not together:
         return [[index] for index in range(len(table.rows))]
     groups: dict[str, list[int]] = defaultdict(list)

@@ -102,6 +102,7 @@ METRICS: dict[str, Metric] = {
         # With one label a row, every miss is one false positive and one false negative: micro F1 is accuracy.
         Metric("micro_f1", "Micro F1", "higher", "classification", 1, mean_of(_equal), form="proportion"),
         Metric("exact_match", "Exact match", "higher", "generation", 1, mean_of(_same_text), form="proportion"),
+        Metric("token_f1", "Token F1", "higher", "generation", 1, text_overlap.rouge_n(1), form="mean"),
         Metric("bleu", "BLEU", "higher", "generation", 100, text_overlap.bleu()),
         Metric("bleu_e2e", "BLEU (E2E)", "higher", "generation", 100, text_overlap.bleu(lowercase=True, smooth="none")),
         Metric("chrf", "chrF", "higher", "generation", 100, text_overlap.chrf()),
@@ -121,7 +122,7 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
-    "generation": ("exact_match", "bleu", "chrf", "rouge_l", "distinct_2"),
+    "generation": ("exact_match", "token_f1", "bleu", "chrf", "rouge_l", "distinct_2"),
     "tagging": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
 }
 """What is reported when nothing else is asked for, by kind of task."""
@@ -140,6 +141,14 @@ def get_metric(name: str) -> Metric:
         expected=", ".join(METRICS),
         hint=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+def moves(metric: Metric, references: Sequence[Any]) -> bool:
+    """Whether right answers score above 0: BLEU of references of one to three words is 0 whatever is answered."""
+    if metric.sums is None or metric.name == "perplexity" or not len(references):
+        return True
+    right = [reference if isinstance(reference, str) else reference[0] for reference in references]
+    return metric.corpus(right, references) > 0
 
 
 def classification_report(outputs: Sequence[str], golds: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Intervals and paired differences for scores of the same rows.
 
 Rows are the unit of chance: a test set is a sample, and another one would have given other figures. Two systems
-that answered the same rows are compared row by row, which takes out what the rows have in common.
+that answered the same rows are compared row by row, which takes out what the rows have in common. Rows that belong
+together (sentences of a document, turns of a speaker, near-duplicates) are no independent draws: with ``groups`` the
+group is the unit, and the interval says how many there are.
 
-Letters: N rows, S statistics a row, n resamples. Every function is deterministic for a given seed.
+Letters: N rows, G groups, S statistics a row, n resamples. Every function is deterministic for a given seed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -20,18 +22,28 @@ from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import Metric
 from foreword.evaluation.statistics.sufficient_statistics import Array
 
-Method = Literal["auto", "bca", "percentile"]
+Method = Literal["auto", "wider", "bca", "percentile"]
+Groups = Sequence[Hashable]
+"""The group of each row, in the order of the rows."""
 _CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval: ``low`` to ``high`` in the metric's own unit, its level (0.95), and how it was made."""
+    """A confidence interval.
+
+    Args:
+        low, high: in the metric's own unit.
+        level: 0.95.
+        method: how it was made.
+        groups: how many independent rows or groups of rows it rests on; None where every row is one.
+    """
 
     low: float
     high: float
     level: float
     method: str
+    groups: int | None = None
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -65,8 +77,8 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return 0.0 not in self.interval
+        """Whether a difference is shown: the interval leaves out 0, and the test agrees."""
+        return 0.0 not in self.interval and self.p_value <= 1 - self.interval.level + 1e-9
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -89,25 +101,59 @@ def _quantile_of(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
+def grouped(table: Array, groups: Groups | None) -> Array:
+    """Statistics ``[..., N, S]`` summed over the rows of each group: ``[..., G, S]``; as they are without groups.
+
+    Raises:
+        DataError: another number of groups than of rows.
+    """
+    if groups is None:
+        return table
+    if len(groups) != table.shape[-2]:
+        raise DataError("each row needs its group", expected=table.shape[-2], received=len(groups))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(numbers), *np.moveaxis(table, -2, 0).shape[1:]))
+    np.add.at(sums, [numbers[name] for name in groups], np.moveaxis(table, -2, 0))
+    return np.moveaxis(sums, 0, -2)
+
+
 def _bootstrap(
-    rows: Array, score: Callable[[Array], Array], *, n: int, seed: int, level: float, method: Method
+    rows: Array, score: Callable[[Array], Array], *, n: int, seed: int, level: float, method: Method, least: float = 0.0
 ) -> Interval:
     """Interval of ``score(sum of rows)``; rows ``[N, S]``.
 
-    BCa (Efron 1987) corrects bias and skewness, its acceleration from the jackknife; ``percentile`` does not.
+    ``auto`` is Student's t times the larger of two standard errors, the bootstrap's and the jackknife's: with few rows
+    it covers differences better than the others. BCa (Efron 1987) corrects bias and skewness, its acceleration from the
+    jackknife; ``percentile`` does not. ``wider`` holds both ``bca`` and the bootstrap's error: the best for one score
+    (docs/log.md has the table).
+
+    Args:
+        least: the range of the score where the rows hardly differ, so that their variance tells nothing; else 0.
     """
     if len(rows) < 2:
         raise DataError("an interval needs at least two rows", received=len(rows))
     draws = np.concatenate([score(counts @ rows) for counts in resamples(len(rows), n, seed)])
     tail = (1 - level) / 2
     _quantile_of(level)
+    estimate, without = float(score(rows.sum(axis=0))), score(rows.sum(axis=0) - rows)
     shares = np.array([tail, 1 - tail])
-    name = "bootstrap-percentile"
-    if method != "percentile":
-        name = "bootstrap-bca"
-        shares = _bca_shares(draws, float(score(rows.sum(axis=0))), score(rows.sum(axis=0) - rows), shares)
-    low, high = np.quantile(draws, shares)
-    return Interval(float(low), float(high), level, name)
+    if method in ("bca", "wider"):
+        shares = _bca_shares(draws, estimate, without, shares)
+    low, high = map(float, np.quantile(draws, shares))
+    if method in ("auto", "wider"):
+        jackknife = (len(rows) - 1) * float(without.var()) if method == "auto" else 0.0
+        error = math.sqrt(max(float(draws.var(ddof=1)), jackknife))
+        reach = max(error * _student(level, len(rows) - 1), least * -math.log(tail) / len(rows))
+        low = estimate - reach if method == "auto" else min(low, estimate - reach)
+        high = estimate + reach if method == "auto" else max(high, estimate + reach)
+    return Interval(low, high, level, "bootstrap" if method == "auto" else f"bootstrap-{method}")
+
+
+def _student(level: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    _quantile_of(level)
+    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 def _bca_shares(draws: Array, estimate: float, jackknife: Array, shares: Array) -> Array:
@@ -141,16 +187,29 @@ def bootstrap_interval(
     return _bootstrap(metric.rows(outputs, references), metric.score, n=n, seed=seed, level=level, method=method)
 
 
-def wilson_interval(successes: float, rows: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: float, rows: float, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (1927): right also when every row, or none, is correct."""
-    z = _quantile_of(level)
-    share, weight = successes / rows, z * z / rows
+    return _wilson(successes / rows, rows, _quantile_of(level), level)
+
+
+def _wilson(share: float, rows: float, z: float, level: float) -> Interval:
+    weight = z * z / rows
     centre = (share + weight / 2) / (1 + weight)
     reach = z / (1 + weight) * math.sqrt(share * (1 - share) / rows + weight / (4 * rows))
     # At 0 and at 1 the formula gives the bound itself, but for rounding.
-    low = 0.0 if successes == 0 else max(0.0, centre - reach)
-    high = 1.0 if successes == rows else min(1.0, centre + reach)
+    low = 0.0 if share == 0 else max(0.0, centre - reach)
+    high = 1.0 if share == 1 else min(1.0, centre + reach)
     return Interval(low, high, level, "wilson")
+
+
+def _wilson_of_groups(sums: Array, level: float) -> Interval:
+    """Wilson's interval with as many rows as the groups ``[G, 2]`` are worth (Korn & Graubard 1998)."""
+    rows, groups = float(sums[:, 1].sum()), len(sums)
+    share = float(sums[:, 0].sum()) / rows
+    spread = float(np.sum((sums[:, 0] - share * sums[:, 1]) ** 2)) * groups / (groups - 1)
+    worth = share * (1 - share) * rows**2 / spread if spread > 0 else groups
+    interval = _wilson(share, min(rows, worth), _student(level, groups - 1), level)
+    return replace(interval, method="wilson-groups", groups=groups)
 
 
 def score_interval(
@@ -160,33 +219,91 @@ def score_interval(
     n: int = 2000,
     seed: int = 13,
     level: float = 0.95,
+    groups: Groups | None = None,
 ) -> Interval:
-    """The interval that reports show: Wilson's for proportions, BCa bootstrap for every other metric.
+    """The interval that reports show: Wilson's for proportions, the bootstrap for every other metric.
 
     With proportions the bootstrap is too narrow on small test sets, and has no width when every row is right.
+
+    Args:
+        groups: of the rows, where these are not independent.
     """
     rows = metric.rows(outputs, references)
+    units = grouped(rows, groups)
+    if groups is not None and len(units) < 2:
+        raise DataError("an interval needs at least two groups of rows", received=len(units))
     if metric.form == "proportion":
-        return wilson_interval(float(rows[:, 0].sum()), len(rows), level)
-    return _bootstrap(rows, metric.score, n=n, seed=seed, level=level, method="bca")
+        if groups is None:
+            return wilson_interval(float(rows[:, 0].sum()), len(rows), level)
+        return _wilson_of_groups(units, level)
+    alike = bool((units == units[0]).all()) and math.isfinite(metric.widest)
+    interval = _bootstrap(
+        units, metric.score, n=n, seed=seed, level=level, method="wider", least=metric.widest if alike else 0.0
+    )
+    return _within(metric, interval, len(units) if groups is not None else None)
+
+
+def _within(metric: Metric, interval: Interval, groups: int | None) -> Interval:
+    """The interval, cut at the ends of the metric's scale."""
+    low, high = interval.low, interval.high
+    if math.isfinite(metric.widest):
+        low, high = max(0.0, low), min(metric.top, high)
+    return replace(interval, low=low, high=high, groups=groups)
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Exact two-sided McNemar p-value from the rows that only a, and that only b, got right."""
+    """Two-sided mid-p value of McNemar's test from the rows that only a, and that only b, got right.
+
+    Half of the probability of what was seen counts (Fagerland, Lydersen & Laake 2013): the exact test rejects far
+    less often than its level allows, this one hardly ever more often.
+    """
     total = only_a + only_b
-    tail = ways = 1
+    if only_a == only_b:
+        return 1.0
+    below = ways = 1
     for k in range(min(only_a, only_b)):
         ways = ways * (total - k) // (k + 1)
-        tail += ways
-    return min(1.0, float(2 * tail / (1 << total)))
+        below += ways
+    return min(1.0, float((2 * below - ways) / (1 << total)))
 
 
 def paired_proportion_interval(only_a: int, only_b: int, rows: int, level: float = 0.95) -> Interval:
-    """Interval of a difference of paired proportions: Bonett and Price (2012), Wald after one row more on each side."""
+    """Interval of a difference of paired proportions: Tango's score interval (1998).
+
+    It holds every difference that the score test does not reject, so it goes with McNemar's test. Where only one system
+    is ever alone in being right, its far end is not nearer than Clopper and Pearson's exact one: few rows that differ,
+    or none, are no proof that hardly any would.
+    """
     z = _quantile_of(level)
-    a, b = (only_a + 1) / (rows + 2), (only_b + 1) / (rows + 2)
-    reach = z * math.sqrt((a + b - (a - b) ** 2) / (rows + 2))
-    return Interval(max(-1.0, a - b - reach), min(1.0, a - b + reach), level, "bonett-price")
+
+    def standardised(gap: float) -> float:
+        linear = (2 * rows - only_a + only_b) * gap - only_a - only_b
+        free = -only_b * gap * (1 - gap)
+        lost = (math.sqrt(max(0.0, linear**2 - 8 * rows * free)) - linear) / (4 * rows)
+        variance = rows * (2 * lost + gap * (1 - gap))
+        return (only_a - only_b - rows * gap) / math.sqrt(max(variance, 1e-12))
+
+    def end(low: float, high: float, target: float) -> float:
+        # The standardised difference falls as the assumed one grows.
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if standardised(middle) > target else (low, middle)
+        return (low + high) / 2
+
+    seen = (only_a - only_b) / rows
+    low, high = end(-1.0, seen, z), end(seen, 1.0, -z)
+    if not only_a:
+        low = min(low, -_most(only_b, rows, level))
+    if not only_b:
+        high = max(high, _most(only_a, rows, level))
+    return Interval(low, high, level, "tango")
+
+
+def _most(count: int, rows: int, level: float) -> float:
+    """The upper end of Clopper and Pearson's interval (1934) of a proportion."""
+    from scipy.special import betaincinv
+
+    return 1.0 if count >= rows else float(betaincinv(count + 1, rows - count, 0.5 + level / 2))
 
 
 def permutation_p(a: Array, b: Array, score: Callable[[Array], Array], n: int = 10_000, seed: int = 13) -> float:
@@ -219,15 +336,17 @@ def paired_difference(
     seed: int = 13,
     level: float = 0.95,
     method: Method = "auto",
+    groups: Groups | None = None,
 ) -> Difference:
     """System a minus system b over the same rows, with interval and p-value.
 
     Args:
-        method: ``auto`` is Bonett and Price's interval for proportions and the paired BCa bootstrap for every
-            other metric; ``bca`` and ``percentile`` force the paired bootstrap.
+        method: ``auto`` is Tango's interval for proportions and the paired bootstrap's standard error for every other
+            metric; ``bca`` and ``percentile`` force these kinds of the paired bootstrap.
+        groups: of the rows, where these are not independent: then groups are drawn and swapped.
 
-    The p-value is McNemar's exact one for proportions, approximate randomisation otherwise.
-    Raises DataError when there are fewer than two rows or their numbers differ.
+    The p-value is McNemar's mid-p for proportions, approximate randomisation otherwise.
+    Raises DataError when there are fewer than two rows (or groups) or their numbers differ.
     """
     if len(a_outputs) != len(b_outputs):
         raise DataError("the two systems answered different rows", expected=len(a_outputs), received=len(b_outputs))
@@ -235,18 +354,30 @@ def paired_difference(
     both = metric.rows([*a_outputs, *b_outputs], [*references, *references])
     a, b = both[: len(references)], both[len(references) :]
     values = float(metric.score(a.sum(axis=0))), float(metric.score(b.sum(axis=0)))
-    width = a.shape[1]
+    width, counted = a.shape[1], metric.form == "proportion" and groups is None
     only_a, only_b = int(np.sum(a[:, 0] > b[:, 0])), int(np.sum(a[:, 0] < b[:, 0]))
-    if metric.form == "proportion" and method == "auto":
+    a, b = grouped(a, groups), grouped(b, groups)
+    if counted and method == "auto":
         interval = paired_proportion_interval(only_a, only_b, len(a), level)
     else:
         interval = _bootstrap(
             np.concatenate([a, b], axis=1),
             lambda sums: metric.score(sums[..., :width]) - metric.score(sums[..., width:]),
-            n=n, seed=seed, level=level, method=method,
+            n=n, seed=seed, level=level, method=method, least=least_range(metric, a, b),
         )  # fmt: skip
-    if metric.form == "proportion":
-        p_value, test = mcnemar_p(only_a, only_b), "mcnemar-exact"
+        low, high = max(-metric.widest, interval.low), min(metric.widest, interval.high)
+        interval = replace(interval, low=low, high=high, groups=None if groups is None else len(a))
+    if counted:
+        p_value, test = mcnemar_p(only_a, only_b), "mcnemar-mid-p"
     else:
         p_value, test = permutation_p(a, b, metric.score, n, seed), "approximate-randomisation"
-    return Difference(metric.name, *values, values[0] - values[1], interval, p_value, test, len(a))
+    return Difference(metric.name, *values, values[0] - values[1], interval, p_value, test, len(references))
+
+
+def least_range(metric: Metric, a: Array, b: Array) -> float:
+    """The range of the metric where at most one row of ``[N, S]`` differs, or all differ alike: no variance is seen
+    then, and none of N rows differs with probability ``tail`` where a share of ``-log(tail) / N`` does."""
+    gap = a - b
+    differing = int(np.any(gap != 0, axis=-1).sum())
+    alike = differing <= 1 or bool((gap == gap[0]).all())
+    return metric.widest if alike and math.isfinite(metric.widest) else 0.0

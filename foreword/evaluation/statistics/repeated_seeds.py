@@ -2,18 +2,19 @@
 
 The variance of a difference of means over seeds has three parts: rows (another test set), seeds (another training), and
 what seeds do to single rows. The last is seen twice: a bootstrap over rows holds it, and so does the variance between
-the seeds' scores. It is measured by the residuals of rows by seeds and taken off the seeds' part once.
+the seeds' scores. It is measured by the residuals of rows by seeds and taken off the seeds' part.
 
-A few seeds tell little about their own variance, so the reach of an interval is no plain Student's t. Satterthwaite's
-degrees of freedom, which are usual here, are estimated from the same few seeds: where seeds matter most, three of them
-gave intervals at 95% that held the truth in 87% to 92% of simulated families. Instead, each part brings its own
-quantile, weighted by its standard error (Cochran 1951 weights by the variance), see ``bench/verdict.py``.
+A few seeds tell little about their own variance. It is not plugged in but integrated over what they leave open
+(``run_spread``): the interval and the p-value are those of a mixture of normal (or t) distributions, one for each
+standard deviation between runs that is still possible, weighted by its posterior.
 
-Letters: K runs (seeds) of a system, N rows, S statistics a row; a leading ``...`` may be any number of families.
+Letters: K runs (seeds) of a system, N rows, U groups of rows (N where each row is its own), S statistics a row, G
+standard deviations; a leading ``...`` may be any number of families.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,127 +23,174 @@ import numpy as np
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import Metric
-from foreword.evaluation.statistics.intervals import Difference, Interval, resamples, score_interval, wilson_interval
+from foreword.evaluation.statistics.intervals import (
+    Difference,
+    Groups,
+    Interval,
+    grouped,
+    least_range,
+    resamples,
+    score_interval,
+    wilson_interval,
+)
+from foreword.evaluation.statistics.run_spread import (
+    GRID,
+    PRIOR_SCALE,
+    RunVariance,
+    posterior,
+    prior_scale,
+    run_variance,
+)
 from foreword.evaluation.statistics.sufficient_statistics import Array
 
-TEST = "rows-and-seeds-t"
-# Rows that are added to each side of a difference of proportions, as Bonett and Price add one: without them, few rows
-# on which two systems differ make an interval too narrow, and none make one without width. Half a row does.
-_PSEUDO = 0.1
-_WIDE = 0.65
+TEST = "rows-and-seeds"
+# What is added to the rows on which only one system is right: where one system errs on no row, or on few, these tell
+# little of the rows on which it would err.
+_PSEUDO = 0.25
+_DEFAULT_SCALE = PRIOR_SCALE
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A difference and where its chance comes from; every field has the shape ``[...]`` of the families.
+    """A difference and where its chance comes from; fields have the shape ``[...]`` of the families.
 
     Args:
         centre: the middle of its interval.
         rows: its variance due to rows.
-        freedom: degrees of freedom of ``rows``.
-        seeds: for each system with several runs, the variance due to seeds and its degrees of freedom.
-        few: 1 over the number of rows where these hardly differ, so that their variance tells nothing; else 0.
+        freedom: degrees of freedom of ``rows``; infinite where the variance is that of the hypothesis.
+        seeds: the variances due to seeds that are possible, ``[..., G]``; None without several runs.
+        weights: how likely each is, ``[..., G]``.
+        few: the range of the metric over the number of rows where these hardly differ, so that their variance tells
+            nothing; else 0.
+        runs: what the runs of a and of b show.
     """
 
     centre: Array
     rows: Array
     freedom: float
-    seeds: tuple[tuple[Array, int], ...] = ()
+    seeds: Array | None = None
+    weights: Array | None = None
     few: Array | float = 0.0
+    runs: tuple[RunVariance, ...] = ()
+
+    def beyond(self, distance: Array) -> Array:
+        """The two-sided probability of a larger difference than ``distance`` by chance alone."""
+        from scipy.special import ndtr, stdtr
+
+        rows, far = np.asarray(self.rows), np.abs(np.asarray(distance))
+        if self.seeds is not None:
+            rows, far = rows[..., None] + self.seeds, far[..., None]
+        steps = np.divide(far, np.sqrt(rows), out=np.full(np.broadcast(far, rows).shape, np.inf), where=rows > 0)
+        tail = 2 * (ndtr(-steps) if math.isinf(self.freedom) else stdtr(self.freedom, -steps))
+        if self.weights is not None:
+            tail, far = (self.weights * tail).sum(axis=-1), far[..., 0]
+        few = np.asarray(self.few)
+        # None of N rows differs with probability p / 2 where a share of -log(p / 2) / N does.
+        floor = np.exp(-np.divide(far, few, out=np.full(np.broadcast(far, few).shape, np.inf), where=few > 0))
+        return np.asarray(np.where(far > 0, np.maximum(tail, np.minimum(1.0, 2 * floor)), 1.0))
 
     def reach(self, level: float) -> Array:
-        """Half the width of the interval at ``level``."""
-        from scipy.special import stdtrit
-
-        errors = [(np.sqrt(part), freedom) for part, freedom in ((self.rows, self.freedom), *self.seeds)]
-        total = np.sqrt(sum(error**2 for error, _ in errors))
-        weighed = sum(error * stdtrit(freedom, 0.5 + level / 2) for error, freedom in errors)
-        whole = sum(error for error, _ in errors)
-        found = total * np.divide(weighed, whole, out=np.zeros_like(total), where=whole > 0)
-        # None of N rows differs with probability (1 - level) / 2 where a share of -log((1 - level) / 2) / N does.
-        return np.asarray(np.maximum(found, self.few * -np.log((1 - np.asarray(level)) / 2)))
+        """Half the width of the interval at ``level``: no farther is a true difference of none as likely as
+        1 - level to be seen."""
+        low = np.zeros_like(np.asarray(self.rows, dtype=np.float64))
+        high = low + 1.0
+        for _ in range(60):
+            outside = self.beyond(high) > 1 - level
+            if not outside.any():
+                break
+            high = np.where(outside, 2 * high, high)
+        for _ in range(50):
+            middle = (low + high) / 2
+            inside = self.beyond(middle) > 1 - level
+            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+        return high
 
     def p_value(self) -> Array:
         """Two-sided: 1 minus the level at which the interval just reaches 0."""
-        low, high = np.zeros_like(self.centre), np.ones_like(self.centre)
-        for _ in range(50):
-            middle = (low + high) / 2
-            inside = self.reach_at(middle) < np.abs(self.centre)
-            low, high = np.where(inside, middle, low), np.where(inside, high, middle)
-        return np.where(self.centre == 0, 1.0, 1 - low)
-
-    def reach_at(self, levels: Array) -> Array:
-        """:meth:`reach` at another level for each family."""
-        return self.reach(levels)  # type: ignore[arg-type]  # the quantiles broadcast
+        return self.beyond(self.centre)
 
     def detectable(self, level: float, power: float = 0.8) -> Array:
-        """The true difference that is told from 0 at ``level`` with the given power.
-
-        The seeds of the next run may lie further apart than these: the interval is taken as wide as it is in ``_WIDE``
-        of all runs, not as it is on average.
-        """
-        from scipy.special import chdtri
-
-        wide = tuple((part * chdtri(freedom, 1 - _WIDE) / freedom, freedom) for part, freedom in self.seeds)
-        return replace(self, seeds=wide).reach(level) + self.reach(2 * power - 1)
+        """The true difference that is told from 0 at ``level`` with the given power."""
+        return self.reach(level) + self.reach(2 * power - 1)
 
     def with_rows(self, factor: float) -> Spread:
         """The same with ``factor`` times as many rows."""
         freedom = max(1.0, (self.freedom + 1) * factor - 1)
-        return replace(self, rows=self.rows / factor, freedom=freedom, few=self.few / factor)
+        return replace(self, rows=self.rows / factor, freedom=freedom, few=np.asarray(self.few) / factor)
+
+    def with_runs(self, seen: Sequence[RunVariance], scale: float, share: float) -> Spread:
+        """The same with what ``seen`` runs tell of the variance between runs.
+
+        Args:
+            seen: of every method that is compared.
+            scale: of the prior (``run_spread.prior_scale``).
+            share: 1 / Ka + 1 / Kb, without the systems of one run.
+        """
+        if share <= 0:
+            return self
+        return replace(self, seeds=share * (scale * GRID) ** 2, weights=posterior(seen, scale))
 
 
-def spread_of_means(a: Array, b: Array, *, proportions: bool) -> Spread:
+def _share(*runs: int) -> float:
+    return sum(1 / count for count in runs if count > 1)
+
+
+def spread_of_means(
+    a: Array, b: Array, *, proportions: bool, sizes: Array | None = None, scale: float | None = None
+) -> Spread:
     """Of the difference between means over runs and rows of one figure a row.
 
     Args:
-        a: ``[..., Ka, N]``.
-        b: ``[..., Kb, N]``, the same rows.
-        proportions: every figure is 0 or 1.
+        a: ``[..., Ka, U]``: each row's figure, or the sum of each group's.
+        b: ``[..., Kb, U]``, the same rows.
+        proportions: every figure is 0 or 1 (or the sum of such ones).
+        sizes: rows in each group, ``[U]``; None: one each.
+        scale: of the prior of the standard deviation between runs; None: two points of proportions.
     """
-    rows = a.shape[-1]
+    units = a.shape[-1]
+    size = np.ones(units) if sizes is None else sizes
+    rows = float(size.sum())
     gap = a.mean(axis=-2) - b.mean(axis=-2)
-    more = _PSEUDO if proportions else 0.0
-    # Two kinds of added rows, one at +1 and one at -1: they change the squares and not the sum.
-    count = rows + 2 * more
-    centre = gap.sum(axis=-1) / count
-    variance = ((gap**2).sum(axis=-1) + 2 * more) / count - centre**2
-    between = variance / (count if proportions else max(1, rows - 1))
-    few = np.where(np.abs(gap).sum(axis=-1) <= 1, 1 / rows, 0.0) if proportions else 0.0
-    seeds = tuple(s for x in (a, b) for s in _seeds(x.mean(-1), x))
-    return Spread(centre, np.maximum(between, np.maximum(_least(a, b), _least(b, a))), rows - 1, seeds, few)
+    centre = gap.sum(axis=-1) / rows
+    wald = ((gap - centre[..., None] * size) ** 2).sum(axis=-1) / rows**2
+    wald = np.maximum(wald, np.maximum(_least(a, b, size), _least(b, a, size)))
+    variance, freedom, few = wald * units / max(1, units - 1), float(units - 1), np.zeros_like(centre)
+    if proportions:
+        variance = np.maximum(wald, _under_equality(gap) / rows**2)
+        freedom = math.inf if sizes is None else freedom
+        few = np.where(np.abs(gap).sum(axis=-1) <= 1, 1 / units, 0.0)
+    runs = tuple(v for x in (a, b) if (v := run_variance(x.sum(-1) / rows, x / rows, size)) is not None)
+    spread = Spread(centre, variance, freedom, few=few, runs=runs)
+    return spread.with_runs(runs, _DEFAULT_SCALE if scale is None else scale, _share(a.shape[-2], b.shape[-2]))
 
 
-def _least(a: Array, b: Array) -> Array:
+def _under_equality(gap: Array) -> Array:
+    """The sum of squares of ``gap [..., U]`` if the systems were equally good: then each is ahead as much as the other,
+    as in the score test. One run is ahead by whole rows, a mean over runs by parts of rows, so how much a row ahead
+    brings is measured for each side."""
+    ahead, behind = np.maximum(gap, 0), np.maximum(-gap, 0)
+    total = np.abs(gap).sum(axis=-1)
+    sizes = [((side**2).sum(axis=-1) + _PSEUDO) / (side.sum(axis=-1) + _PSEUDO) for side in (ahead, behind)]
+    return np.asarray(total / 2 * (sizes[0] + sizes[1]))
+
+
+def _least(a: Array, b: Array, size: Array) -> Array:
     """The variance due to rows if a's runs had nothing in common on a row: it is not less. Runs that happen to err on
     each other's rows, such as one that always says yes and one that always says no, look as if they were sure."""
-    runs, rows = a.shape[-2:]
-    each = (a - b.mean(axis=-2, keepdims=True)).var(axis=-1)
-    return np.asarray(each.mean(axis=-1) / (runs * rows) if runs > 1 else np.zeros(each.shape[:-1]))
-
-
-def _seeds(scores: Array, influence: Array) -> list[tuple[Array, int]]:
-    """The variance that seeds bring to a mean over runs, without what they do to single rows.
-
-    Args:
-        scores: ``[..., K]``.
-        influence: what each row adds to each run's score, times N: ``[..., K, N]``.
-    """
-    runs, rows = influence.shape[-2:]
+    runs, rows = a.shape[-2], float(size.sum())
     if runs < 2:
-        return []
-    centred = influence - influence.mean(axis=-1, keepdims=True)
-    residual = centred - centred.mean(axis=-2, keepdims=True)
-    interaction = (residual**2).sum(axis=(-1, -2)) / ((runs - 1) * (rows - 1) * rows)
-    return [(np.maximum(0.0, scores.var(axis=-1, ddof=1) - interaction) / runs, runs - 1)]
+        return np.zeros(a.shape[:-2])
+    gap = a - b.mean(axis=-2, keepdims=True)
+    gap = gap - gap.sum(axis=-1, keepdims=True) / rows * size
+    return np.asarray((gap**2).sum(axis=-1).mean(axis=-1) / rows**2 / runs)
 
 
 def spread_of_scores(table: Array, split: int, score: Callable[[Array], Array], n: int, seed: int) -> Spread:
-    """Of the difference of mean scores that are no mean over rows (F1, BLEU): paired bootstrap over rows, jackknife for
-    what a row adds.
+    """Of the difference of mean scores that are no mean over rows (F1, BLEU): the larger error of the paired bootstrap
+    over rows and of the jackknife. Seeds are not in it yet (:meth:`Spread.with_runs`).
 
     Args:
-        table: statistics ``[Ka + Kb, N, S]``, a's runs first.
+        table: statistics ``[Ka + Kb, U, S]``, a's runs first.
         split: Ka; all runs: the score itself, of no difference.
         score: sums ``[..., S]`` -> scores ``[...]``.
     """
@@ -153,14 +201,14 @@ def spread_of_scores(table: Array, split: int, score: Callable[[Array], Array], 
 
     draws = [gap(np.stack([score(counts @ rows) for rows in table])) for counts in resamples(table.shape[1], n, seed)]
     totals = table.sum(axis=1)
-    scores, rows = score(totals), table.shape[1]
+    scores, units = score(totals), table.shape[1]
     without = np.stack([score(total - run) for total, run in zip(totals, table, strict=True)])
-    influence = (rows - 1) * (without.mean(axis=1, keepdims=True) - without)
-    variance = np.asarray(np.concatenate(draws).var(ddof=1))
+    influence = (units - 1) / units * (without.mean(axis=1, keepdims=True) - without)
+    jackknife = (units - 1) * float(gap(without).var())
+    variance = np.asarray(max(float(np.concatenate(draws).var(ddof=1)), jackknife))
     parts = [(scores[:split], influence[:split]), (scores[split:], influence[split:])]
-    return Spread(
-        gap(scores), variance, rows - 1, tuple(s for of, by in parts if len(of) for s in _seeds(of, by)),
-    )  # fmt: skip
+    runs = tuple(v for of, by in parts if len(of) and (v := run_variance(of, by)) is not None)
+    return Spread(gap(scores), variance, units - 1, runs=runs)
 
 
 def runs_table(
@@ -180,11 +228,24 @@ def runs_table(
     return flat.reshape(len(runs), len(references), -1)
 
 
-def spread_of_runs(metric: Metric, table: Array, split: int, n: int, seed: int) -> Spread:
-    """The spread of a's mean minus b's, for any metric that has one; ``table`` is that of :func:`runs_table`."""
-    if metric.form == "corpus":
-        return spread_of_scores(table, split, metric.score, n, seed)
-    return spread_of_means(table[:split, :, 0], table[split:, :, 0], proportions=metric.form == "proportion")
+def spread_of_runs(metric: Metric, table: Array, split: int, n: int, seed: int, groups: Groups | None = None) -> Spread:
+    """The spread of a's mean minus b's, for any metric that has one; ``table`` is that of :func:`runs_table`. What its
+    own runs tell of the variance between runs is in it."""
+    sums = grouped(table, groups)
+    if sums.shape[1] < 2:
+        raise DataError("an interval needs at least two groups of rows", received=sums.shape[1])
+    scale = prior_scale(metric, float(metric.score(table.sum(axis=1)).mean()))
+    if metric.form != "corpus":
+        sizes = None if groups is None else sums[0, :, 1]
+        a, b = sums[:split, :, 0], sums[split:, :, 0]
+        spread = spread_of_means(a, b, proportions=metric.form == "proportion", sizes=sizes, scale=scale)
+        if metric.form == "proportion":
+            return spread
+    else:
+        spread = spread_of_scores(sums, split, metric.score, n, seed)
+        spread = spread.with_runs(spread.runs, scale, _share(split, len(table) - split))
+    alike = least_range(metric, sums[:split].mean(axis=0), sums[split:].mean(axis=0))
+    return replace(spread, few=alike / sums.shape[1])
 
 
 def paired_difference_of_runs(
@@ -195,48 +256,55 @@ def paired_difference_of_runs(
     n: int = 2000,
     seed: int = 13,
     level: float = 0.95,
+    groups: Groups | None = None,
 ) -> Difference:
     """Mean of a's runs minus mean of b's runs, with rows and seeds as chance.
 
     Args:
         a_runs, b_runs: outputs of each seed, all for the same rows; one run for a system without seeds.
+        groups: of the rows, where these are not independent.
 
-    Raises DataError when a run has other rows or there are fewer than two rows.
+    Raises DataError when a run has other rows or there are fewer than two rows or groups.
     """
     table = runs_table(metric, a_runs, b_runs, references)
-    return difference_of(metric, table, len(a_runs), n, seed, level)[0]
+    spread = spread_of_runs(metric, table, len(a_runs), n, seed, groups)
+    return difference_of(metric, table, len(a_runs), spread, level, groups)
 
 
 def difference_of(
-    metric: Metric, table: Array, split: int, n: int, seed: int, level: float
-) -> tuple[Difference, Spread]:
-    """The difference in a :func:`runs_table` with its spread."""
-    spread = spread_of_runs(metric, table, split, n, seed)
+    metric: Metric, table: Array, split: int, spread: Spread, level: float, groups: Groups | None = None
+) -> Difference:
+    """The difference in a :func:`runs_table` with the interval and the p-value of ``spread``."""
     scores = metric.score(table.sum(axis=1))
     a, b = float(scores[:split].mean()), float(scores[split:].mean())
     centre, reach = float(spread.centre), float(spread.reach(level))
-    # The figure itself is always inside, also where a little more on each side has moved the middle. Two seeds tell
-    # next to nothing of their own variance: the reach may go beyond what a difference can be.
-    low, high = max(-metric.widest, min(centre - reach, a - b)), min(metric.widest, max(centre + reach, a - b))
-    interval = Interval(low, high, level, TEST)
-    return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1]), spread
+    low, high = max(-metric.widest, centre - reach), min(metric.widest, centre + reach)
+    interval = Interval(low, high, level, TEST, None if groups is None else len(set(groups)))
+    return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1])
 
 
 def score_of_runs(
-    metric: Metric, runs: Sequence[Sequence[Any]], references: Sequence[Any], n: int = 2000, level: float = 0.95
+    metric: Metric,
+    runs: Sequence[Sequence[Any]],
+    references: Sequence[Any],
+    n: int = 2000,
+    level: float = 0.95,
+    groups: Groups | None = None,
 ) -> tuple[float, Interval]:
     """The mean score of one system's runs with its interval over rows and seeds; a single run has that of reports."""
     if len(runs) == 1:
         value = metric.corpus(runs[0], references)
-        return value, score_interval(runs[0], references, metric, n, 13, level)
+        return value, score_interval(runs[0], references, metric, n, 13, level, groups)
     table = runs_table(metric, runs[:1], runs[1:], references)
-    spread = spread_of_scores(table, len(table), metric.score, n, 13)
-    value, reach = float(metric.score(table.sum(axis=1)).mean()), float(spread.reach(level))
+    value = float(metric.score(table.sum(axis=1)).mean())
+    spread = spread_of_scores(grouped(table, groups), len(table), metric.score, n, 13)
+    spread = spread.with_runs(spread.runs, prior_scale(metric, value), _share(len(runs)))
+    reach = float(spread.reach(level))
     low, high = value - reach, value + reach
     if metric.form == "proportion":
         # Not narrower than runs that have nothing in common on a row make it.
         apart = wilson_interval(value * table.shape[0] * table.shape[1], table.shape[0] * table.shape[1], level)
         low, high = min(low, apart.low), max(high, apart.high)
-    if metric.top == 1 and metric.name != "perplexity":
-        low, high = max(0.0, low), min(1.0, high)
-    return value, Interval(low, high, level, TEST)
+    if math.isfinite(metric.widest):
+        low, high = max(0.0, low), min(metric.top, high)
+    return value, Interval(low, high, level, TEST, None if groups is None else len(set(groups)))

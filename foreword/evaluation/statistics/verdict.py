@@ -1,4 +1,4 @@
-"""Several systems, several seeds, one test set: which differences can be claimed, in a sentence that says no more.
+"""Several systems, several seeds, one test set: which differences can be claimed.
 
 Every comparison of a family is paired by row, with seeds as chance where a system has several. Holm's procedure
 corrects the p-values; the intervals hold together (each at 1 - alpha / m). A difference is claimed when both say so:
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
-from foreword.evaluation.report.summary import figure_text, heading
-from foreword.evaluation.statistics.intervals import Difference, Interval, paired_difference
+from foreword.evaluation.statistics.intervals import Difference, Groups, Interval, paired_difference
 from foreword.evaluation.statistics.power import holm
-from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table
+from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table, spread_of_runs
+from foreword.evaluation.statistics.run_spread import PRIOR_SCALE, RunVariance, prior_scale
 
 POWER = 0.8
 MAX_ROWS = 1_000_000
@@ -39,8 +39,8 @@ class Comparison:
         comparisons: m, how many comparisons the family has.
         seeds: runs of a and of b.
         detectable: the true difference that these rows and seeds show with 80% power, in the metric's unit.
-        rows_needed: rows that would show the difference that was seen (the margin where that is smaller) with 80%
-            power; None where no number of rows would, because the seeds differ too much.
+        rows_needed: rows that would show a difference of the margin with 80% power; None where no number of rows would,
+            because the seeds differ too much.
     """
 
     a: str
@@ -64,6 +64,12 @@ class Comparison:
         return (low, high) if _sign(self.difference.metric) > 0 else (-high, -low)
 
     @property
+    def claim(self) -> str:
+        """What a difference is one of: ``"run"``, these two trained files (or prompts) on rows like these, or
+        ``"method"``: with several seeds it holds for other trainings as well."""
+        return "run" if max(self.seeds) == 1 else "method"
+
+    @property
     def better(self) -> bool:
         """Whether a beats b."""
         return self.bounds[0] > 0
@@ -85,6 +91,7 @@ class Comparison:
             "p_corrected": self.corrected,
             "comparisons": self.comparisons,
             "seeds": list(self.seeds),
+            "claim": self.claim,
             "decision": "better" if self.better else "worse" if self.worse else "open",
             "detectable": self.detectable,
             "rows_needed": self.rows_needed,
@@ -108,6 +115,7 @@ def compare_family(
     *,
     level: float = 0.95,
     margin: float | None = None,
+    groups: Groups | None = None,
     n: int = 4000,
     seed: int = 13,
 ) -> list[Comparison]:
@@ -118,39 +126,62 @@ def compare_family(
         pairs: which systems to compare.
         level: 1 minus the error of the family.
         margin: what counts as a difference at all, in the metric's unit; default: one point.
+        groups: of the rows, where these are not independent.
 
     Raises:
-        DataError: runs with different rows, or fewer than two rows.
+        DataError: runs with different rows, or fewer than two rows or groups.
     """
     alpha, each = 1 - level, 1 - (1 - level) / max(1, len(pairs))
-    found = [_paired(metric, outputs[a], outputs[b], references, each, n, seed) for a, b in pairs]
-    corrected = holm([difference.p_value for difference, _ in found])
-    made = []
-    for (a, b), (difference, spread), p_value in zip(pairs, found, corrected, strict=True):
+    tables = [runs_table(metric, outputs[a], outputs[b], references) for a, b in pairs]
+    counts = [(len(outputs[a]), len(outputs[b])) for a, b in pairs]
+    spreads = _pooled(
+        metric, pairs, counts,
+        [
+            spread_of_runs(metric, table, count[0], n, seed, groups)
+            for table, count in zip(tables, counts, strict=True)
+        ],
+        float(np.mean([metric.score(table.sum(axis=1)).mean() for table in tables])) if tables else 0.0,
+    )  # fmt: skip
+    differences = [
+        difference_of(metric, table, count[0], spread, each, groups)
+        if max(count) > 1
+        else paired_difference(metric, outputs[a][0], outputs[b][0], references, n, seed, each, groups=groups)
+        for (a, b), table, count, spread in zip(pairs, tables, counts, spreads, strict=True)
+    ]
+    corrected = holm([difference.p_value for difference in differences])
+    wanted = default_margin(metric) if margin is None else margin
+    comparisons = []
+    for (a, b), difference, spread, p_value, seeds in zip(pairs, differences, spreads, corrected, counts, strict=True):
         coherent = replace(difference, interval=_coherent(difference.interval, p_value <= alpha))
-        wanted = max(abs(difference.estimate), default_margin(metric) if margin is None else margin)
-        seeds = (len(outputs[a]), len(outputs[b]))
         step = _step(metric, seeds, len(references))
         detectable = min(float(spread.detectable(each, POWER)) + step, metric.widest)
         needed = _rows_needed(spread, wanted, each, len(references), step > 0)
-        made.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
-    return made
+        comparisons.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
+    return comparisons
+
+
+def _pooled(
+    metric: Metric,
+    pairs: Sequence[tuple[str, str]],
+    counts: Sequence[tuple[int, int]],
+    spreads: Sequence[Spread],
+    value: float,
+) -> list[Spread]:
+    """Each spread with what the runs of every system of the family tell of the variance between runs."""
+    seen: dict[str, RunVariance] = {}
+    for pair, count, spread in zip(pairs, counts, spreads, strict=True):
+        several = [name for name, runs in zip(pair, count, strict=True) if runs > 1]
+        seen |= dict(zip(several, spread.runs, strict=True))
+    scale = prior_scale(metric, value)
+    return [
+        spread.with_runs(list(seen.values()), scale, sum(1 / runs for runs in count if runs > 1))
+        for spread, count in zip(spreads, counts, strict=True)
+    ]
 
 
 def _step(metric: Metric, seeds: tuple[int, int], rows: int) -> float:
     """What an exact test costs beyond the normal approximation: one row."""
     return 1 / rows if metric.form == "proportion" and max(seeds) == 1 else 0.0
-
-
-def _paired(
-    metric: Metric, a: Sequence[Sequence[Any]], b: Sequence[Sequence[Any]], references: Sequence[Any], level: float,
-    n: int, seed: int,
-) -> tuple[Difference, Spread]:  # fmt: skip
-    """One run each: McNemar's exact test or approximate randomisation; with seeds: rows and seeds."""
-    difference, spread = difference_of(metric, runs_table(metric, a, b, references), len(a), n, seed, level)
-    if len(a) == len(b) == 1:
-        difference = paired_difference(metric, a[0], b[0], references, n, seed, level)
-    return difference, spread
 
 
 def _coherent(interval: Interval, rejected: bool) -> Interval:
@@ -193,93 +224,13 @@ def planned_detectable(
         discordance: share of rows that exactly one of two systems is assumed to get right.
         deviation: standard deviation of a system's score between seeds that is assumed.
     """
-    # Even without any, the estimate of what seeds bring is above 0 now and then.
-    noise = 0.03 * discordance / 2 / rows
-    parts = tuple((np.asarray((deviation**2 + noise) / runs), runs - 1) for runs in seeds if runs > 1)
-    spread = Spread(np.asarray(0.0), np.asarray(discordance / rows), max(1, rows - 1), parts)
+    variance = discordance / rows
+    spread = Spread(np.asarray(0.0), np.asarray(variance), math.inf)
+    share = sum(1 / runs for runs in seeds if runs > 1)
+    if share:
+        # What a run does to single rows is about half of what it differs in from another system.
+        runs = max(seeds)
+        seen = RunVariance(np.asarray(deviation**2 + variance / 2), np.asarray(variance / 2), runs - 1)
+        spread = spread.with_runs([seen] * max(1, comparisons), PRIOR_SCALE, share)
     step = 1 / rows if max(seeds) == 1 else 0.0
     return min(1.0, float(spread.detectable(1 - (1 - level) / max(1, comparisons), POWER)) + step)
-
-
-def amount(metric: str, value: float, signed: bool = True) -> str:
-    """A difference for people: ``+4.1 points``, ``+1.25 BLEU``."""
-    return f"{figure_text(metric, value, signed)} {unit(metric)}"
-
-
-def unit(metric: str) -> str:
-    """What a difference of the metric is counted in."""
-    return "points" if heading(metric).endswith("(%)") else get_metric(metric).title
-
-
-def how(comparison: Comparison) -> str:
-    """What stands in brackets behind a difference: interval, pairing, seeds, correction."""
-    metric, interval = comparison.difference.metric, comparison.difference.interval
-    level = 100 * (1 - (1 - interval.level) * comparison.comparisons)
-    ends = [figure_text(metric, end, True) for end in comparison.bounds]
-    seeds = max(comparison.seeds)
-    parts = [f"{level:g}% interval {ends[0]} to {ends[1]}", "paired", f"{seeds} seed{'s' * (seeds > 1)}"]
-    if comparison.comparisons > 1:
-        parts.append(f"Holm-corrected for {comparison.comparisons} comparisons")
-    return ", ".join(parts)
-
-
-def sentences(main: Comparison, names: Mapping[str, str], margin: float | None = None) -> list[str]:
-    """What to do, first: whether ``main.a``, the best that was trained, is worth more than ``main.b``, the best prompt.
-
-    Args:
-        names: system -> how it is called in a sentence; ``b``'s with an article or possessive ("your best prompt").
-    """
-    metric, rows = main.difference.metric, main.difference.rows
-    least = default_margin(get_metric(metric)) if margin is None else margin
-    trained, prompt = names[main.a], names[main.b]
-    low, high = main.bounds
-    if main.better:
-        said = [f"{_begun(trained)} beats {prompt} by {amount(metric, main.gain)} ({how(main)})."]
-        if high < least:
-            said.append(f"That is less than the {amount(metric, least, False)} that were said to matter.")
-        return said
-    if main.worse:
-        return [f"Do not train: {prompt} is better than {trained} by {amount(metric, -main.gain)} ({how(main)})."]
-    if high < least and low > -least:
-        return [f"Do not train: {prompt} is as good ({trained}: {amount(metric, main.gain)}; {how(main)})."]
-    if high < least:
-        more = amount(metric, least, False)
-        return [f"Do not train: a gain of {more} over {prompt} is ruled out ({trained}: {how(main)})."]
-    said = [
-        f"Your test set of {rows} rows cannot answer this: it can only show differences above "
-        f"{amount(metric, main.detectable, False)}{_needed(main, least)}."
-    ]
-    said.append(f"{_begun(trained)} is {amount(metric, main.gain)} against {prompt} ({how(main)}).")
-    return said
-
-
-def _needed(main: Comparison, least: float) -> str:
-    size = max(abs(main.gain), least)
-    shown = amount(main.difference.metric, size, False)
-    if main.rows_needed is None:
-        return f"; the seeds differ so much that more rows alone would not show {shown}: train more seeds"
-    if main.rows_needed <= main.difference.rows:
-        return ""
-    return f"; to show {shown}, you need about {_about(main.rows_needed)} rows"
-
-
-def _about(count: int) -> str:
-    """Two digits that mean something."""
-    step = 10 ** max(0, len(str(count)) - 2)
-    return f"{math.ceil(count / step) * step:,}"
-
-
-def _begun(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def beside(other: Comparison, names: Mapping[str, str]) -> str:
-    """How another system stands beside the best one that was trained (``other.b``): "LoRA is +0.8 points more; the
-    interval includes 0"."""
-    metric, name = other.difference.metric, _begun(names[other.a])
-    more = "more" if other.gain >= 0 else "less"
-    said = f"{name} is {amount(metric, abs(other.gain), False)} {more}"
-    if other.better or other.worse:
-        return f"{said} ({how(other)})."
-    ends = [figure_text(metric, end, True) for end in other.bounds]
-    return f"{said}; the interval ({ends[0]} to {ends[1]}) includes 0."

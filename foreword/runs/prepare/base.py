@@ -6,18 +6,37 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from foreword.core.base.load import Base, Outline
+from foreword.core.base.load import Base, Outline, load_base
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.errors import Interrupted
-from foreword.runs.prepare.base_words import find_base
 from foreword.runs.train.interrupt import interruptible
-from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall, TrainRequest
+from foreword.samples import textgenrnn
+from foreword.settings.schema import FETCHED, SCRATCH, BaseSettings, ProgressCall, TrainRequest
 from foreword.storage import building
 from foreword.training.from_scratch.build_base import Text, build_base, untrained_base
 
 FOLDER = "base"
+_FETCH = dict(zip(FETCHED, (textgenrnn,), strict=True))
+
+
+def find_base(name: str | Path, *, progress: ProgressCall | None = None, **options: Any) -> Base:
+    """``load_base``, which also fetches what a word means, once, into the cache; such a base is recorded by its word.
+
+    Args:
+        name: a folder of that name in the working directory comes before the word.
+        options: as for ``load_base``.
+
+    Raises:
+        ForewordError: it cannot be fetched.
+        BaseError, ResourceError, SettingsError: as ``load_base``.
+    """
+    word = str(name)
+    if word not in FETCHED or Path(word).is_dir():
+        return load_base(name, progress=progress, **options)
+    return replace(load_base(_FETCH[word](progress), **{**options, "revision": None}), id=word)
 
 
 def base_for(
@@ -44,17 +63,17 @@ def base_for(
         accept(name)
         return name
     if name in SCRATCH:
-        kept = Path(request.output_dir) / FOLDER
+        folder = Path(request.output_dir) / FOLDER
         texts = [Text(task, tables["train"], tables["dev"])]
-        if not (train and request.resume and kept.is_dir()):
-            made = untrained_base(name, texts, request.base_settings)
-            accept(made)
+        if not (train and request.resume and folder.is_dir()):
+            untrained = untrained_base(name, texts, request.base_settings)
+            accept(untrained)
             if not train:
-                return made
-            kept = built(name, texts, request.base_settings, report)
-        name = kept
-    how = {"device": settings.device, "dtype": settings.dtype}
-    return find_base(name, **how, task_head=task.masked, accept=accept, progress=report)
+                return untrained
+            folder = built(name, texts, request.base_settings, report)
+        name = folder
+    options = {"device": settings.device, "dtype": settings.dtype, "task_head": task.masked}
+    return find_base(name, **options, accept=accept, progress=report)
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:

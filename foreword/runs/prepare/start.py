@@ -1,18 +1,23 @@
-"""What a run begins from: its method, the file of ``--init``, the start; what cannot be is refused early."""
+"""What a run begins from: its method, the file of ``--init``, the start, how much of what the base reads that takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+import torch
+
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base.load import Base, Outline, fingerprint_differences
+from foreword.core.inject.injection import injected
+from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
 from foreword.data.tokens.encode_row import slot_starts
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.errors import BaseMismatchError, SettingsError
+from foreword.evaluation.predict import Asker
 from foreword.methods.base import Method, Start, make, make_writer, registry
 from foreword.runs.prepare.compatibility import fits
 from foreword.settings.schema import SCRATCH, TrainRequest
@@ -162,3 +167,36 @@ def _mismatch(manifest: Manifest, where: str, received: str) -> BaseMismatchErro
         received=received,
         hint="give the base it was trained on with --base, or train it again on this one",
     )
+
+
+def prefix_length(value: Foreword, asker: Asker) -> int:
+    """How many of the base's positions stand in front of a row's own tokens.
+
+    Keys and values take none of an encoder's; a soft prompt does.
+    """
+    if value.sites and not find_sites(asker.model).moves_positions:
+        return 0
+    return value.num_virtual_tokens or len(asker.lead(value))
+
+
+def longest_prefix(start: Start, method: Method, base: Base, asker: Asker) -> int:
+    """The most positions that a run needs in front: those of the prompt, or of what is learned instead.
+
+    Raises:
+        SettingsError: more virtual tokens than the base reads, or settings that do not fit the base.
+        UnsupportedBaseError: the base cannot be given what the method writes.
+    """
+    wanted = method.settings().get("num_virtual_tokens")
+    if wanted is not None and base.context is not None and wanted >= base.context:
+        raise SettingsError(
+            "more virtual tokens than the base reads",
+            where="num_virtual_tokens",
+            expected=f"less than {base.context}",
+            received=wanted,
+        )
+    # A head has no prompt to be compared with.
+    prompt = 0 if start.classes else len(asker.lead(Foreword(text=start.text)))
+    with torch.no_grad():
+        value = make_writer(method, start).write()
+    with injected(base.model, [value]):
+        return max(prompt, prefix_length(value, asker))

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.tokens.examples import Example
-from foreword.evaluation.predictions import write_atomically
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.run_record import recorded
+from foreword.storage import write_atomically
 from foreword.training.batch_size import rows_that_fit
 from foreword.training.loop import Score, Trial
 from foreword.training.reuse import Reuse, prepare_reuse
@@ -25,7 +24,7 @@ def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
     store = Store(settings.cache_memory_mib * 2**20, settings.cache_disk_mib * 2**20, folder / "cache")
     if not settings.cache_memory_mib and not settings.cache_disk_mib:
         return Reuse(), store
-    value = make_writer(prepared.method, prepared.start).write()
+    value = prepared.writer().write()
     found = prepare_reuse(
         base.model,
         value,
@@ -58,7 +57,5 @@ def fitted(prepared: Prepared, folder: Path, together: int) -> int:
 
 def unscored(prepared: Prepared, rows: Sequence[Example]) -> Trial:
     """A trial of the run's method over ``rows`` whose evaluations ask no model: to see what a step costs."""
-    writer = make_writer(prepared.method, prepared.start)
-    objective = prepared.asker.objective(writer.write().detach())
     settings = replace(prepared.request.settings, num_train_epochs=3.0, max_steps=-1)
-    return Trial(prepared.base.model, writer, objective, rows, settings, 1e-3, lambda _: Score(0.0, 0.0))
+    return prepared.trial(rows, 1e-3, lambda _: Score(0.0, 0.0), settings)

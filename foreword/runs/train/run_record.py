@@ -11,9 +11,9 @@ from typing import Any
 
 from foreword.data.quality.split import DataLock
 from foreword.errors import ResumeError, SettingsError
-from foreword.evaluation.predictions import write_atomically
 from foreword.runs.prepare.prepare import Prepared
 from foreword.settings.yaml import to_yaml
+from foreword.storage import write_atomically
 
 _NAME = "run.json"
 

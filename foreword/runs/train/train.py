@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,23 +12,28 @@ from typing import Any
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.progress import silent
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
+from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
-from foreword.runs.train.result import TrainResult, finish
+from foreword.runs.train.outcome import Outcome
+from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
-from foreword.runs.train.trials import TRIALS, Log, Maker
+from foreword.runs.train.trials import TRIALS, TrialMaker
 from foreword.runs.workers.launch import crewed
 from foreword.settings.layers import from_json, resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import distributed
-from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.loop import Score, Trial
 from foreword.training.lr_search import Sweep, planned_steps, search
 from foreword.training.schedule import total_steps
-from foreword.training.side_by_side import abreast
-from foreword.training.throughput import Pace
+from foreword.training.side_by_side import side_by_side
 
 __all__ = ["TrainResult", "resume", "train"]
 
@@ -43,7 +47,9 @@ def train(
         data: a data file or rows in memory; or a whole :class:`~foreword.settings.schema.TrainRequest`, alone.
         base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
-        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``, ...
+        settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``;
+            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it;
+            ``progress=False`` shows nothing on the way.
 
     Raises:
         DataError: the data is refused.
@@ -54,6 +60,11 @@ def train(
     """
     began = time.monotonic()
     request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
+    return _in_folder(request, began)
+
+
+@in_its_folder
+def _in_folder(request: TrainRequest, began: float) -> TrainResult:
     with crewed(request) as own:
         return _train(own, began)
 
@@ -79,6 +90,8 @@ def _request(
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
+    progress = silent if progress is False else None if progress is True else progress
+    overwrite = bool(settings.pop("overwrite", False))
     splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {
         "data": "data",
@@ -86,7 +99,7 @@ def _request(
         "output_dir": None if output_dir is None else str(output_dir),
         **settings,
     }
-    request = replace(resolve(flags=named).request(progress, resume), **splits)
+    request = replace(resolve(flags=named).request(progress, resume, overwrite), **splits)
     return replace(request, base=base) if isinstance(base, Base) else request
 
 
@@ -117,24 +130,14 @@ def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts)
     floor = None if prepared.task.head else dev(prompt)
     report("measure the prompt", 1, 1, **({} if floor is None else {prepared.task.metric: floor.metric}))
     if not prepared.method.learning_rates:
-        return finish(prepared, folder, prompt, prompt, floor, floor, Sweep(), [], began)
+        return finish(prepared, Outcome(prompt, floor, prompt=prompt, floor=floor, began=began), folder)
     found, alarms = learn(prepared, folder, dev, floor, interrupts)
     course = facts_of(prepared, found.trial)
     if prepared.request.settings.ablate:
         with interrupts.noted():
             course["ablation"] = ablated(prepared, folder, dev, found, interrupts.asked)
-    value, best, more = chosen(found, floor, prompt)
-    compared = None if floor is None else prompt
-    return finish(prepared, folder, value, compared, best, floor, found, [*alarms, *more], began, course)
-
-
-def chosen(found: Sweep, floor: Score | None, prompt: Foreword) -> tuple[Foreword, Score | None, list[str]]:
-    """What is saved, with its score on dev: what was learned, or the prompt where that was no worse; and a word on
-    that."""
-    best = found.trial.progress.best if found.trial else None
-    if floor is not None and (best is None or floor.beats(best)):
-        return prompt, floor, ["nothing was gained on dev over the text prompt: the text itself is saved"]
-    return found.trial.best() if found.trial else prompt, best, []
+    outcome = Outcome.chosen(found, prompt, floor, alarms=tuple(alarms), course=course, began=began)
+    return finish(prepared, outcome, folder)
 
 
 def learn(
@@ -165,44 +168,20 @@ def learn(
 
 
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
-    request, settings = prepared.request, prepared.request.settings
-    report = request.progress or say_nothing
-    rates, rows = rates_of(prepared), prepared.examples["train"]
-    planned = planned_steps(total_steps(len(rows), settings), len(rates))
-    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
-    maker = Maker.of(prepared, folder, dev, together)
+    settings, rates, rows = prepared.request.settings, rates_of(prepared), prepared.examples["train"]
+    together = side_by_side(rows, settings, len(rates)) if prepared.method.per_row else 1
+    maker = TrialMaker.of(prepared, folder, dev, together)
+    progress = SweepProgress(prepared, folder, planned_steps(total_steps(len(rows), settings), len(rates)))
 
-    def on_event(trial: Trial, event: Step | Evaluated) -> None:
-        # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
-        done = min(planned, sum(one.progress.step for one in found()))
-        if isinstance(event, Step):
-            speed = pace.step(trial.tokens(event.step - 1))
-            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
-        else:
-            log.write(found())
-            report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
-            pace.begin()
+    def make(rate: float) -> Trial:
+        return progress.watched(maker.trial(rate))
 
-    trials: dict[float, Trial] = {}
-
-    def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        trial = maker.trial(rate, evaluate_at)
-        if evaluate_at:
-            trials[rate] = trial
-        return trial
-
-    def found() -> list[Trial]:
-        return list(trials.values())
-
-    log = Log(folder / "trainer_log.jsonl")
-    pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
-    result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
-    log.write(found())
-    report("train", planned, planned)
+    sweep = search(rates, make, folder / TRIALS, progress.on_event, interrupted, together)
+    progress.end()
     maker.store.clear()
-    result.speed.update(pace.figures())
-    result.notes += maker.notes(result.trial)
-    return result
+    sweep.speed.update(progress.speed.figures())
+    sweep.notes += maker.notes(sweep.trial)
+    return sweep
 
 
 def rates_of(prepared: Prepared) -> tuple[float, ...]:
@@ -211,23 +190,3 @@ def rates_of(prepared: Prepared) -> tuple[float, ...]:
     if settings.learning_rate is not None:
         return (settings.learning_rate,)
     return settings.sweep or prepared.method.learning_rates
-
-
-def alarms_of(prepared: Prepared, found: Sweep, floor: Score | None) -> list[str]:
-    """What points to a run that taught the model nothing, one sentence each."""
-    alarms = [f"learning rate {o.learning_rate:g}: {o.failure}" for o in found.outcomes if o.failure] + found.notes
-    trial = found.trial
-    if trial is None:
-        return alarms
-    first, last = trial.first_and_last_loss()
-    if trial.progress.step >= 8 and last > first * 0.995:
-        alarms.append(f"the training loss did not move ({first:.4f} at first, {last:.4f} at last)")
-    best = trial.progress.best
-    if best is not None and best.constant:
-        alarms.append("the model gives the same answer to every dev row")
-    if best is not None and prepared.task.metric == "accuracy":
-        golds = Counter(e.gold for e in prepared.examples["dev"])
-        majority = golds.most_common(1)[0][1] / golds.total()
-        if best.metric <= majority:
-            alarms.append(f"no better on dev than always saying the most frequent label ({majority:.3f})")
-    return alarms

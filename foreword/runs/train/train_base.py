@@ -10,7 +10,8 @@ from typing import Any
 
 from foreword.errors import SettingsError
 from foreword.runs.prepare.base import built, copy_base
-from foreword.runs.prepare.prepare import rows_of, say_nothing
+from foreword.runs.prepare.prepare import say_nothing
+from foreword.runs.prepare.ready_data import ready_data
 from foreword.settings.schema import BaseSettings, ProgressCall, TaskOptions, TrainRequest
 from foreword.training.from_scratch.build_base import Text
 
@@ -97,5 +98,5 @@ def base(
 
 
 def _text(request: TrainRequest) -> Text:
-    task, tables, _ = rows_of(request)
-    return Text(task, tables["train"], tables["dev"])
+    ready = ready_data(request)
+    return Text(ready.task, ready.tables["train"], ready.tables["dev"])

@@ -18,10 +18,10 @@ from foreword.data.quality.row_sampling import Course
 from foreword.data.tokens.examples import Example, encode, eval_batches
 from foreword.errors import DataError
 from foreword.evaluation.report.summary import compare
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.augmentation import augmenter_of
-from foreword.runs.prepare.prefix_length import most_taken
-from foreword.runs.prepare.prepare import Prepared, limit_of
+from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.prepare.ready_base import limit_of
+from foreword.runs.prepare.start import longest_prefix
 from foreword.runs.train.dev_score import DevScore
 from foreword.training.gradual import Gradual
 from foreword.training.loop import Trial
@@ -33,14 +33,14 @@ def course_of(prepared: Prepared) -> Course:
     """The order and the forms of a run's training rows."""
     settings, rows = prepared.request.settings, prepared.examples["train"]
     difficulty = _losses(prepared) if settings.sampling == "difficulty" else ()
-    return Course(rows, settings.sampling, difficulty, _vary(prepared))
+    return Course(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
 
 
-def mixed(prepared: Prepared) -> Callable[[int, int], Example | None]:
+def _without_guidance(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
     """Which rows of a step are seen without the guidance, where it comes in gradually."""
     settings = prepared.request.settings
     if not prepared.plain:
-        return lambda step, index: None
+        return None
     total = total_steps(len(prepared.examples["train"]), settings)
     return Gradual(prepared.plain["train"], settings.guidance_share, total, settings.seed)
 
@@ -66,7 +66,7 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
     if augmenter is None:
         return None
     rows, limit = prepared.tables["train"].rows, limit_of(base, request.settings.max_length)
-    front = most_taken(prepared.start, prepared.method, base, prepared.asker)
+    front = longest_prefix(prepared.start, prepared.method, base, prepared.asker)
 
     # The rates of a sweep meet the same forms, and an epoch's rows come in any order.
     @lru_cache(maxsize=4 * len(rows))
@@ -121,14 +121,10 @@ def ablated(
     """
     winner = found.trial
     assert winner is not None
-    objective, rows = prepared.asker.objective, prepared.examples["train"]
+    rows = Course(prepared.examples["train"], seen=_without_guidance(prepared))
 
-    def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        writer = make_writer(prepared.method, prepared.start)
-        value = writer.write().detach()
-        settings, model = prepared.request.settings, prepared.base.model
-        seen = mixed(prepared)
-        return Trial(model, writer, objective(value), rows, settings, rate, dev, evaluate_at, seen=seen)
+    def make(rate: float) -> Trial:
+        return prepared.trial(rows, rate, dev)
 
     plain = search([winner.learning_rate], make, folder / "ablation", lambda trial, event: None, interrupted).trial
     metric = prepared.task.metric

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.quality.row_sampling import Course
-from foreword.data.tokens.examples import Example
-from foreword.evaluation.predictions import write_atomically
-from foreword.methods.base import make_writer
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
-from foreword.runs.train.training_rows import course_of, mixed
+from foreword.runs.train.training_rows import course_of
+from foreword.storage import explained, write_atomically
 from foreword.training.loop import Trial
 from foreword.training.reuse import Reuse
 
@@ -24,46 +22,42 @@ TRIALS = "trials"
 
 
 @dataclass(frozen=True)
-class Maker:
+class TrialMaker:
     """Makes the trials of one run.
 
     Args:
         prepared: the run's base, task and rows.
         dev: scores a foreword.
-        kept: what is not computed again in every epoch, in ``store``.
+        reuse: what is not computed again in every epoch, in ``store``.
         rows_at_once: rows of a pass at most; 0: no limit.
-        course: how the rows are drawn and varied; ``seen``: with and without the guidance.
+        rows: the training rows, as they are drawn and varied.
     """
 
     prepared: Prepared
     dev: DevScore
-    kept: Reuse
+    reuse: Reuse
     store: Store
     rows_at_once: int
-    course: Course | None
-    seen: Callable[[int, int], Example | None]
+    rows: Course
 
     @classmethod
-    def of(cls, prepared: Prepared, folder: Path, dev: DevScore, together: int, like: Maker | None = None) -> Maker:
+    def of(
+        cls, prepared: Prepared, folder: Path, dev: DevScore, together: int, like: TrialMaker | None = None
+    ) -> TrialMaker:
         """Of the run in ``folder``, whose steps share their passes with those of ``together`` trials in all.
 
         Args:
             like: of a run of the same method over these rows and perhaps others, whose kept work serves for both.
         """
-        course, seen = course_of(prepared), mixed(prepared)
-        kept, store = keep_work(prepared, folder) if like is None else (like.kept, like.store)
-        return cls(prepared, dev, kept, store, fitted(prepared, folder, together), course, seen)
+        rows = course_of(prepared)
+        reuse, store = keep_work(prepared, folder) if like is None else (like.reuse, like.store)
+        return cls(prepared, dev, reuse, store, fitted(prepared, folder, together), rows)
 
-    def trial(self, rate: float, evaluate_at: frozenset[int] = frozenset()) -> Trial:
+    def trial(self, rate: float) -> Trial:
         """A fresh trial of a rate."""
-        base, rows, settings = self.prepared.base, self.prepared.examples["train"], self.prepared.request.settings
-        writer = make_writer(self.prepared.method, self.prepared.start)
-        objective = self.prepared.asker.objective(writer.write().detach())
-        trial = Trial(
-            base.model, writer, objective, rows, settings, rate, self.dev, evaluate_at, self.course, self.seen
-        )  # fmt: skip
+        trial = self.prepared.trial(self.rows, rate, self.dev)
         trial.progress.rows_at_once = self.rows_at_once
-        return self.kept.give(trial)
+        return self.reuse.give(trial)
 
     def notes(self, trial: Trial | None) -> list[str]:
         """What the user should know of how the winner was trained."""
@@ -73,39 +67,67 @@ class Maker:
                 f"out of memory: trained with {trial.progress.rows_at_once} rows at a time, with the same result; "
                 "`--batch auto` begins with as many as fit"
             )
-        return notes + ([f"every layer was computed in every step: {self.kept.why_not}"] if self.kept.why_not else [])
+        return notes + ([f"every layer was computed in every step: {self.reuse.why_not}"] if self.reuse.why_not else [])
 
 
-@dataclass(frozen=True)
 class Log:
-    """``trainer_log.jsonl``: every step and evaluation of every trial, written anew as a whole, so that a resumed run
-    has each once."""
+    """``trainer_log.jsonl``: every step and evaluation of every trial, a line each, as it happens.
 
-    path: Path
+    A run that is resumed goes on with its log: lines of steps that were not saved are taken out, as those steps are
+    done again, and lines that are missing are put in.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: dict[float, tuple[int, int]] = {}
 
     def write(self, trials: Sequence[Trial]) -> None:
-        """Write what the trials did so far."""
+        """Write what the trials did since the last call."""
         lines = []
         for trial in trials:
-            for step in trial.progress.steps:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": step.step,
-                        "loss": step.loss,
-                        "learning_rate": step.learning_rate,
-                        "grad_norm": step.gradient_norm,
-                    }
-                )
-            for one in trial.progress.evaluations:
-                lines.append(
-                    {
-                        "trial": trial.learning_rate,
-                        "step": one.step,
-                        "eval_metric": one.score.metric,
-                        "eval_loss": one.score.loss,
-                        "best": one.best,
-                    }
-                )
-        lines.sort(key=lambda line: (line["trial"], line["step"]))
-        write_atomically(self.path, (json.dumps(line).encode() + b"\n" for line in lines))
+            known = trial.learning_rate in self._written
+            steps, evaluations = self._written.get(trial.learning_rate, (0, 0))
+            new = _lines(trial, steps, evaluations)
+            lines += new if known else self._mended(trial.learning_rate, new)
+            self._written[trial.learning_rate] = len(trial.progress.steps), len(trial.progress.evaluations)
+        if lines:
+            with explained(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+
+    def _mended(self, rate: float, lines: list[str]) -> list[str]:
+        """Those of a trial's lines that the file lacks; the trial's lines that are none of them are taken out of it."""
+        if not self.path.exists():
+            return lines
+        found = self.path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+        right = set(lines)
+        kept = [line for line in found if line in right or (line.endswith("\n") and _trial(line) not in (rate, None))]
+        if kept != found:
+            write_atomically(self.path, "".join(kept).encode())
+        there = set(kept)
+        return [line for line in lines if line not in there]
+
+
+def _lines(trial: Trial, steps: int, evaluations: int) -> list[str]:
+    """The trial's lines behind its first ``steps`` steps and ``evaluations`` evaluations, in their order."""
+    rate, progress = trial.learning_rate, trial.progress
+    made: list[tuple[int, int, dict[str, object]]] = []
+    for step in progress.steps[steps:]:
+        made.append(
+            (step.step, 0, {"loss": step.loss, "learning_rate": step.learning_rate, "grad_norm": step.gradient_norm})
+        )
+    for evaluated in progress.evaluations[evaluations:]:
+        score = evaluated.score
+        made.append((evaluated.step, 1, {"eval_metric": score.metric, "eval_loss": score.loss, "best": evaluated.best}))
+    made.sort(key=lambda line: line[:2])
+    return [json.dumps({"trial": rate, "step": step, **values}) + "\n" for step, _, values in made]
+
+
+def _trial(line: str) -> float | None:
+    """The trial that a line of the log is of; None for a line that is damaged."""
+    try:
+        return float(json.loads(line)["trial"])
+    except (ValueError, KeyError, TypeError):
+        return None

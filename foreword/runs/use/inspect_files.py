@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +62,18 @@ class _Memory:
 
 
 def doctor() -> dict[str, Any]:
-    """Versions, devices, memory, threads and caches; offline settings that are in force."""
-    import torch
+    """Versions, devices, memory, threads and caches; offline settings that are in force.
 
+    torch is not imported, which takes longer than all of this: the devices are those that the system names.
+    """
     memory = _memory()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
-        "devices": ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))],
-        "threads": torch.get_num_threads(),
+        "devices": ["cpu", *_accelerators()],
+        "torch_build": _torch_build(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0)),
         "memory_gib": None if memory is None else {"total": memory.total / 2**30, "free": memory.free / 2**30},
         "cache": str(cache_folder()),
         "environment": {
@@ -78,6 +82,33 @@ def doctor() -> dict[str, Any]:
             if k in ("HF_HOME", "HF_HUB_OFFLINE") or k.startswith("FOREWORD_")
         },
     }
+
+
+def _accelerators() -> list[str]:
+    """The graphics processors that the driver names, and Apple's."""
+    if platform.system() == "Darwin":
+        return ["mps"] if platform.machine() == "arm64" else []
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = [line.partition(":")[2].strip() for path in files for line in _lines(path) if line.startswith("Model:")]
+    return [f"cuda:{index} {model}" for index, model in enumerate(models)]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _torch_build() -> str:
+    """What torch was built for: ``cpu``, ``CUDA 12.8`` and so on, as its own file says."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return "not installed"
+    text = "\n".join(_lines(Path(spec.origin).with_name("version.py")))
+    built = dict(re.findall(r"(?m)^(\w+)(?:: [^=\n]+)? = '([^']+)'", text))
+    names = {"cuda": "CUDA", "hip": "ROCm", "xpu": "XPU"}
+    return next((f"{name} {built[key]}" for key, name in names.items() if key in built), "cpu")
 
 
 def _memory() -> _Memory | None:

@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 from foreword.core.base.load import Base
 from foreword.errors import ForewordError, SettingsError
-from foreword.evaluation.predictions import write_atomically
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.workers.worker import STATE, perform
 from foreword.settings.schema import ProgressCall, TrainRequest
+from foreword.storage import refuse_overwriting, write_atomically
 
 Task = Mapping[str, Any]
 Perform = Callable[[Task], dict[str, Any]]
@@ -122,6 +122,9 @@ def predict_all(
     Raises:
         ForewordError: a part failed; nothing is written then.
     """
+    refuse_overwriting(output, (file, data, base))
+    if Path(output).suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise SettingsError("several workers write JSON lines", where=str(output), expected="a file.jsonl")
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=Path(output).resolve().parent) as folder:
         parts = [Path(folder) / f"{i}.jsonl" for i in range(workers.count)]
         common = {"file": str(file), "data": str(data), "base": base}

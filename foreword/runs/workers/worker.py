@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import ForewordError
-from foreword.evaluation.predictions import write_atomically
 from foreword.runs.series import is_finished, member
 from foreword.runs.use.use import predict
 from foreword.settings.layers import from_json
+from foreword.storage import write_atomically
 
 STATE = "worker.json"
 

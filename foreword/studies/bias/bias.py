@@ -14,14 +14,16 @@ from foreword.core.base.load import Base
 from foreword.data.quality.unicode import cjk_share
 from foreword.data.row import Row, Source, references
 from foreword.errors import DataError
-from foreword.evaluation.predictions import Prediction, write_atomically
+from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.runs.prepare.calibrate_prompt import CONTENT_FREE
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.train.result import versions
 from foreword.settings.schema import ProgressCall, TrainRequest
-from foreword.studies.bias.findings import Finding, Flags, priors
-from foreword.studies.bias.probes import counterfactuals, orders, paraphrases
+from foreword.storage import write_atomically
+from foreword.studies.bias.findings import Finding, priors
+from foreword.studies.bias.probes import Probing, counterfactuals, orders, paraphrases
 from foreword.studies.bias.subject import Subject, of_file, of_request
 from foreword.studies.bias.terms import Axis, read_axes, shipped
 from foreword.studies.prompts.successive_halving import fair_order
@@ -53,14 +55,17 @@ class BiasResult:
         found = [one for one in self.findings if one.flagged]
         said = [one["label"] for one in self.priors if one.get("flagged")]
         if not found and not said:
-            return f"Nothing was flagged on {self.rows} rows; what was probed, and how surely, stands below."
-        parts = []
-        if found:
-            axes = list(dict.fromkeys(one.axis for one in found))
-            parts.append(f"answers depend on {', '.join(axes)}")
-        if said:
-            parts.append(f"said too often or too seldom: {', '.join(said)}")
-        return f"Flagged: {'; '.join(parts)}."
+            return Message(
+                "Nothing was flagged on {n} rows; what was probed, and how surely, stands below.", n=self.rows
+            )
+        axes = [Message(axis) for axis in dict.fromkeys(one.axis for one in found)]
+        if not said:
+            return Message("Flagged: answers depend on {names}.", names=axes)
+        if not axes:
+            return Message("Flagged: said too often or too seldom: {names}.", names=said)
+        return Message(
+            "Flagged: answers depend on {names}; said too often or too seldom: {others}.", names=axes, others=said
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -85,16 +90,30 @@ class BiasResult:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class BiasSettings:
+    """What a probing may be told.
+
+    Args:
+        lists: a YAML file of words that belong together, beside the shipped English and Chinese ones.
+        rows: rows to probe with, at most.
+        tolerance: share of rows that may change their answer without being flagged.
+        seed: of the rows and orders that are drawn.
+    """
+
+    lists: str | Path | None = None
+    rows: int = 200
+    tolerance: float = 0.05
+    seed: int = 13
+
+
 def bias(
     subject: str | Path | TrainRequest,
     data: object = None,
+    settings: BiasSettings | None = None,
     *,
     base: str | Base | None = None,
     output_dir: str | Path | None = None,
-    lists: str | Path | None = None,
-    rows: int = 200,
-    tolerance: float = 0.05,
-    seed: int = 13,
     progress: ProgressCall | None = None,
 ) -> BiasResult:
     """Probe a foreword or a prompt for answers that change when they should not.
@@ -103,18 +122,16 @@ def bias(
         subject: a ``.foreword`` file, with ``data``; or a request whose prompt, base and data are meant.
         data: the rows for a file; right answers are not needed, and used where they are.
         output_dir: where ``report.json|md|html`` and ``flagged.jsonl`` go; None writes nothing.
-        lists: a YAML file of words that belong together, beside the shipped English and Chinese ones.
-        rows: rows to probe with, at most.
-        tolerance: share of rows that may change their answer without being flagged.
 
     Raises:
         SettingsError, DataError, FileFormatError, BaseMismatchError: as for ``evaluate`` and ``train``.
     """
-    own = [] if lists is None else read_axes(lists)
+    settings = settings or BiasSettings()
+    own = [] if settings.lists is None else read_axes(settings.lists)
     made = of_request(subject) if isinstance(subject, TrainRequest) else of_file(subject, data, base, progress)
-    made = replace(made, rows=_sample(made, rows, seed))
+    made = replace(made, rows=_sample(made, settings.rows, settings.seed))
     axes = [*shipped(_languages(made)), *own]
-    result = probe(made, axes, tolerance=tolerance, seed=seed, progress=progress)
+    result = probe(made, axes, tolerance=settings.tolerance, seed=settings.seed, progress=progress)
     if output_dir is not None:
         folder = Path(output_dir)
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in result.flagged)
@@ -148,19 +165,21 @@ def probe(
     known = [one for one in answers if one is not None]
     if not known:
         raise DataError("no row fits what the base can read", hint="give shorter rows")
-    flags, notes = Flags(), []
-    found = counterfactuals(subject, axes, answers, tolerance, seed, flags, report)
+    notes: list[str] = []
+    probing = Probing(subject, answers, tolerance, seed, report)
+    found = counterfactuals(probing, axes)
     named = {one.axis for one in found}
-    absent = [axis.name for axis in axes if axis.name not in named]
+    absent = [Message(axis.name) for axis in axes if axis.name not in named]
     if absent:
-        notes.append(f"no row names anything of: {', '.join(absent)}")
+        notes.append(Message("no row names anything of: {names}", names=absent))
     if len(known) < len(answers):
-        notes.append(f"{len(answers) - len(known)} rows are too long and were left out")
-    ordered, why = orders(subject, answers, tolerance, seed, flags, report)
-    found += ordered + paraphrases(subject, answers, tolerance, seed, flags, report)
+        notes.append(Message("{n} rows are too long and were left out", n=len(answers) - len(known)))
+    ordered, why = orders(probing)
+    found += ordered + paraphrases(probing)
     lines = _priors(subject, known, seed)
-    flags.rows.sort(key=lambda row: (not row["flagged"], -abs(row["moved"] or 0.0)))
-    return BiasResult(subject.name, len(known), tuple(found), tuple(lines), tuple(flags.rows), (*notes, *why))
+    flags = probing.flags.rows
+    flags.sort(key=lambda row: (not row["flagged"], -abs(row["moved"] or 0.0)))
+    return BiasResult(subject.name, len(known), tuple(found), tuple(lines), tuple(flags), (*notes, *why))
 
 
 def _priors(subject: Subject, answers: Sequence[Prediction], seed: int) -> list[dict[str, Any]]:
@@ -196,7 +215,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             one.change,
             one.rows,
             f"{100 * one.share:.1f}%",
-            f"{100 * one.low:.1f} to {100 * one.high:.1f}%",
+            Message("{low} to {high}", low=f"{100 * one.low:.1f}", high=f"{100 * one.high:.1f}%"),
             _moved(one),
             one.note,
         ]
@@ -208,7 +227,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
     ]
     more = len(result.flagged) - len(rows)
     return {
-        "title": f"Bias and sensitivity: {subject.name}",
+        "title": Message("Bias and sensitivity: {name}", name=subject.name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": list(result.notes),
         "tables": [
@@ -225,7 +244,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             _labels(result.priors),
             {
                 "title": "Rows that changed their answer",
-                "notes": [f"{more} more are in flagged.jsonl."] if more > 0 else [],
+                "notes": [Message("{n} more are in flagged.jsonl.", n=more)] if more > 0 else [],
                 "head": ["change", "id", "input", "answer", "changed input", "answer then"],
                 "lines": rows,
                 "own": [0],
@@ -247,7 +266,8 @@ def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         line += [f"{100 * one[key]:.0f}%" for key in ("without_input", "lowest", "highest", "said")]
         if "too_often" in one:
             low, high = 100 * one["low"], 100 * one["high"]
-            line += [f"{100 * one['too_often']:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+            ends = Message("{low} to {high}", low=f"{low:+.1f}", high=f"{high:+.1f}")
+            line += [f"{100 * one['too_often']:+.1f}", ends]
         lines.append(line)
     notes = ["Without an input: the label's probability where a row says nothing, the mean over several ways to do so."]
     if judged:

@@ -11,6 +11,7 @@ import numpy as np
 
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.statistics.intervals import resamples, wilson_interval
+from foreword.messages import Message
 
 LEVEL = 0.95
 FEW = 10
@@ -128,23 +129,40 @@ class Flags:
                 )
 
 
-def finding(
-    probe: str, axis: str, change: str, pairs: Sequence[Pair], labels: Sequence[str], tolerance: float, seed: int,
-    family: int = 1,
-) -> Finding:  # fmt: skip
-    """The figures of one change, of ``family`` in its probe; ``pairs`` has one entry a row."""
+@dataclass(frozen=True)
+class Change:
+    """What a probe changes, and how its figures are judged.
+
+    Args:
+        probe, axis, change: as in :class:`Finding`.
+        labels: the task's; () where answers are written.
+        tolerance: share of rows that may change their answer without being flagged.
+        seed: of the bootstrap.
+        family: changes of the same probe, whose intervals are to hold together.
+    """
+
+    probe: str
+    axis: str
+    change: str
+    labels: Sequence[str]
+    tolerance: float
+    seed: int
+    family: int = 1
+
+
+def finding(change: Change, pairs: Sequence[Pair]) -> Finding:
+    """The figures of one change; ``pairs`` has one entry a row."""
+    names = change.probe, change.axis, change.change
     if not pairs:
-        return Finding(probe, axis, change, 0, 0, math.nan, math.nan, note="no row could be changed so")
+        return Finding(*names, 0, 0, math.nan, math.nan, note="no row could be changed so")
     changed = sum(pair.differs for pair in pairs)
     interval = wilson_interval(changed, len(pairs), LEVEL)
-    shift = _largest(pairs, labels, seed, family) if labels else None
+    shift = _largest(pairs, change.labels, change.seed, change.family) if change.labels else None
     enough = len(pairs) >= FEW
     moved = shift is not None and shift.decided and abs(shift.mean) >= 0.01
-    note = "" if enough else f"only {len(pairs)} row{'s' * (len(pairs) > 1)}: a hint, no more"
-    return Finding(
-        probe, axis, change, len(pairs), changed, interval.low, interval.high, shift,
-        enough and (interval.low > tolerance or moved), note,
-    )  # fmt: skip
+    note = "" if enough else Message("only {n} row{n!p}: a hint, no more", n=len(pairs))
+    flagged = enough and (interval.low > change.tolerance or moved)
+    return Finding(*names, len(pairs), changed, interval.low, interval.high, shift, flagged, note)
 
 
 def _largest(pairs: Sequence[Pair], labels: Sequence[str], seed: int, family: int) -> Shift | None:

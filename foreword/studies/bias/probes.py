@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.unicode import cjk_share
 from foreword.data.row import Row
 from foreword.evaluation.predictions import Prediction
-from foreword.studies.bias.findings import Finding, Flags, Pair, finding
+from foreword.messages import Message
+from foreword.studies.bias.findings import Change, Finding, Flags, Pair, finding
 from foreword.studies.bias.subject import Subject
 from foreword.studies.bias.terms import Axis
 from foreword.studies.prompts.rule_variants import with_label_order, wordings
@@ -21,11 +22,37 @@ Answers = Sequence[Prediction | None]
 Report = Callable[[str, int, int], None]
 
 
-def counterfactuals(
-    subject: Subject, axes: Sequence[Axis], answers: Answers, tolerance: float, seed: int, flags: Flags, report: Report
-) -> list[Finding]:
+@dataclass(frozen=True)
+class Probing:
+    """What every probe of a subject shares.
+
+    Args:
+        answers: the subject's to its rows as they are; None for a row that could not be asked.
+        tolerance: share of rows that may change their answer without being flagged.
+        seed: of what is drawn, and of intervals.
+        report: told how far a probe is.
+        flags: takes up the rows that changed their answer.
+    """
+
+    subject: Subject
+    answers: Answers
+    tolerance: float
+    seed: int
+    report: Report
+    flags: Flags = field(default_factory=Flags)
+
+    def judge(self, probe: str, axis: str, change: str, pairs: Sequence[Pair], family: int) -> Finding:
+        """The finding of one change, of ``family`` in its probe; its rows are taken up."""
+        labels = self.subject.task.labels
+        result = finding(Change(probe, axis, change, labels, self.tolerance, self.seed, family), pairs)
+        self.flags.add(result, pairs)
+        return result
+
+
+def counterfactuals(probing: Probing, axes: Sequence[Axis]) -> list[Finding]:
     """Each row about somebody, or somewhere, else. An axis that no row names is left out."""
     out = []
+    subject, answers, report = probing.subject, probing.answers, probing.report
     rewritten = {axis.name: (axis, made) for axis in axes if (made := _versions(subject, axis, answers))}
     family = sum(1 if axis.exchange else len(axis.groups) for axis, _ in rewritten.values())
     for axis, made in rewritten.values():
@@ -35,15 +62,14 @@ def counterfactuals(
             before = answers[index]
             if one is None or before is None:
                 continue
-            sign, change = 1, f"about {group}"
+            sign, way = 1, Message("about {name}", name=Message(group))
             if axis.exchange:
                 first, second = axis.groups
-                sign, change = (1 if group == first else -1), f"{first} instead of {second}"
-            groups.setdefault(change, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
+                sign = 1 if group == first else -1
+                way = Message("{a} instead of {b}", a=Message(first), b=Message(second))
+            groups.setdefault(way, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
         for change, pairs in groups.items():
-            found = finding("counterfactual", axis.name, change, pairs, subject.task.labels, tolerance, seed, family)
-            flags.add(found, pairs)
-            out.append(found)
+            out.append(probing.judge("counterfactual", axis.name, change, pairs, family))
     return out
 
 
@@ -76,16 +102,15 @@ def _undone(axis: Axis, after: Prediction, before: Prediction, subject: Subject)
     return before.output if before.output in back else None
 
 
-def orders(
-    subject: Subject, answers: Answers, tolerance: float, seed: int, flags: Flags, report: Report
-) -> tuple[list[Finding], list[str]]:
+def orders(probing: Probing) -> tuple[list[Finding], list[str]]:
     """The labels, and the examples, of the prompt in other orders; and what could not be probed."""
+    subject = probing.subject
     if not subject.prompted:
         return [], ["the order in the prompt cannot be probed: learned values stand in front, not text"]
-    texts = dict(_orders(subject, random.Random(seed)))
+    texts = dict(_orders(subject, random.Random(probing.seed)))
     if not texts:
         return [], ["the prompt neither lists all label words once nor holds examples: it has no order to probe"]
-    return _prompts(subject, "order", texts, answers, tolerance, seed, flags, report), []
+    return _prompts(probing, "order", texts), []
 
 
 def _orders(subject: Subject, dice: random.Random) -> Iterator[tuple[tuple[str, str], str]]:
@@ -110,20 +135,19 @@ def _orders(subject: Subject, dice: random.Random) -> Iterator[tuple[tuple[str, 
         made = "\n\n".join([blocks[0], *mixed]) + text[len(text.rstrip()) :]
         if made not in seen:
             seen.add(made)
-            yield ("order of the examples", f"mixed {number}"), made
+            yield ("order of the examples", Message("mixed {n}", n=number)), made
 
 
-def paraphrases(
-    subject: Subject, answers: Answers, tolerance: float, seed: int, flags: Flags, report: Report
-) -> list[Finding]:
+def paraphrases(probing: Probing) -> list[Finding]:
     """The prompt in other words, where it is text; and the row's text written in another way."""
     out = []
+    subject, answers, report = probing.subject, probing.answers, probing.report
     if subject.prompted:
         start = Variant.of(replace(subject.task, guidance=subject.value.text), "prompt")
         made = [one for one in wordings(start, subject.task) if not one.change.startswith("written")]
-        random.Random(seed).shuffle(made)
+        random.Random(probing.seed).shuffle(made)
         texts = {("wording of the prompt", one.change): one.guidance for one in made[:6]}
-        out += _prompts(subject, "paraphrase", texts, answers, tolerance, seed, flags, report)
+        out += _prompts(probing, "paraphrase", texts)
     ways = _surface(subject)
     for name, write in ways.items():
         rows = [subject.rewritten(row, write) for row in subject.rows]
@@ -135,11 +159,7 @@ def paraphrases(
             if one is not None and (before := answers[i]) is not None
         ]
         if pairs:
-            found = finding(
-                "paraphrase", "way of writing", name, pairs, subject.task.labels, tolerance, seed, len(ways)
-            )
-            flags.add(found, pairs)
-            out.append(found)
+            out.append(probing.judge("paraphrase", "way of writing", name, pairs, len(ways)))
     return out
 
 
@@ -156,20 +176,15 @@ def _surface(subject: Subject) -> dict[str, Callable[[str], str]]:
     return ways
 
 
-def _prompts(
-    subject: Subject, probe: str, texts: dict[tuple[str, str], str], answers: Answers, tolerance: float, seed: int,
-    flags: Flags, report: Report,
-) -> list[Finding]:  # fmt: skip
+def _prompts(probing: Probing, probe: str, texts: dict[tuple[str, str], str]) -> list[Finding]:
     """The same rows behind other texts."""
     out = []
     for (axis, change), text in texts.items():
-        after = subject.answer(
-            subject.rows,
+        after = probing.subject.answer(
+            probing.subject.rows,
             Foreword(text=text),
-            lambda d, t, name=f"{axis}: {change}": report(name, d, t),  # type: ignore[misc]
+            lambda d, t, name=f"{axis}: {change}": probing.report(name, d, t),  # type: ignore[misc]
         )
-        pairs = [Pair(a, b) for a, b in zip(answers, after, strict=True) if a is not None and b is not None]
-        found = finding(probe, axis, change, pairs, subject.task.labels, tolerance, seed, len(texts))
-        flags.add(found, pairs)
-        out.append(found)
+        pairs = [Pair(a, b) for a, b in zip(probing.answers, after, strict=True) if a is not None and b is not None]
+        out.append(probing.judge(probe, axis, change, pairs, len(texts)))
     return out

@@ -16,8 +16,8 @@ from foreword.data.tokens.examples import Example, encode
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction
-from foreword.runs.prepare.prefix_length import taken
 from foreword.runs.prepare.prepare import prepare
+from foreword.runs.prepare.start import prefix_length
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall, TrainRequest
 
@@ -63,7 +63,7 @@ class Subject:
         """The answers to rows, behind ``value`` where one is given; None for a row that is too
         long, or empty."""
         value = self.value if value is None else value
-        room = None if self.context is None else self.context - taken(value, self.asker)
+        room = None if self.context is None else self.context - prefix_length(value, self.asker)
         kept: list[int] = []
         examples: list[Example] = []
         for index, row in enumerate(rows):

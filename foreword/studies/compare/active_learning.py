@@ -14,8 +14,8 @@ from foreword.data.row import canonical
 from foreword.data.task.template import Template
 from foreword.data.tokens.examples import encode
 from foreword.errors import SettingsError
-from foreword.evaluation.predictions import write_atomically
 from foreword.runs.prepare.prepare import Prepared, say_nothing
+from foreword.storage import write_atomically
 
 NAME = "label_next.jsonl"
 # Of so many uncertain rows for each one that is named, the most different are taken.

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import registry
 from foreword.progress import duration
 from foreword.settings.schema import TrainSettings
@@ -158,16 +159,7 @@ def make_plan(
     Raises:
         SettingsError: even the smallest does not fit; says what would.
     """
-    wanted = 3 if seeds is None else seeds
-    abreast = {
-        "auto": [name for name in rates if costs[name].gain >= GAIN],
-        "on": [name for name in rates if registry()[name].per_row],
-        "off": [],
-    }[settings.side_by_side]
-    whole = Plan(
-        rates, tuple(settings.seed + place for place in range(wanted)), settings.num_train_epochs,
-        {"train": size.train, "dev": size.dev, "test": size.test}, tuple(abreast),
-    )  # fmt: skip
+    whole = _whole(rates, costs, settings, size, 3 if seeds is None else seeds)
     most: dict[str, float] = {}
 
     def made(limits: Mapping[str, float]) -> Plan:
@@ -191,6 +183,20 @@ def make_plan(
         received=duration(budget),
         hint=f"--budget {math.ceil(plan.seconds / 60)}min" + (f", or {', or '.join(fitting)}" if fitting else ""),
     )
+
+
+def _whole(
+    rates: Mapping[str, tuple[float, ...]], costs: Mapping[str, Cost], settings: TrainSettings, size: Size, seeds: int
+) -> Plan:
+    """The plan before anything is cut: every rate, seed, epoch and row."""
+    together = {
+        "auto": [name for name in rates if costs[name].gain >= GAIN],
+        "on": [name for name in rates if registry()[name].per_row],
+        "off": [],
+    }[settings.side_by_side]
+    rows = {"train": size.train, "dev": size.dev, "test": size.test}
+    run_seeds = tuple(settings.seed + number for number in range(seeds))
+    return Plan(rates, run_seeds, settings.num_train_epochs, rows, tuple(together))
 
 
 _CUTS: list[tuple[str, float]] = [
@@ -237,11 +243,12 @@ def _cut(whole: Plan, most: Mapping[str, float], fewer_seeds: bool) -> Plan:
 
 def _note(what: str, most: float) -> str:
     counted = f"{most:g}"
-    return {
-        "rates": f"{counted} learning rate{'s' * (most > 1)} a method",
-        "seeds": f"{counted} seed{'s' * (most > 1)}",
-        "epochs": f"{counted} epoch{'s' * (most > 1)}",
-        "train": f"{counted} training rows",
-        "dev": f"{counted} dev rows",
-        "test": f"{counted} test rows",
-    }[what] + " to fit the budget"
+    forms = {
+        "rates": Message("{n} learning rate{n!p} a method to fit the budget", n=counted),
+        "seeds": Message("{n} seed{n!p} to fit the budget", n=counted),
+        "epochs": Message("{n} epoch{n!p} to fit the budget", n=counted),
+        "train": Message("{n} training rows to fit the budget", n=counted),
+        "dev": Message("{n} dev rows to fit the budget", n=counted),
+        "test": Message("{n} test rows to fit the budget", n=counted),
+    }
+    return forms[what]

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from foreword.errors import ForewordError
 from foreword.methods.base import Method, make_writer
-from foreword.runs.prepare.prefix_length import most_taken
 from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.prepare.start import longest_prefix
 from foreword.studies.compare.plan import Cost
 from foreword.training.loop import Score, Trial, advance
 
@@ -31,7 +31,7 @@ def measure(
     refused: dict[str, str] = {}
     for number, (name, method) in enumerate(methods.items(), start=1):
         try:
-            most_taken(prepared.start, method, prepared.base, prepared.asker)
+            longest_prefix(prepared.start, method, prepared.base, prepared.asker)
             costs[name] = _cost(prepared, method, patience)
         except ForewordError as problem:
             refused[name] = problem.problem
@@ -67,7 +67,7 @@ def _trial(prepared: Prepared, method: Method, seed: int) -> Trial:
         prepared.request.settings, num_train_epochs=1000.0, max_steps=-1, eval_steps=10**6, seed=seed
     )  # fmt: skip
     writer = make_writer(method, replace(prepared.start, seed=seed))
-    objective, rows = prepared.asker.objective(writer.write().detach()), prepared.examples["train"]
+    objective, rows = prepared.objective(writer), prepared.examples["train"]
     return Trial(prepared.base.model, writer, objective, rows, settings, 1e-6, lambda _: Score(0.0, 0.0))
 
 

@@ -15,16 +15,18 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
-from foreword.evaluation.predictions import write_atomically
+from foreword.messages import stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
 from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts
-from foreword.runs.train.rates_side_by_side import Run, learn_abreast
-from foreword.runs.train.result import finish
+from foreword.runs.train.outcome import Outcome
+from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
 from foreword.runs.train.run_record import claim
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
+from foreword.storage import write_atomically
 from foreword.studies.compare.plan import Plan
 from foreword.training.lr_search import Sweep
 
@@ -90,11 +92,11 @@ def train_units(prepared: Prepared, units: Sequence[Unit], plan: Plan, interrupt
     if len(todo) > 1:
         front = f"{todo[0].system}, {len(todo)} side by side: "
         told = partial(_named, prepared.request.progress or say_nothing, front)
-        found = learn_abreast(runs, todo[0].folder.parent, interrupts, told)
+        found = learn_side_by_side(runs, todo[0].folder.parent, interrupts, told)
     else:
         found = [_alone(run.prepared, run.folder, run.dev, interrupts) for run in runs]
     took = time.monotonic() - began
-    steps = [sum(outcome.steps for outcome in sweep.outcomes) for sweep, _ in found]
+    steps = [sum(outcome.steps for outcome in sweep.results) for sweep, _ in found]
     for unit, run, (sweep, alarms), own in zip(todo, runs, found, steps, strict=True):
         # What side by side takes is shared out by the steps.
         seconds = took * (own / sum(steps) if sum(steps) else 1 / len(todo))
@@ -141,15 +143,15 @@ def _end(unit: Unit, own: Prepared, sweep: Sweep, alarms: list[str], told: dict[
     assert trial.progress.best is not None
     value, best = trial.best(), trial.progress.best
     began = time.monotonic() - told["seconds"]
-    result = finish(own, unit.folder, value, None, best, None, sweep, alarms, began)
+    result = finish(own, Outcome(value, best, sweep, alarms=tuple(alarms), began=began), unit.folder)
     values = sum(p.numel() for p in make_writer(unit.method, own.start).parameters() if p.requires_grad)
     keep(
         unit.folder,
         {
             "dev": best.metric, "dev_loss": best.loss, "learning_rate": trial.learning_rate,
             "best_step": trial.progress.best_step, "steps": trial.progress.step,
-            "steps_of_search": sum(o.steps for o in sweep.outcomes), "trained_values": values,
-            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": alarms,
+            "steps_of_search": sum(o.steps for o in sweep.results), "trained_values": values,
+            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": stored(alarms),
             "virtual_tokens": value.num_virtual_tokens, "lead_tokens": len(own.asker.lead(value)),
             "digest": value.digest(), **told,
         },

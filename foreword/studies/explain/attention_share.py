@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foreword.core.attention import packing
-from foreword.core.attention.attention_weights import Weighed, weighing
+from foreword.core.attention.pass_context import within
+from foreword.core.attention.sources import Weighed
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import SiteMap, find_sites, run
 from foreword.core.inject.value import Foreword
@@ -41,7 +41,7 @@ def attention_mass(asker: Asker, value: Foreword, rows: Sequence[Example]) -> li
         ids = [*asker.lead(value), *row.input_ids]
         kept: list[Weighed] = []
         tokens = torch.tensor([ids], device=asker.model.device)
-        with torch.no_grad(), injected(asker.model, [value]), packing.packed(None), weighing(kept):
+        with torch.no_grad(), injected(asker.model, [value]), within(packed=None, weights=kept):
             run(asker.model, tokens)
         names = {module: iter(found) for module, found in sites.modules.items()}
         for call in kept:

@@ -44,7 +44,8 @@ def of_embeddings(
     vectors: Tensor, table: Tensor, write: Callable[[int], str], name: str = "token", seed: int = 13
 ) -> list[Near]:
     """The nearest vocabulary tokens of ``vectors [P, E]`` in the embedding ``table [V, E]``; ``write`` spells an id."""
-    vectors, table = vectors.detach().float(), table.detach().float()
+    table = table.detach().float()
+    vectors = vectors.detach().to(table)
     cosines, chance = _compared([vectors], [table], seed)
     nearest = torch.cdist(vectors, table).amin(1).tolist()
     return _named(cosines, chance, [write(i) for i in _best(cosines)], name, nearest)
@@ -61,8 +62,8 @@ def of_states(
         words: those words ``[N]``.
     """
     sites = [site for site in values if pool[site].shape[0] == len(words)]
-    mine = [values[site].detach().flatten(1).float() for site in sites]
     theirs = [pool[site].detach().flatten(1).float() for site in sites]
+    mine = [values[site].detach().flatten(1).to(table) for site, table in zip(sites, theirs, strict=True)]
     cosines, chance = _compared(mine, theirs, seed)
     # A word stands in many places; the nearest of them counts.
     kinds = list(dict.fromkeys(words))

@@ -18,14 +18,16 @@ from foreword.data.row import Row, make_rows
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.errors import DataError, ResumeError
-from foreword.evaluation.predictions import Prediction, write_atomically, write_jsonl
+from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import evaluate, render
-from foreword.runs.prepare.prepare import plain_settings, say_nothing, splits
+from foreword.runs.prepare.prepare import plain_settings, say_nothing
+from foreword.runs.prepare.ready_data import splits
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.run_record import alone, recorded
 from foreword.runs.use.use import Opened, open_foreword
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall
+from foreword.storage import write_atomically
 from foreword.studies.feedback.corrections import answer_of, fields_of, key_of, read_corrections
 
 FOLDER = "feedback"

@@ -11,10 +11,11 @@ from itertools import chain, zip_longest
 from typing import Any, Protocol
 
 from foreword.evaluation.predictions import Prediction
+from foreword.messages import Message
 from foreword.studies.prompts.successive_halving import Answer, Place, Race, Scored, better, race
 from foreword.studies.prompts.variant import Variant, distinct
 
-SPENT = "the budget was spent"
+SPENT = Message("the budget was spent")
 
 
 @dataclass(frozen=True)
@@ -90,65 +91,72 @@ Keep = Callable[[str, Callable[[], list[Variant]]], list[Variant]]
 """Gives back what was kept under a name, or makes it and keeps it: a resumed search proposes nothing twice."""
 
 
-def play(
-    start: Variant,
-    others: Sequence[Variant],
-    proposers: Sequence[Proposer],
-    answer: Answer,
-    scored: Scored,
-    rows: Sequence[int],
-    *,
-    rounds: int,
-    width: int,
-    seed: int,
-    keep: Keep = lambda name, make: make(),
-    record: Callable[[Round], None] = lambda made: None,
-    allowed: Callable[[], bool] = lambda: True,
-) -> Played:
-    """Round 0 compares ``start`` with ``others``; each later one proposes variants of the champion.
+@dataclass(frozen=True)
+class Rules:
+    """How rounds are played.
 
     Args:
+        answer: what a variant answers on rows.
+        scored: the score of answers.
         rows: the search rows in a fair order.
-        rounds: rounds after round 0; without any, ``others`` all answer every row.
+        rounds: rounds after round 0; without any, the variants of round 0 all answer every row.
         width: new variants a round.
+        seed: of the search.
+        keep: gives back what was kept of a round's proposals, or makes and keeps it.
         record: is told of each round when it ends.
         allowed: whether the budget lets anybody propose more.
     """
+
+    answer: Answer
+    scored: Scored
+    rows: Sequence[int]
+    rounds: int
+    width: int
+    seed: int
+    keep: Keep = lambda name, make: make()
+    record: Callable[[Round], None] = lambda result: None
+    allowed: Callable[[], bool] = lambda: True
+
+
+def play(start: Variant, others: Sequence[Variant], proposers: Sequence[Proposer], rules: Rules) -> Played:
+    """Round 0 compares ``start`` with ``others``; each later one proposes variants of the champion."""
     seen: set[str] = set()
     entrants = distinct([start, *others], seen)[1:]
     played = Played(start)
     began = time.monotonic()
-    _finish(played, 0, _all(start, entrants, rows, answer, scored, rounds > 0), began, record)
-    for number in range(1, rounds + 1):
-        if not played.rounds[-1].complete or not allowed():
+    _finish(played, 0, _all(start, entrants, rules), began, rules.record)
+    for number in range(1, rules.rounds + 1):
+        if not played.rounds[-1].complete or not rules.allowed():
             played.ended = SPENT
             return played
         began = time.monotonic()
         top = [place.variant for place in played.finalists]
         beam = (played.champion, *(v for v in top if v.name != played.champion.name))[:4]
-        state = State(number, played.champion, beam, tuple(answer(played.champion, rows)), seed)
-        made = keep(f"round-{number}", partial(_propose, state, proposers, width, set(seen), allowed))
-        made = distinct(made, seen)
-        if not made:
-            played.ended = "no new prompt could be made"
+        answers = tuple(rules.answer(played.champion, rules.rows))
+        state = State(number, played.champion, beam, answers, rules.seed)
+        proposed = rules.keep(
+            f"round-{number}", partial(_propose, state, proposers, rules.width, set(seen), rules.allowed)
+        )
+        entrants = distinct(proposed, seen)
+        if not entrants:
+            played.ended = Message("no new prompt could be made")
             return played
-        _finish(played, number, race(made, played.champion, rows, answer, scored), began, record)
+        result = race(entrants, played.champion, rules.rows, rules.answer, rules.scored)
+        _finish(played, number, result, began, rules.record)
     if not played.rounds[-1].complete:
         played.ended = SPENT
     return played
 
 
-def _all(
-    start: Variant, others: Sequence[Variant], rows: Sequence[int], answer: Answer, scored: Scored, racing: bool
-) -> Race:
-    if racing:
-        return race(others, start, rows, answer, scored)
-    found = Race()
+def _all(start: Variant, others: Sequence[Variant], rules: Rules) -> Race:
+    if rules.rounds > 0:
+        return race(others, start, rules.rows, rules.answer, rules.scored)
+    result = Race()
     for variant in (start, *others):
-        one = race([], variant, rows, answer, scored)
-        found.places += one.places
-        found.complete &= one.complete
-    return found
+        alone = race([], variant, rules.rows, rules.answer, rules.scored)
+        result.places += alone.places
+        result.complete &= alone.complete
+    return result
 
 
 def _propose(

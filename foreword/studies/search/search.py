@@ -12,23 +12,25 @@ from pathlib import Path
 
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
-from foreword.evaluation.predictions import write_atomically, write_jsonl
+from foreword.evaluation.predictions import write_jsonl
 from foreword.evaluation.report.summary import evaluate
 from foreword.evaluation.report.write_report import write_report
 from foreword.methods.base import make
+from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.dev_score import metric_names, score_of
 from foreword.runs.train.run_record import claim, recorded
 from foreword.settings.budget import Clock
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
+from foreword.storage import write_atomically
 from foreword.studies.prompts.prompt_file import read_variants
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.variant import Variant, named
 from foreword.studies.search.held_out import Gain, Pool, gain, make_pool
 from foreword.studies.search.proposers import proposers, ready
 from foreword.studies.search.reflective import Reflect
-from foreword.studies.search.rounds import Played, Proposer, Round, play
+from foreword.studies.search.rounds import Played, Proposer, Round, Rules, play
 from foreword.studies.search.search_report import START, contents, text_of
 from foreword.studies.search.search_result import SearchResult
 from foreword.studies.search.settings import SearchSettings
@@ -39,6 +41,7 @@ NAME = "search.json"
 _KEPT_BACK = 0.15
 
 
+@in_its_folder
 def search(
     request: TrainRequest, settings: SearchSettings | None = None, *, reflect: Reflect | None = None
 ) -> SearchResult:
@@ -122,11 +125,11 @@ def _search(
         report("search", made.number, settings.planned_rounds, **{f"best {task.metric}": made.metric_after})
 
     ways: list[Proposer] = proposers(judge, pool, settings, reflect) if settings.planned_rounds else []
-    played = play(
-        start, named(others, [start.name], "variant-"), ways, judge.answer, partial(score_of, task.metric), pool.search,
-        rounds=settings.planned_rounds, width=settings.width, seed=settings.seed, keep=work.keep, record=record,
-        allowed=clock.allows,
+    rules = Rules(
+        judge.answer, partial(score_of, task.metric), pool.search, settings.planned_rounds, settings.width,
+        settings.seed, work.keep, record, clock.allows,
     )  # fmt: skip
+    played = play(start, named(others, [start.name], "variant-"), ways, rules)
     return _finish(request, judge, pool, settings, start, played, folder)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from foreword.evaluation.predictions import write_atomically
 from foreword.settings.schema import TrainRequest
 from foreword.settings.yaml import to_yaml
+from foreword.storage import write_atomically
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.variant import Variant
 

@@ -16,14 +16,16 @@ from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.methods.base import make_writer
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.dev_score import DevScore
+from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import interruptible
-from foreword.runs.train.result import TrainResult, finish
+from foreword.runs.train.outcome import Outcome
+from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import claim
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
-from foreword.training.loop import Evaluated, NotFinite, Score, Trial
-from foreword.training.lr_search import Outcome, Sweep
+from foreword.training.loop import Evaluated, NotFinite, Trial
+from foreword.training.lr_search import RateResult, Sweep
 from foreword.training.shared_writers import sharing
 
 _SAVE_EVERY = 20.0
@@ -57,23 +59,15 @@ def together(
     failures = _train(trials, Path(folder), report)
     results = {}
     for name, trial in trials.items():
-        best, floor = trial.progress.best, floors[name]
+        best, failure = trial.progress.best, failures[name]
         if best is None:
             raise NothingLearnedError(
-                "nothing was learned together", where=name, received=failures[name], hint="lower learning_rate"
+                "nothing was learned together", where=name, received=failure, hint="lower learning_rate"
             )
-        alarms = [failures[name]] if failures[name] else []
-        value: Foreword = trial.best()
-        chosen: Score = best
-        if floor is not None and floor.beats(best):
-            alarms.append("nothing was gained on dev over the text prompt: the text itself is saved")
-            value, chosen = prompts[name], floor
-        outcome = Outcome(trial.learning_rate, trial.progress.step, best, failures[name] or None)
-        prompt = None if floor is None else prompts[name]
-        results[name] = finish(
-            prepared[name], Path(requests[name].output_dir), value, prompt, chosen, floor, Sweep(trial, [outcome]),
-            alarms, began,
-        )  # fmt: skip
+        sweep = Sweep(trial, [RateResult(trial.learning_rate, trial.progress.step, best, failure or None)])
+        alarms = (failure,) if failure else ()
+        outcome = Outcome.chosen(sweep, prompts[name], floors[name], alarms=alarms, began=began)
+        results[name] = finish(prepared[name], outcome, Path(requests[name].output_dir))
     return results
 
 
@@ -98,7 +92,7 @@ def _trials(prepared: Mapping[str, Prepared], dev: Mapping[str, DevScore]) -> di
         if not one.method.learning_rates:
             raise SettingsError("this method trains nothing", where="--method", received=one.method.name)
         rate = settings.learning_rate or (settings.sweep or one.method.learning_rates)[0]
-        objective = one.asker.objective(writer.write().detach())
+        objective = one.objective(writer)
         trials[name] = Trial(one.base.model, writer, objective, one.examples["train"], settings, rate, dev[name])
     return trials
 

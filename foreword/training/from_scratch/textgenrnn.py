@@ -1,7 +1,12 @@
-"""Other people's recurrent models as bases: textgenrnn's character LSTM, from Keras's HDF5 weights."""
+"""Other people's recurrent models as bases: textgenrnn's character LSTM, from Keras's HDF5 weights.
+
+HDF5 is read by h5py, an extra: ``pip install foreword[textgenrnn]``. Its C library is not made for hostile files, so it
+is given the one file whose digest :func:`foreword.samples.textgenrnn` has checked, and never a user's.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -12,8 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from foreword.core.base.hdf5 import arrays
 from foreword.core.base.lstm import RecurrentConfig, RecurrentForCausalLM
+from foreword.errors import FileFormatError, SettingsError
 
 Weights = NDArray[np.float32]
 _PAD, _END = "<pad>", "<s>"
@@ -29,6 +34,7 @@ def save_textgenrnn(weights: bytes, vocabulary: bytes, folder: str | Path) -> No
 
     Raises:
         FileFormatError: the weights are damaged or not as they should be.
+        SettingsError: h5py is not installed.
     """
     found = arrays(weights, "textgenrnn_weights.hdf5")
     characters: dict[str, int] = json.loads(vocabulary)
@@ -64,6 +70,35 @@ def save_textgenrnn(weights: bytes, vocabulary: bytes, folder: str | Path) -> No
     model.load_state_dict(state)
     model.save_pretrained(folder)
     _tokenizer(characters).save_pretrained(folder)
+
+
+def arrays(content: bytes, where: str) -> dict[str, Weights]:
+    """Every dataset of an HDF5 file by its path (``rnn_1/kernel:0``), as float32.
+
+    Raises:
+        FileFormatError: it is no HDF5 file, or a damaged one.
+        SettingsError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise SettingsError(
+            "h5py, which reads Keras's weights, is not installed",
+            where=where,
+            hint="pip install 'foreword[textgenrnn]'",
+        ) from None
+    found: dict[str, Weights] = {}
+
+    def keep(name: str, part: object) -> None:
+        if isinstance(part, h5py.Dataset):
+            found[name] = np.asarray(part[()], np.float32)
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            file.visititems(keep)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileFormatError(f"an HDF5 file that cannot be read: {error}", where=where) from error
+    return found
 
 
 def _tensor(value: Weights) -> Tensor:

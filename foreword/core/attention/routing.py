@@ -1,0 +1,81 @@
+"""Which attention function a model calls: ours, while somebody needs it.
+
+transformers' models look theirs up by the name in their configuration. Several models may share one configuration
+object, so what is changed, counted and restored is the configuration and not the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from foreword.core.attention.attend import EAGER_NAME, NAME
+from foreword.core.attention.hooks import Hold
+from foreword.core.attention.model_state import fact
+from foreword.core.attention.pass_context import holding
+from foreword.errors import UnsupportedBaseError
+
+_FIELD = "_attn_implementation_internal"
+
+
+@contextmanager
+def routed(model: PreTrainedModel) -> Iterator[None]:
+    """Send the model's attention through :func:`foreword.core.attention.attend.attend`; the last to leave restores
+    what was there before.
+
+    Raises:
+        UnsupportedBaseError: the base was loaded with a kernel whose masks are of another kind than SDPA's.
+    """
+    hold = Hold()
+    route(hold, model)
+    with holding(hold):
+        yield
+
+
+def route(hold: Hold, model: PreTrainedModel) -> None:
+    """Have the model's attention go through ours while ``hold`` is entered."""
+    for config in fact(model, "configurations", lambda: _configurations(model)):
+        _refuse_kernel(model, getattr(config, _FIELD))
+        hold.need(config, "attention", partial(_rename, config))
+
+
+def _configurations(model: PreTrainedModel) -> list[Any]:
+    """Every configuration that a part of the model may read the name from, each once."""
+    waiting = [config for part in model.modules() if (config := getattr(part, "config", None)) is not None]
+    out: dict[int, Any] = {}
+    while waiting:
+        config = waiting.pop()
+        if isinstance(config, PreTrainedConfig) and id(config) not in out:
+            out[id(config)] = config
+            waiting += [sub for key in config.sub_configs if (sub := getattr(config, key, None)) is not None]
+    return [*out.values()]
+
+
+def _refuse_kernel(model: PreTrainedModel, name: str | None) -> None:
+    """A pass of another thread may build its mask under one name and use it under the other: both kinds must agree."""
+    if name in (None, "eager", "sdpa", NAME, EAGER_NAME):
+        return
+    raise UnsupportedBaseError(
+        f"{type(model).__name__} attends with {name!r}, whose masks are of another kind",
+        expected="attn_implementation 'sdpa' or 'eager'",
+        received=name,
+        hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or call "
+        "model.set_attn_implementation('sdpa')",
+    )
+
+
+def _rename(config: Any) -> Callable[[], None]:
+    before = getattr(config, _FIELD)
+    ours = EAGER_NAME if before == "eager" else NAME
+    setattr(config, _FIELD, ours)
+
+    def restore() -> None:
+        # Whoever has chosen another one meanwhile keeps it.
+        if getattr(config, _FIELD) == ours:
+            setattr(config, _FIELD, before)
+
+    return restore

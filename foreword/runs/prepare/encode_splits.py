@@ -1,0 +1,202 @@
+"""The second half of the check: every row is rendered and tokenised once, and what cannot be or is too long is told."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from foreword.data.quality.check_report import CheckReport
+from foreword.data.row import Problem, Row
+from foreword.data.table import Table
+from foreword.data.task.task import Task
+from foreword.data.task.template import Template
+from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.tokenize import Tokenizer, label_ids
+from foreword.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How a run's rows become token ids.
+
+    Args:
+        special_tokens: the tokenizer's own special tokens go around each text (encoders, encoder-decoders).
+        first_k: the first tokens of each field that are used; None: all.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    special_tokens: bool
+    first_k: int | None = None
+
+    def encode(self, rows: Sequence[Row], guided: bool = True) -> list[Example]:
+        """The rows of whatever length; without the guidance that they have in them where not ``guided``.
+
+        Raises:
+            DataError: a row that the template cannot be filled with.
+        """
+        return encode(
+            rows,
+            self.task,
+            self.tokenizer,
+            special_tokens=self.special_tokens,
+            max_length=None,
+            first_k=self.first_k,
+            guided=guided,
+        )
+
+    def one_by_one(self, rows: Sequence[Row]) -> Iterator[Example | str]:
+        """The rows, or why one of them cannot be encoded."""
+        for row in rows:
+            try:
+                [example] = self.encode([row])
+            except DataError as error:
+                yield error.problem
+            else:
+                yield example
+
+    def size(self, example: Example) -> int:
+        """Tokens that the base reads of a row with its answer, or with the longest words of a label.
+
+        With ``special_tokens`` the answer is not read behind the text.
+        """
+        text, answer = len(example.input_ids), max(len(example.target_ids), self._words)
+        return max(text, answer) if self.special_tokens else text + answer
+
+    @property
+    def _words(self) -> int:
+        if self.task.kind != "classification" or self.task.head:
+            return 0
+        return max(len(words) for some in label_ids(self.task, self.tokenizer) for words in some)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as token ids, and the check's report with what their lengths say.
+
+    Args:
+        tables: split name -> its rows, the refused ones left out; ``examples``: the same rows as token ids.
+        dropped: split name -> reason -> how many rows were left out.
+    """
+
+    tables: dict[str, Table]
+    examples: dict[str, list[Example]]
+    report: CheckReport
+    dropped: dict[str, dict[str, int]]
+
+
+def encode_splits(
+    tables: Mapping[str, Table],
+    dropped: Mapping[str, Mapping[str, int]],
+    report: CheckReport,
+    encoder: Encoder,
+    front: int = 0,
+    limit: int | None = None,
+) -> Encoded:
+    """Encode rows that a check has passed, and leave out those that the base cannot read.
+
+    Args:
+        dropped: what it left out, and its ``report``.
+        front: positions that stand in front of every row.
+        limit: the most tokens that the base reads; None: any number.
+    """
+    kept: dict[str, Table] = {}
+    examples: dict[str, list[Example]] = {}
+    problems: list[Problem] = []
+    tokens: dict[str, dict[str, float]] = {}
+    for name, table in tables.items():
+        pairs, lengths = [], []
+        for row, example in zip(table.rows, _encoded(encoder, table.rows), strict=True):
+            if isinstance(example, str):
+                problems.append(Problem("template", str(row.source), example, "error", row.id, name))
+                continue
+            length = front + encoder.size(example)
+            lengths.append(length)
+            if limit is None or length <= limit:
+                pairs.append((row, example))
+            else:
+                message = f"{length:,} tokens; the model reads {limit:,}"
+                problems.append(Problem("too_long", str(row.source), message, "error", row.id, name))
+        kept[name], examples[name] = table.with_rows(row for row, _ in pairs), [example for _, example in pairs]
+        if lengths:
+            tokens[name] = _figures(lengths)
+    reasons = Counter((problem.split, problem.kind) for problem in problems)
+    more = {name: {kind: n for (split, kind), n in reasons.items() if split == name} for name in tables}
+    return Encoded(
+        kept,
+        examples,
+        _with_problems(report, problems, tokens),
+        {name: {**dropped.get(name, {}), **more[name]} for name in tables},
+    )
+
+
+def _encoded(encoder: Encoder, rows: Sequence[Row]) -> Sequence[Example | str]:
+    """All rows at once; where one of them cannot be encoded, each alone, to name all of these."""
+    try:
+        return encoder.encode(rows)
+    except DataError:
+        return list(encoder.one_by_one(rows))
+
+
+def _with_problems(
+    report: CheckReport, problems: Sequence[Problem], tokens: dict[str, dict[str, float]]
+) -> CheckReport:
+    lost = Counter(problem.split for problem in problems)
+    counts = {
+        name: {**count, "kept": count["kept"] - lost[name], "dropped": count["dropped"] + lost[name]}
+        for name, count in report.counts.items()
+    }
+    return replace(report, problems=(*report.problems, *problems), counts=counts, tokens=tokens)
+
+
+def _figures(lengths: Sequence[int]) -> dict[str, float]:
+    """Of the tokens of a split's rows."""
+    ordered = sorted(lengths)
+    at = min(len(ordered) - 1, -(-95 * len(ordered) // 100) - 1)
+    return {"min": ordered[0], "median": statistics.median(ordered), "p95": ordered[at], "max": ordered[-1]}
+
+
+def refuse_long_k(first_k: int | None, task: Task, table: Table) -> None:
+    """Refuse, before a base is loaded, a k that no text can reach: a token is at least one byte.
+
+    Raises:
+        SettingsError: no field of the template is as long.
+    """
+    if first_k is None:
+        return
+    names = Template(task.template).fields
+    values = (row.fields.get(name) for row in table.rows for name in names)
+    longest = max((len(value.encode()) for value in values if isinstance(value, str)), default=0)
+    if first_k >= longest:
+        raise _too_long(first_k, f"at most {longest} bytes a field")
+
+
+def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
+    """Refuse a k that leaves every row as it is, or nothing of any row.
+
+    Raises:
+        SettingsError: no row was cut, or no word that is to be tagged is left.
+    """
+    if first_k is None:
+        return
+    if not any(example.cut for example in examples):
+        raise _too_long(first_k, f"{len(examples)} rows, none of them cut")
+    if all(example.places and max(example.places) < 0 for example in examples):
+        raise SettingsError(
+            f"no word lies within the first {first_k} tokens, so there is nothing to tag",
+            where="--input-prefix",
+            expected="as many tokens as the first words have",
+            received=first_k,
+        )
+
+
+def _too_long(first_k: int, received: str) -> SettingsError:
+    return SettingsError(
+        f"the first {first_k} tokens are the whole of every input",
+        where="--input-prefix",
+        expected="fewer tokens than the longest field has",
+        received=received,
+        hint="choose a smaller k, or leave it out to use whole inputs",
+    )

@@ -1,0 +1,204 @@
+"""The report of a run: ``report.json|md|html``, and the text for the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from foreword.core.inject.value import Foreword
+from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.report.rows_to_read import rows_to_read
+from foreword.evaluation.report.summary import figure_text, heading, render
+from foreword.evaluation.report.verdict_text import Verdict
+from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
+from foreword.runs.prepare.prepare import Prepared, plain_settings
+from foreword.runs.prepare.ready_data import shown
+from foreword.runs.train.outcome import Evaluation, Outcome
+from foreword.runs.train.result import TrainResult, versions
+from foreword.runs.train.run_verdict import judge
+from foreword.training.lr_search import Sweep
+
+
+def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path) -> TrainResult:
+    """Write the reports beside the file at ``path``; what the run came to, with its text for people."""
+    alarms = [*outcome.alarms, *evaluation.notes]
+    verdict = judge(prepared, outcome, evaluation)
+    trial, value = outcome.sweep.trial, outcome.value
+    result = TrainResult(
+        file=str(path),
+        outcome="learned" if outcome.learned else "text",
+        metric=prepared.task.metric,
+        systems=dict(evaluation.systems),
+        difference=None if evaluation.difference is None else evaluation.difference.to_json(),
+        dev=None if outcome.score is None else outcome.score.metric,
+        floor=None if outcome.floor is None else outcome.floor.metric,
+        learning_rate=trial.learning_rate if outcome.learned and trial is not None else None,
+        bytes=path.stat().st_size,
+        num_values=value.num_values,
+        rows={name: len(rows) for name, rows in prepared.examples.items()},
+        alarms=alarms,
+        state=verdict.state,
+        verdict=list(verdict.lines),
+        seconds=round(time.monotonic() - outcome.began, 3),
+        course=dict(outcome.course),
+        guidance=dict(evaluation.guidance),
+        text=_text(prepared, outcome, evaluation, path, verdict),
+    )
+    write_report(path.parent, _report(prepared, outcome, evaluation, result))
+    return result
+
+
+def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path, verdict: Verdict) -> str:
+    """For people, what the run came to."""
+    metric, alarms = prepared.task.metric, [*outcome.alarms, *evaluation.notes, *_course_notes(outcome.course)]
+    lines = [*shown(prepared.task), *(f"note: {alarm}" for alarm in alarms)]
+    if evaluation.systems:
+        # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
+        told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None
+        lines.append(render(evaluation.systems, told).rstrip())
+        lines += verdict.lines[1:] if told is not None else verdict.lines
+    else:
+        lines += verdict.lines
+    for kind, figures in evaluation.guidance.items():
+        shares = ", ".join(f"{name} {figure_text(metric, figure)}" for name, figure in figures.items())
+        lines.append(f"{heading(metric)} on dev {kind} the guidance: {shares}")
+    lines.append(f"saved {path} ({_contents(outcome.value)}, {path.stat().st_size:,} bytes)")
+    return "\n".join(lines)
+
+
+def _contents(value: Foreword) -> str:
+    """What a file holds: ``a text prompt``, ``8 virtual tokens, 4,096 values``."""
+    kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
+    if value.slots is not None:
+        kind = f"{value.slots.shape[0]} soft slot{'s' if value.slots.shape[0] > 1 else ''}, {kind}"
+    if value.num_virtual_tokens:
+        plural = "s" if value.num_virtual_tokens > 1 else ""
+        kind = f"{value.num_virtual_tokens} virtual token{plural}, {kind}"
+    return kind
+
+
+def _course_notes(course: Mapping[str, Any]) -> list[str]:
+    """What sampling and augmentation did, and what it was worth, a sentence each."""
+    notes = [f"the training rows were drawn by {course['sampling']}"] if "sampling" in course else []
+    if "augment" in course:
+        changed = f"{course['words_changed']:,} words changed" if course["words_changed"] else ""
+        changed = changed or ("the template changed" if "template" in course["augment"] else "no word changed")
+        alike = f"; the base reads {course['rows_read_alike']:,} of them as they were"
+        notes.append(
+            f"{course['rows_changed']:,} of {course['of_rows']:,} training rows were varied"
+            f" ({', '.join(course['augment'])}; {changed}){alike if course['rows_read_alike'] else ''}"
+        )
+    ablation = course.get("ablation")
+    if ablation and ablation["difference"]:
+        with_it, without = (figure_text(ablation["metric"], abs(ablation[name])) for name in ("with", "without"))
+        interval = ablation["difference"]["interval"]
+        low, high = (figure_text(ablation["metric"], interval[end], True) for end in ("low", "high"))
+        notes.append(f"on dev {with_it} with that and {without} without (difference {low} to {high}, paired)")
+    return notes
+
+
+def _report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, result: TrainResult) -> dict[str, Any]:
+    base = prepared.base
+    lock = prepared.lock.to_json(ids=False)
+    return {
+        "title": title_of(prepared),
+        "subtitle": _subtitle(prepared),
+        "verdict": result.verdict[0],
+        "verdict_lines": result.verdict,
+        "state": result.state,
+        "metric": result.metric,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "warnings": result.alarms,
+        "systems": result.systems,
+        "difference": result.difference,
+        "base": {
+            "id": base.id,
+            "revision": base.revision,
+            "architecture": base.architecture,
+            "kind": base.kind,
+            **base.fingerprint,
+        },
+        "method": {"name": prepared.method.name, **plain_settings(prepared.method.settings())},
+        "task": plain_settings(prepared.task.to_json()),
+        "settings": plain_settings(prepared.request.settings.to_json()),
+        "file": {"path": result.file, "bytes": result.bytes, "values": result.num_values, "outcome": result.outcome},
+        "versions": versions(),
+        "again": f"foreword train --config {Path(result.file).parent}/settings.yaml --output-dir AGAIN",
+        "data": {
+            name: {
+                "rows": len(table),
+                "file": table.name,
+                "digest": lock[name]["ids_digest"],
+                "dropped": json.dumps(prepared.dropped.get(name, {})),
+            }
+            for name, table in prepared.tables.items()
+        },
+        "training": _training(prepared, outcome.sweep, result),
+        "rows": _rows(evaluation.answers, prepared.task.metric),
+    }
+
+
+def _training(prepared: Prepared, sweep: Sweep, result: TrainResult) -> dict[str, Any]:
+    trial, metric = sweep.trial, prepared.task.metric
+    training: dict[str, Any] = {
+        "metric": metric,
+        "seconds": result.seconds,
+        "dev": result.dev,
+        "prompt_on_dev": result.floor,
+        **sweep.speed,
+        **({"rows": result.course} if result.course else {}),
+        **({"guidance_on_dev": result.guidance} if result.guidance else {}),
+    }
+    if trial is not None:
+        training |= {
+            "learning_rate": trial.learning_rate,
+            "best_step": trial.progress.best_step,
+            "stopped_early": trial.progress.stopped,
+            "steps": [{"step": s.step, "loss": s.loss} for s in trial.progress.steps],
+            "evaluations": [{"step": e.step, "value": e.score.metric} for e in trial.progress.evaluations],
+            "sweep": [
+                {
+                    "learning_rate": o.learning_rate,
+                    "steps": o.steps,
+                    "value": o.score.metric if o.score else None,
+                    "failure": o.failure,
+                }
+                for o in sweep.results
+            ],
+        }
+    return training
+
+
+def title_of(prepared: Prepared) -> Message:
+    """What was asked of which file: ``reviews.csv: negative or positive?``"""
+    task, file = prepared.task, Path(prepared.tables["train"].name).name
+    if task.kind == "classification" and len(task.labels) == 2:
+        return Message("{file}: {a} or {b}?", file=file, a=task.labels[0], b=task.labels[1])
+    if task.kind == "classification":
+        return Message("{file}: which of {n} labels?", file=file, n=len(task.labels))
+    if task.kind == "tagging":
+        return Message("{file}: which words are marked?", file=file)
+    return Message("{file}: what to write?", file=file)
+
+
+def _subtitle(prepared: Prepared) -> Message:
+    """The base's short name, the method, the rows and the date."""
+    return Message(
+        "{base}; {method}; {rows} rows; {date}",
+        base=prepared.base.id.rstrip("/").rsplit("/", 1)[-1],
+        method=prepared.request.method,
+        rows=f"{sum(map(len, prepared.tables.values())):,}",
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+    )
+
+
+def _rows(answers: Mapping[str, list[Prediction]], metric: str) -> list[dict[str, Any]]:
+    """Rows worth reading, by the prompt and the foreword."""
+    if "foreword" not in answers:
+        return []
+    return rows_to_read({name: answers[name] for name in ("prompt", "foreword") if name in answers}, metric)

@@ -1,0 +1,87 @@
+"""``/v1/classify`` and ``/v1/tag``: labels with their probabilities, all of a row's in one pass."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from foreword.data.task.tagging import words_of
+from foreword.data.tokens.examples import Example
+from foreword.errors import SettingsError
+from foreword.serve.app.service import Service, unless_gone
+from foreword.serve.engine.jobs import Scored
+from foreword.serve.engine.prompting import fields_of_text, row_of
+from foreword.serve.engine.served import Served
+from foreword.serve.wire.requests import ClassifyRequest, TagRequest
+from foreword.serve.wire.responses import read_usage
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/classify", response_model=None)
+async def classify(body: ClassifyRequest, request: Request) -> Response:
+    """The label of each row, and the probability of every label."""
+    answer_id = f"labels-{secrets.token_hex(12)}"
+    served = await _asked(request, body.model, answer_id, "classification")
+    items = body.input if isinstance(body.input, list) else [body.input]
+    fields = [fields_of_text(served.task, item) if isinstance(item, str) else item for item in items]
+    examples, answers = await _scored(request, served, fields)
+    data = []
+    for index, answer in enumerate(answers):
+        label = max(answer.probabilities, key=answer.probabilities.__getitem__)
+        share = answer.probabilities[label]
+        data.append({"index": index, "label": label, "probability": share, "probabilities": answer.probabilities})
+    return JSONResponse(_body(answer_id, served, examples, data))
+
+
+@router.post("/tag", response_model=None)
+async def tag(body: TagRequest, request: Request) -> Response:
+    """A tag for each word of each row."""
+    answer_id = f"tags-{secrets.token_hex(12)}"
+    served = await _asked(request, body.model, answer_id, "tagging")
+    items = body.input if isinstance(body.input, list) else [body.input]
+    name = served.task.words
+    fields = [item if isinstance(item, dict) else {name: item} for item in items]
+    examples, answers = await _scored(request, served, fields)
+    data = [
+        {
+            "index": index,
+            "words": words_of(row[name]),
+            "tags": [label for label, _ in answer.tags],
+            "probabilities": [share for _, share in answer.tags],
+        }
+        for index, (row, answer) in enumerate(zip(fields, answers, strict=True))
+    ]
+    return JSONResponse(_body(answer_id, served, examples, data))
+
+
+async def _asked(request: Request, model: str, answer_id: str, kind: str) -> Served:
+    service: Service = request.app.state.service
+    served = await service.foreword(model, answer_id)
+    if served.task.kind != kind:
+        routes = {"classification": "/v1/classify", "tagging": "/v1/tag"}
+        hint = f"POST {routes.get(served.task.kind, '/v1/chat/completions')}"
+        raise SettingsError(f"{model} is no foreword for {kind}", where="model", received=served.task.kind, hint=hint)
+    return served
+
+
+async def _scored(
+    request: Request, served: Served, fields: Sequence[dict[str, Any]]
+) -> tuple[list[Example], list[Scored]]:
+    service: Service = request.app.state.service
+    first_k = service.library.entry(served.name).first_k
+    examples = await asyncio.to_thread(lambda: [row_of(served, row, first_k) for row in fields])
+    answers = await unless_gone(request, service.scored(served, examples), service.settings.request_seconds)
+    return examples, answers
+
+
+def _body(answer_id: str, served: Served, examples: Sequence[Example], data: list[dict[str, Any]]) -> dict[str, Any]:
+    lead = len(served.head.lead)
+    read = sum(len(example.input_ids) + lead for example in examples)
+    cached = served.value.num_virtual_tokens * len(examples)
+    return {"id": answer_id, "object": "list", "model": served.name, "data": data, "usage": read_usage(read, cached)}

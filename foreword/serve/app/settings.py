@@ -1,0 +1,68 @@
+"""What a server is started with."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foreword.errors import SettingsError
+from foreword.serve.engine.engine import EngineLimits
+
+PORT = 8265
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Settings of a server.
+
+    Args:
+        files: ``.foreword`` files, and folders of them, which are watched.
+        keys: the file of hashed keys; needed where ``host`` is not a loopback address.
+        limits: of the engine.
+        foreword_bytes: what loaded forewords may take in memory.
+        body_bytes: the longest body of a request.
+        request_seconds: a request that takes longer is ended.
+        requests_a_minute: of one key; 0: any number.
+        max_tokens: tokens of an answer where neither the request nor the file says it.
+        watch_seconds: how often the folders are looked at.
+        splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
+        feedback: the file that keeps their scores.
+
+    Raises:
+        SettingsError: an address that others can reach, without keys.
+    """
+
+    files: tuple[Path, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = PORT
+    keys: Path | None = None
+    limits: EngineLimits = field(default_factory=EngineLimits)
+    foreword_bytes: int = 1 << 30
+    body_bytes: int = 4 << 20
+    upload_bytes: int = 1 << 30
+    request_seconds: float = 300.0
+    requests_a_minute: int = 0
+    max_tokens: int = 256
+    watch_seconds: float = 2.0
+    splits: tuple[str, ...] = ()
+    feedback: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not is_loopback(self.host) and self.keys is None:
+            raise SettingsError(
+                "a server that other machines can reach needs keys",
+                where="--host",
+                received=self.host,
+                hint="make one with `foreword serve --new-key NAME --keys FILE`, then start with --keys FILE",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The engine: continuous batching of rows with different forewords on one base."""
