@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from foreword.artifact.store import load
 from foreword.core.base.load import Base
+from foreword.core.inject.sites import find_sites
 from foreword.data.task.task import Task
 from foreword.runs.use.use import generate, predict
 from tests.serve.conftest import CHOOSE, LIMITS, WRITE, prefix, serving, store, tiny_base
@@ -174,6 +175,19 @@ def test_an_encoder_is_served_for_labels(tmp_path: Path) -> None:
         ]
         refused = ask(client, "base")
         assert refused.status_code == 400
+
+
+@pytest.mark.parametrize("family", ["t5", "lstm", "qwen3_next"])
+def test_bases_that_cannot_write_here_answer_with_labels(tmp_path: Path, family: str) -> None:
+    base = tiny_base(family, chat=False)
+    file = store(tmp_path, "choose", base, prefix(base), CHOOSE, positions=find_sites(base.model).positions)
+    with serving(base, file) as client:
+        answer = client.post("/v1/classify", json={"model": "choose", "input": ["x", "yy"]})
+        assert answer.status_code == 200, answer.text
+        assert [row["label"] for row in answer.json()["data"]] == [
+            predict(file, text=text, base=base)[0].output for text in ("x", "yy")
+        ]
+        assert ask(client, "base").status_code == 400
 
 
 @pytest.mark.parametrize(
