@@ -12,7 +12,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import GateError, SettingsError
-from foreword.runs.output_folder import claimed
+from foreword.runs.output_folder import new_run
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
@@ -111,7 +111,7 @@ def _resume(folder: Path, given: list[str], machine: bool) -> object:
         )
     if not folder.is_dir():
         raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         resumed = api.resume_folds if (folder / "folds.json").exists() else api.resume
@@ -122,13 +122,13 @@ def _resume(folder: Path, given: list[str], machine: bool) -> object:
 
 def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> object:
     if dry_run:
-        with work() as progress:
+        with work(loads=True) as progress:
             from foreword import api
 
             plan = api.dry_run(replace(request, progress=progress))
         show(plan, machine)
         return plan
-    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
+    with new_run(request, overwrite), work(loads=True) as progress:
         from foreword import api
 
         told = replace(request, progress=progress)

@@ -54,17 +54,19 @@ def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
     return _DTYPES[dtype]
 
 
-def tensor_on(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Numbers of the host as a tensor on ``device``; the host does not wait until they are there.
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on ``device``; the host does not wait until it is there.
 
-    On CUDA they go through pinned memory: a plain copy waits for all work that was asked for before.
+    On CUDA it goes through pinned memory: a plain copy waits for all work that was asked for before.
     """
-    made = torch.tensor(values, dtype=dtype)
-    if device.type == "cpu":
-        return made
     if device.type == "cuda":
-        made = made.pin_memory()
-    return made.to(device, non_blocking=True)
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def tensor_on(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers of the host as a tensor on ``device``, :func:`sent` there."""
+    return sent(torch.tensor(values, dtype=dtype), device)
 
 
 @contextmanager

@@ -7,15 +7,19 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from foreword.artifact.manifest import BaseRecord
+from foreword.evaluation.report.figures import Shown
 
 if TYPE_CHECKING:
     from foreword.core.base.load import Base
+    from foreword.core.inject.value import Foreword
+    from foreword.evaluation.prediction_files import Predictions
+    from foreword.evaluation.report.figures import Figures
 
 _LIBRARIES = ("foreword", "torch", "transformers", "tokenizers", "safetensors")
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, repr=False)
+class TrainResult(Shown):
     """What a run came to.
 
     Args:
@@ -51,6 +55,25 @@ class TrainResult:
     seconds: float = 0.0
     guidance: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+
+    @property
+    def foreword(self) -> Foreword:
+        """The value in the file."""
+        from foreword.artifact.store import load
+
+        return load(self.file)[0]
+
+    def predict(self, data: object = None, **options: Any) -> Predictions:
+        """:func:`foreword.predict` with this run's file."""
+        from foreword.runs.use.use import predict
+
+        return predict(self.file, data, **options)
+
+    def evaluate(self, data: object, **options: Any) -> Figures:
+        """:func:`foreword.evaluate` with this run's file."""
+        from foreword.runs.use.use import evaluate
+
+        return evaluate(self.file, data, **options)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from foreword.core.base.load import Base
 from foreword.errors import ForewordError
-from foreword.serve.app import label_routes, model_routes, write_routes
+from foreword.serve.app import feedback_routes, label_routes, model_routes, write_routes
 from foreword.serve.app.gate import Gate
 from foreword.serve.app.keys import KeyRing, read_keys
 from foreword.serve.app.service import Service
@@ -50,7 +50,7 @@ def create_app(base: Base, settings: ServeSettings) -> FastAPI:
 
     app = FastAPI(title="foreword", summary="One base, many forewords.", lifespan=lifespan)
     app.state.service = service
-    for routes in (write_routes, label_routes, model_routes):
+    for routes in (write_routes, label_routes, feedback_routes, model_routes):
         app.include_router(routes.router)
     app.add_middleware(Gate, settings=settings, ring=ring)
     for kind in (ForewordError, ApiError, Exception):

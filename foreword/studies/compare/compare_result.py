@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from foreword.evaluation.report.figures import Shown
 
-@dataclass(frozen=True)
-class CompareResult:
+
+@dataclass(frozen=True, repr=False)
+class CompareResult(Shown):
     """A finished comparison.
 
     Args:
