@@ -45,7 +45,7 @@ def trained(folder: Path) -> Callable[[str, str], Path]:
             base = folder / family / "base"
             if not base.exists():
                 save_tiny(base, family)
-            settings = TrainSettings(learning_rate=2e-2, max_steps=6, per_device_train_batch_size=8)
+            settings = TrainSettings(learning_rate=5e-2, num_train_epochs=8, per_device_train_batch_size=8)
             task = TaskOptions(guidance="Say yes or no.\n", template="{{ text }}:")
             data = labelled_rows(60)
             request = TrainRequest(data, str(base), place, method=method, settings=settings, task_options=task)
