@@ -4,7 +4,7 @@
 
 Sections: mixed (64 rows with 64 forewords beside 64 rows with one), static (beside transformers' ``generate``), peft
 (beside PEFT, one request after another with ``set_adapter``), zipf (many files, the popular ones asked for most),
-classify (beside ``predict`` row by row), equal (answers in company and alone), http (the HTTP layer at batch 1), soak.
+classify (beside ``predict`` row by row), equal (answers in company and alone), http (the HTTP layer at batch 1).
 Ratios are of the processor time of this process, which a busy machine changes less than the clock; tokens a second are
 by the clock.
 """
@@ -15,7 +15,6 @@ import argparse
 import json
 import queue
 import random
-import resource
 import statistics
 import tempfile
 import threading
@@ -337,72 +336,8 @@ def http(bench: Bench) -> Iterator[tuple[str, float, float, str]]:
     yield "ms of the HTTP layer a request (client included)", extra, 5.0, f"{clock:.1f} ms by the clock; at most 5"
 
 
-def soak(bench: Bench) -> Iterator[tuple[str, float, float, str]]:
-    """Mixed load: memory at a tenth of the time beside memory at the end."""
-    codes: dict[int, int] = {}
-    memory: list[float] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        files(bench, folder, 8)
-        data = (folder / "f0.foreword").read_bytes()
-        with on_a_port(bench.base, folder) as (url, _):
-            began, seconds = time.monotonic(), bench.options.soak
-
-            def client(seed: int) -> None:
-                rng = random.Random(seed)
-                with httpx.Client(base_url=url, timeout=120) as asking:
-                    while time.monotonic() < began + seconds:
-                        code = anything(asking, rng, data)
-                        codes[code] = codes.get(code, 0) + 1
-
-            threads = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
-            for thread in threads:
-                thread.start()
-            for share in (0.3, 1.0):
-                time.sleep(max(0.0, began + seconds * share - time.monotonic()))
-                memory.append(resident_bytes())
-            for thread in threads:
-                thread.join()
-    told = ", ".join(f"{code or 'gone'}: {count}" for code, count in sorted(codes.items()))
-    yield (
-        f"memory after {seconds:.0f} s of mixed load / after 30%",
-        memory[1] / memory[0],
-        1.05,
-        f"at most 1.05; {told}",
-    )
-
-
-def resident_bytes() -> float:
-    """Memory of this process now, where the system says it."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return float(status.read_text().split()[1]) * resource.getpagesize()
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
-def anything(client: httpx.Client, rng: random.Random, data: bytes) -> int:
-    """One request of some kind; its status, 0 where the client went away."""
-    kind, body = rng.randrange(7), {"model": f"f{rng.randrange(8)}", "prompt": "the old dog", "max_tokens": 8}
-    if kind == 0:
-        return client.post("/v1/completions", content=b"{", headers={"Content-Type": "application/json"}).status_code
-    if kind == 1:
-        return client.post("/v1/completions", json={**body, "prompt": "long " * 5000}).status_code
-    if kind == 2:
-        return client.post("/v1/completions", json={**body, "model": "nobody"}).status_code
-    if kind == 3:
-        with client.stream("POST", "/v1/completions", json={**body, "stream": True, "max_tokens": 60}) as answer:
-            next(answer.iter_text(), "")
-        return 0
-    if kind == 4:
-        name = f"extra{rng.randrange(3)}"
-        client.post("/v1/forewords", params={"name": name}, content=data)
-        return client.delete(f"/v1/forewords/{name}").status_code
-    return client.post("/v1/completions", json=body).status_code
-
-
 SECTIONS = {
     "mixed": mixed, "static": static, "peft": peft, "zipf": zipf, "classify": classify, "equal": equal, "http": http,
-    "soak": soak,
 }  # fmt: skip
 
 
@@ -417,7 +352,6 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=128, help="of the section zipf, a round")
     parser.add_argument("--equal", type=int, default=1000, help="requests of the section equal")
-    parser.add_argument("--soak", type=float, default=60.0, help="seconds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     bench = Bench(load_base(options.base or str(samples.smollm2())), options.rounds, options.tokens, options)

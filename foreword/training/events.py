@@ -65,7 +65,8 @@ class Evaluated:
 class Progress:
     """What a trial has seen so far; all of it is saved.
 
-    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has.
+    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has. ``loss_scale``: what the
+    losses of a float16 base are multiplied by before backward; 0: not known yet, or another number format.
     """
 
     step: int = 0
@@ -76,3 +77,4 @@ class Progress:
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
     rows_at_once: int = 0
+    loss_scale: float = 0.0

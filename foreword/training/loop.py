@@ -31,6 +31,7 @@ from foreword.methods.base import Writer
 from foreword.settings.schema import TrainSettings
 from foreword.training import distributed
 from foreword.training.events import Evaluated, NotFinite, Progress, Score, Step
+from foreword.training.loss_scale import overflowed, scale_of
 from foreword.training.objective import Objective
 from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
 from foreword.training.step import Share, Total, backward
@@ -279,8 +280,9 @@ def advance(trials: Sequence[Trial], until: int | None = None) -> Iterator[tuple
 
 def _round(trials: Sequence[Trial]) -> list[Step | NotFinite]:
     """One step of each trial, in passes that they share."""
-    while (totals := _accumulated(trials)) is None:
-        _halve(trials)
+    while (totals := _accumulated(trials)) is None or _overflowed(trials, totals):
+        if totals is None:
+            _halve(trials)
     return [_told(partial(trial.finish, total)) for trial, total in zip(trials, totals, strict=True)]
 
 
@@ -297,7 +299,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
             checkpointing(first.model, first.settings.gradient_checkpointing),
             reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
         ):
-            totals = backward(first.model, injection, mine, _at_once(trials))
+            totals = backward(first.model, injection, mine, _at_once(trials), _scale(trials))
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise
@@ -307,6 +309,17 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
         return None
     assert totals is not None
     return _together(trials, totals)
+
+
+def _scale(trials: Sequence[Trial]) -> float:
+    return scale_of(trials[0].model.dtype, [trial.progress for trial in trials])
+
+
+def _overflowed(trials: Sequence[Trial], totals: Sequence[Total]) -> bool:
+    """Whether a float16 base's gradients overflowed at this scale, so that the passes are made again."""
+    parameters = [parameter for trial in trials for parameter in trial.parameters]
+    losses = [total.loss for total in totals]
+    return overflowed([trial.progress for trial in trials], parameters, losses, _scale(trials))
 
 
 def _together(trials: Sequence[Trial], totals: Sequence[Total]) -> list[Total]:

@@ -58,7 +58,9 @@ class _Placed:
         return self.row.target_ids
 
 
-def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0) -> list[Total]:
+def backward(
+    model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0, scale: float = 1.0
+) -> list[Total]:
     """Accumulate, for every writer, the gradient of the sum of its own losses.
 
     Shares whose objectives read the same pass (:func:`~foreword.training.objective.joined`) are run together.
@@ -66,6 +68,7 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
     Args:
         injection: of ``model``, in force.
         rows: rows of a pass at most; 0 leaves it to the batches. The gradients do not depend on it.
+        scale: of the gradients.
     """
     totals, sums = [Total() for _ in shares], [list[Tensor]() for _ in shares]
     for together, objective in _bundles(shares):
@@ -78,7 +81,7 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
             # With several processes one of them may have no row of a small batch.
             for part in _parts(model, placed, rows) if placed else ():
                 summed, own = _pass(model, injection, shares, objective, part)
-                summed.backward()
+                (summed if scale == 1.0 else summed * scale).backward()
                 for place, (loss, units) in own.items():
                     sums[place].append(loss)
                     totals[place].units += units

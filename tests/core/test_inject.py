@@ -11,7 +11,7 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
-from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny
+from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny, trained_for
 
 
 def of_text(family: str, ids: tuple[int, ...] = TEXT) -> Foreword:
@@ -143,3 +143,19 @@ def test_sites_carry_the_models_own_shapes() -> None:
     }  # fmt: skip
     assert find_sites(tiny("llama")).positions == "cache"
     assert find_sites(tiny("bert")).positions == "content"
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+@pytest.mark.parametrize(("read", "written"), [(6, 6), (6, 4), (4, 6)])
+def test_cross_attention_sees_all_that_was_read_also_where_as_much_is_written(
+    family: str, read: int, written: int
+) -> None:
+    model, ids, answers = tiny(family), sample_ids(2, read), sample_ids(2, written, 5)
+    value = trained_for("prefix", model)
+    with torch.no_grad():
+        alone = output(model, ids[1:], None, answers[1:])
+        with injected(model, [value]):
+            behind = output(model, ids[:1], None, answers[:1])
+        with injected(model, [value], [0, None]):
+            together = output(model, ids, None, answers)
+    torch.testing.assert_close(together, torch.cat([behind, alone]), atol=1e-3, rtol=1e-4)

@@ -62,9 +62,9 @@ def test_bleu_and_chrf_with_several_references_a_row() -> None:
     most = max(map(len, references))
     columns = [[row[k] if k < len(row) else None for row in references] for k in range(most)]
     assert METRICS["bleu"].corpus(outputs, references) == pytest.approx(
-        BLEU(force=True).corpus_score(outputs, columns).score
+        BLEU(force=True).corpus_score(outputs, columns).score  # type: ignore[arg-type]
     )
-    assert METRICS["chrf"].corpus(outputs, references) == pytest.approx(CHRF().corpus_score(outputs, columns).score)
+    assert METRICS["chrf"].corpus(outputs, references) == pytest.approx(CHRF().corpus_score(outputs, columns).score)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")])

@@ -74,7 +74,7 @@ def request(data: str, base: str, folder: Path, **more: Any) -> TrainRequest:
         "per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1,
         "side_by_side": "off", **more.pop("settings", {}),
     }  # fmt: skip
-    task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
+    task: dict[str, Any] = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
     return TrainRequest(
         data=data, base=base, output_dir=folder, settings=TrainSettings(**settings), task_options=TaskOptions(**task),
         **more,

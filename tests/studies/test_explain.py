@@ -71,7 +71,7 @@ def test_one_batch_of_all_parts_is_each_part_alone(family: str, method: str) -> 
     if not reaches(method, family):
         pytest.skip(f"{method} does not reach {family}")
     one, value = asker(family), trained_for(method, tiny(family))
-    neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])
+    neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])  # type: ignore[arg-type]
     parts = [*tokens(value, neutral), *layers(value)]
     assert parts
     found = worth(one, value, parts, ROWS)

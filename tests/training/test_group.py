@@ -185,7 +185,7 @@ class Spoiled:
 def test_one_that_is_not_finite_leaves_the_others_as_they_are(order: tuple[int, ...]) -> None:
     model = tiny("llama")
     trials = [trial(model, rate=rate, num_train_epochs=3) for rate in (1e-2, 2e-2, 5e-2)]
-    trials[1].objective = Spoiled(trials[1], 3)
+    trials[1].objective = Spoiled(trials[1], 3)  # type: ignore[assignment]
     trials = [trials[i] for i in order]
     found = train_all(trials)
     assert [None if f is None else f.step for f in found] == [None, 3, None]
@@ -251,7 +251,7 @@ def swept(
     def new(rate: float) -> Trial:
         made = trial(model, rate=rate, save_steps=2, num_train_epochs=4, eval_steps=3)
         if rate == 5e-2:
-            made.objective = Spoiled(made, 2)
+            made.objective = Spoiled(made, 2)  # type: ignore[assignment]
         return made
 
     found = search(RATES, new, folder, on_event, interrupted, together)

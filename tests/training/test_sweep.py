@@ -218,7 +218,7 @@ def test_stop_and_go_on_in_a_sweep_is_bit_equal(bench: Any, tmp_path: Path, how:
     for stop in (1, 3, 4, 12, 14, 18, WHOLE - 1):
         folder = tmp_path / str(stop)
         with pytest.raises((Killed, KeyboardInterrupt)):
-            swept(bench, folder, save_steps=2, **{how: stop})
+            swept(bench, folder, save_steps=2, **{how: stop})  # type: ignore[arg-type]
         assert facts(swept(bench, folder, save_steps=2)[0]) == wanted, f"stopped after step {stop}"
 
 
