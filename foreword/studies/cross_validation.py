@@ -21,7 +21,7 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.split import folds as divide
-from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
+from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
@@ -35,10 +35,9 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, to_resume
 from foreword.runs.train.train import learn, rates_of
 from foreword.runs.train.trials import TRIALS
-from foreword.settings.layers import from_json
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
 from foreword.training.loop import Score
 from foreword.training.side_by_side import side_by_side
@@ -131,16 +130,8 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> FoldsRes
     Raises:
         ResumeError: there is none in ``folder``, its data were in memory, or they have changed.
     """
-    saved = dict(recorded(Path(folder), NAME)["request"])
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev")):
-        raise ResumeError(
-            "the data were in memory",
-            where=str(folder),
-            hint="call cross_validate() again with the same data and resume=True in its request",
-        )
-    folds = int(saved.pop("folds"))
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return cross_validate(replace(request, output_dir=folder), folds)
+    request, folds = to_resume(folder, "cross_validate", progress, name=NAME, more="folds")
+    return cross_validate(request, int(folds))
 
 
 def _check(request: TrainRequest) -> None:

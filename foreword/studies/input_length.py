@@ -8,11 +8,13 @@ for their number is needed (a fixed sequence, Maurer et al. 1995).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from foreword.core.base.load import Base
+from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import encode
 from foreword.errors import SettingsError
@@ -196,16 +198,7 @@ def sweep(
     for k in order:
         refuse_long_k(k, task, tables["train"])
     base = shared_base(request, task, tables, progress)
-    cut: dict[int | None, float] = {None: 0.0}
-    for k in (k for k in order if k is not None):
-        for name in ("train", "test"):
-            rows = tables[name].rows
-            examples = encode(
-                rows, task, base.tokenizer, special_tokens=base.kind != "decoder", max_length=None, first_k=k
-            )
-            if name == "train":
-                refuse_uncut(k, examples)
-            cut[k] = sum(one.cut for one in examples) / len(examples)
+    cut = {k: 0.0 if k is None else _cut(k, task, tables, base) for k in (None, *order)}
     folder = Path(request.output_dir)
     members: dict[int | None, Member] = {}
     requests = {
@@ -226,6 +219,21 @@ def sweep(
     result = judged(task, members, cut, margin, folder)
     write_report(folder, _report(result))
     return result
+
+
+def _cut(k: int, task: Task, tables: Mapping[str, Table], base: Base) -> float:
+    """The share of the test rows that have more than k tokens in a field.
+
+    Raises:
+        SettingsError: no training row has.
+    """
+    special = base.kind != "decoder"
+    train, test = (
+        encode(tables[name].rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=k)
+        for name in ("train", "test")
+    )
+    refuse_uncut(k, train)
+    return sum(example.cut for example in test) / len(test)
 
 
 def _name(k: int | None) -> str:

@@ -15,7 +15,7 @@ from foreword.runs.train.run_record import recorded
 from foreword.storage import write_atomically
 from foreword.training.batch_size import rows_that_fit
 from foreword.training.loop import Score, Trial
-from foreword.training.reuse import Reuse, prepare_reuse
+from foreword.training.reuse import Filling, Reuse, prepare_reuse
 
 
 def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
@@ -25,17 +25,13 @@ def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
     if not settings.cache_memory_mib and not settings.cache_disk_mib:
         return Reuse(), store
     value = prepared.writer().write()
-    found = prepare_reuse(
-        base.model,
-        value,
-        prepared.asker.objective(value),
-        prepared.examples["train"],
-        store,
+    filling = Filling(
         json.dumps([base.fingerprint, str(base.model.dtype), base.model.device.type], sort_keys=True),
         settings.per_device_eval_batch_size,
         partial(prepared.request.progress or say_nothing, "compute what stays the same"),
     )
-    return found, store
+    objective = prepared.asker.objective(value)
+    return prepare_reuse(base.model, value, objective, prepared.examples["train"], store, filling), store
 
 
 def fitted(prepared: Prepared, folder: Path, together: int) -> int:

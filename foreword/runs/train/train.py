@@ -11,7 +11,7 @@ from typing import Any
 
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
-from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.errors import Interrupted, NothingLearnedError
 from foreword.progress import silent
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
@@ -22,12 +22,12 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, to_resume
 from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
 from foreword.runs.train.trials import TRIALS, TrialMaker
 from foreword.runs.workers.launch import crewed
-from foreword.settings.layers import from_json, resolve
+from foreword.settings.layers import resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import distributed
 from foreword.training.loop import Score, Trial
@@ -109,15 +109,7 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
     Raises:
         ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
     """
-    saved = recorded(Path(folder))["request"]
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
-        raise ResumeError(
-            "the run's data were in memory",
-            where=str(folder),
-            hint="call train() again with the same data and resume=True",
-        )
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return train(replace(request, output_dir=folder))
+    return train(to_resume(folder, "train", progress)[0])
 
 
 def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:

@@ -14,7 +14,7 @@ from typing import Any
 from foreword.artifact.store import load
 from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
-from foreword.errors import Interrupted, ResumeError, SettingsError
+from foreword.errors import Interrupted, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.write_report import write_report
@@ -28,11 +28,10 @@ from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
 from foreword.runs.train.result import versions
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, recorded, to_resume
 from foreword.runs.train.run_verdict import about_rows
 from foreword.runs.workers.pool import Workers, refuse_memory
 from foreword.settings.budget import Clock
-from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest, TrainSettings
 from foreword.storage import write_atomically
 from foreword.studies.compare import compare_report, retention
@@ -119,16 +118,8 @@ def resume(folder: str | Path, progress: ProgressCall | None = None, workers: Wo
     Raises:
         ResumeError: there is no comparison in ``folder``, its data were in memory, or they have changed.
     """
-    saved = dict(recorded(Path(folder), NAME)["request"])
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
-        raise ResumeError(
-            "the comparison's data were in memory",
-            where=str(folder),
-            hint="call compare() again with the same data and resume=True in its request",
-        )
-    options = CompareOptions.from_json(saved.pop("compare"))
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return compare(replace(request, output_dir=folder), options, workers=workers)
+    request, options = to_resume(folder, "compare", progress, name=NAME, more="compare")
+    return compare(request, CompareOptions.from_json(options), workers=workers)
 
 
 def _systems(methods: Mapping[str, Method]) -> list[str]:
