@@ -6,6 +6,7 @@ object, so what is changed, counted and restored is the configuration and not th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -41,6 +42,35 @@ def route(hold: Hold, model: PreTrainedModel) -> None:
     for config in fact(model, "configurations", lambda: _configurations(model)):
         _refuse_kernel(model, getattr(config, _FIELD))
         hold.need(config, "attention", partial(_rename, config))
+
+
+class _Watched(str):
+    """A name that knows which modules ask whether it is SDPA's."""
+
+    askers: list[object]
+
+    def __eq__(self, other: object) -> bool:
+        if other == "sdpa":
+            self.askers.append(sys._getframe(1).f_locals.get("self"))
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+@contextmanager
+def watched(model: PreTrainedModel) -> Iterator[list[object]]:
+    """While the model is routed, the objects whose methods ask whether attention is SDPA's, and so do something else
+    under our name."""
+    askers: list[object] = []
+    before = [(c, getattr(c, _FIELD)) for c in fact(model, "configurations", lambda: _configurations(model))]
+    for config, name in before:
+        setattr(config, _FIELD, watching := _Watched(name))
+        watching.askers = askers
+    try:
+        yield askers
+    finally:
+        for config, name in before:
+            setattr(config, _FIELD, name)
 
 
 def _configurations(model: PreTrainedModel) -> list[Any]:
