@@ -89,7 +89,8 @@ def _attend(
     plainly = kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None
     unread = 0
     if front is not None:
-        if mask is not None or front.live is not None or window is not None or (causal and position_bias is not None):
+        masked = mask is not None or front.live is not None or window is not None
+        if masked or (causal and (position_bias is not None or not fast_without_mask(key))):
             mask, causal = masks.widened(mask, front, query, key, window, causal, additive=not plainly), False
         elif causal:
             # As many queries as there are keys in front, which nobody reads: a causal mask is then one from the left
@@ -108,6 +109,12 @@ def _attend(
     else:
         output, weights = _sdpa(module, query, key, value, mask, is_causal, **kwargs)
     return (output[:, unread:] if unread else output), weights
+
+
+def fast_without_mask(key: Tensor) -> bool:
+    """Whether the fastest kernels of the keys' device know a causal mask, but no other one. On CPU they take any, and
+    one mask for all rows and layers costs less than queries that nobody reads."""
+    return key.device.type != "cpu"
 
 
 def _joined(front: Tensor, own: Tensor) -> Tensor:

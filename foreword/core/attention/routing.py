@@ -39,8 +39,8 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
 
 def route(hold: Hold, model: PreTrainedModel) -> None:
     """Have the model's attention go through ours while ``hold`` is entered."""
-    for config in fact(model, "configurations", lambda: _configurations(model)):
-        _refuse_kernel(model, getattr(config, _FIELD))
+    refuse_kernel(model)
+    for config in _configurations(model):
         hold.need(config, "attention", partial(_rename, config))
 
 
@@ -62,7 +62,7 @@ def watched(model: PreTrainedModel) -> Iterator[list[object]]:
     """While the model is routed, the objects whose methods ask whether attention is SDPA's, and so do something else
     under our name."""
     askers: list[object] = []
-    before = [(c, getattr(c, _FIELD)) for c in fact(model, "configurations", lambda: _configurations(model))]
+    before = [(config, getattr(config, _FIELD)) for config in _configurations(model)]
     for config, name in before:
         setattr(config, _FIELD, watching := _Watched(name))
         watching.askers = askers
@@ -75,6 +75,10 @@ def watched(model: PreTrainedModel) -> Iterator[list[object]]:
 
 def _configurations(model: PreTrainedModel) -> list[Any]:
     """Every configuration that a part of the model may read the name from, each once."""
+    return fact(model, "configurations", lambda: _all_configurations(model))
+
+
+def _all_configurations(model: PreTrainedModel) -> list[Any]:
     waiting = [config for part in model.modules() if (config := getattr(part, "config", None)) is not None]
     out: dict[int, Any] = {}
     while waiting:
@@ -85,17 +89,22 @@ def _configurations(model: PreTrainedModel) -> list[Any]:
     return [*out.values()]
 
 
-def _refuse_kernel(model: PreTrainedModel, name: str | None) -> None:
-    """A pass of another thread may build its mask under one name and use it under the other: both kinds must agree."""
-    if name in (None, "eager", "sdpa", NAME, EAGER_NAME):
-        return
-    raise UnsupportedBaseError(
-        f"{type(model).__name__} attends with {name!r}, whose masks are of another kind",
-        expected="attn_implementation 'sdpa' or 'eager'",
-        received=name,
-        hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or call "
-        "model.set_attn_implementation('sdpa')",
-    )
+def refuse_kernel(model: PreTrainedModel) -> None:
+    """A pass of another thread may build its mask under one name and use it under the other: both kinds must agree.
+
+    Raises:
+        UnsupportedBaseError: the base was loaded with a kernel whose masks are of another kind than SDPA's.
+    """
+    names = {getattr(config, _FIELD) for config in _configurations(model)}
+    others = sorted(name for name in names if name not in (None, "eager", "sdpa", NAME, EAGER_NAME))
+    if others:
+        raise UnsupportedBaseError(
+            f"{type(model).__name__} attends with {others[0]!r}, whose masks are of another kind",
+            expected="attn_implementation 'sdpa' or 'eager'",
+            received=others[0],
+            hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or "
+            "call model.set_attn_implementation('sdpa')",
+        )
 
 
 def _rename(config: Any) -> Callable[[], None]:

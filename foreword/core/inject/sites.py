@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import aside, within
-from foreword.core.attention.routing import routed, watched
+from foreword.core.attention.routing import refuse_kernel, routed, watched
 from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind
 from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values, same_states
@@ -158,6 +158,7 @@ def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
 def _probe(model: PreTrainedModel) -> SiteMap:
     if any(getattr(m, "is_kv_shared_layer", False) is True for m in model.modules()):
         raise _refuse(model, "some of its layers never compute keys and values of their own")
+    refuse_kernel(model)
     _refuse_several_devices(model)
     calls = _first_calls(model)
     encoder_decoder = bool(model.config.is_encoder_decoder)
