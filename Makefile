@@ -36,9 +36,11 @@ format: $(READY)
 	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-# The contracts, on the oldest and the newest transformers that pyproject.toml claims, each in an environment of its own.
+# The contracts, on the oldest and the newest transformers that pyproject.toml claims, each in an environment of its own;
+# then every text family of the newest, as a tiny random model (docs/families.md).
 compat: $(READY)
 	@$(BIN)/python -m tests.compat
+	@$(BIN)/python bench/families.py --write docs/families.md
 
 # What needs nothing but the sample models; the other scripts in bench/ want data and say so (--help).
 bench: $(READY)

@@ -245,7 +245,7 @@ def difference_of_lines(
     found, a, b = get_metric(metric), [_outputs(run) for run in runs], [_outputs(run) for run in first]
     table = runs_table(found, a, b, _golds(first[0]))
     scores = found.score(table.sum(axis=1))
-    spread = replace(spread_of_runs(found, table, len(a), 2000, 13), seeds=())
+    spread = replace(spread_of_runs(found, table, len(a), 2000, 13), seeds=None, weights=None)
     value, before, reach = float(scores[: len(a)].mean()), float(scores[len(a) :].mean()), float(spread.reach(level))
     return {
         "value": value, "first": before, "gain": value - before, "low": float(spread.centre) - reach,

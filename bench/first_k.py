@@ -18,7 +18,7 @@ from pathlib import Path
 from foreword import samples
 from foreword.progress import Progress
 from foreword.settings.schema import SCRATCH, BaseSettings, TaskOptions, TrainRequest, TrainSettings
-from foreword.studies import input_length
+from foreword.studies.input_length import sweep
 
 GUIDANCE = "Decide whether the sentiment of a movie review is positive or negative.\n\n"
 TEMPLATE = "Review: {{ text }}\nSentiment:"
@@ -78,7 +78,7 @@ def main() -> int:
             skip_bad=True,
             progress=progress,
         )
-        result = input_length(request, args.input_prefix)
+        result = sweep(request, args.input_prefix)
     print(json.dumps(result.to_json()) if args.json else result.render())
     first, whole = result.points[0].foreword["value"], result.points[-1].foreword["value"]
     return 0 if result.informative and whole > first else 1

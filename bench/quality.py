@@ -76,18 +76,18 @@ def prepared_for(task: str, data: Path, base: str, output: Path, epochs: float) 
     return prepare(request)
 
 
-def trials(prepared: Prepared, method: str, seed: int) -> Callable[[float, frozenset[int]], Trial]:
-    """How to make a trial of ``method``, given a learning rate and the steps at which to evaluate besides."""
+def trials(prepared: Prepared, method: str, seed: int) -> Callable[[float], Trial]:
+    """How to make a trial of ``method``, given a learning rate."""
     asker, text = prepared.asker, prepared.task.guidance
     settings = replace(prepared.request.settings, seed=seed)
     start = Start(asker.model, text, asker.lead(Foreword(text=text)), None, seed)
 
-    def build(rate: float, marks: frozenset[int]) -> Trial:
+    def build(rate: float) -> Trial:
         writer = make_writer(make(method), start)
         with torch.no_grad():
             objective = asker.objective(writer.write())
         dev = DevScore(asker, prepared.examples["dev"])
-        return Trial(asker.model, writer, objective, prepared.examples["train"], settings, rate, dev, marks)
+        return Trial(asker.model, writer, objective, prepared.examples["train"], settings, rate, dev)
 
     return build
 

@@ -77,7 +77,12 @@ def make_base(
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     if isinstance(kind, Recurrent):
-        how = {"settings": kind.settings, "task_options": options, "skip_bad": True, "progress": progress}
+        how: dict[str, Any] = {
+            "settings": kind.settings,
+            "task_options": options,
+            "skip_bad": True,
+            "progress": progress,
+        }
         made = recurrent_base(list(rows), kind.cell, folder, dev=list(dev), **how).to_json()
     else:
         made = _encoder_decoder(kind, rows, dev, options, folder, minutes, progress)

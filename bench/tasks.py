@@ -279,7 +279,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the rows of each split, for a slow machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    results, missing, bases = [], [], {}
+    results, missing = [], []
+    bases: dict[str, Any] = {}
     with Progress() as progress:
         for name in arguments.task or SPECS:
             try:

@@ -29,8 +29,7 @@ from foreword.evaluation.report.summary import figure_text
 from foreword.progress import Progress
 from foreword.runs.series import finished
 from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
-from foreword.studies.transfer import transfer
-from foreword.studies.transfer.transfer import DEFAULT
+from foreword.studies.transfer.transfer import DEFAULT, transfer
 
 Rows = list[dict[str, Any]]
 TOPICS = {"news": ("acq", "earn", "crude", "trade"), "money": ("interest", "money-fx", "ship")}

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from foreword.runs.train.train import resume, train
     from foreword.runs.train.train_base import base
     from foreword.runs.use.inspect_files import doctor, ls, show
-    from foreword.runs.use.use import VerifyReport, evaluate, generate, predict, verify
+    from foreword.runs.use.use import evaluate, generate, predict
+    from foreword.runs.use.verify import VerifyReport, verify
     from foreword.runs.workers.pool import Workers, predict_all, run_all
     from foreword.serve.app.chat_session import chat
     from foreword.serve.app.run_server import serve
@@ -35,7 +36,7 @@ HOME = {
     "FoldsResult": "foreword.studies.cross_validation",
     "Foreword": "foreword.core.inject.value",
     "TrainResult": "foreword.runs.train.result",
-    "VerifyReport": "foreword.runs.use.use",
+    "VerifyReport": "foreword.runs.use.verify",
     "Workers": "foreword.runs.workers.pool",
     "attach": "foreword.training.attach",
     "base": "foreword.runs.train.train_base",
@@ -65,7 +66,7 @@ HOME = {
     "sweep": "foreword.studies.input_length",
     "train": "foreword.runs.train.train",
     "transfer": "foreword.studies.transfer.transfer",
-    "verify": "foreword.runs.use.use",
+    "verify": "foreword.runs.use.verify",
 }
 __all__ = [
     "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport", "Workers", "attach", "base", "chat",

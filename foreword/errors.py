@@ -21,6 +21,63 @@ Nothing here imports anything heavy: the command line shows errors before torch 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_speaks_flags = ContextVar("speaks_flags", default=False)
+# Flags that are called otherwise in Python.
+_NAMES = {"input": "inputs", "input_prefix": "first_k", "init": "init_from", "batch": "per_device_train_batch_size"}
+_SWITCHES = {"skip_bad", "overwrite", "chat", "curve"}
+_SHELL = {"help", "version", "json", "verbose", "workers", "ray", "dry_run", "config"}
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?:[ =]('[^']*'|\"[^\"]*\"|[^\s`]+))?")
+
+
+@contextmanager
+def speaking_flags() -> Iterator[None]:
+    """Inside the block errors name flags, as on the command line; elsewhere they speak Python."""
+    token = _speaks_flags.set(True)
+    try:
+        yield
+    finally:
+        _speaks_flags.reset(token)
+
+
+def in_python(text: str) -> str:
+    """What a message says of flags, as Python has it: ``--overwrite`` is ``overwrite=True``.
+
+    A whole command, ```foreword check DATA```, stays: it says the same wherever it is read.
+
+    >>> in_python("replace it with `--overwrite`, or use `--method prefix`; see --labels")
+    "replace it with `overwrite=True`, or use `method='prefix'`; see labels"
+    """
+    parts = text.split("`")
+    for index, part in enumerate(parts):
+        if not part.startswith("foreword "):
+            quoted = index % 2 == 1
+            parts[index] = _FLAG.sub(lambda match, quoted=quoted: _keyword(match, quoted), part)  # type: ignore[misc]
+    return "`".join(parts)
+
+
+def _keyword(match: re.Match[str], quoted: bool) -> str:
+    """A flag as a keyword; words behind it are its value where it stands in quotes or is a NAME in capitals."""
+    name, value = match.group(1).replace("-", "_"), match.group(2) or ""
+    if name in _SHELL:
+        return match.group(0)
+    behind = f" {value}" if value else ""
+    if name == "resume":  # which folder it is, says output_dir
+        return "resume=True" + (value[-1] if value[-1:] in (";", ",", ".") else "")
+    if name in _SWITCHES:
+        return f"{name}=True{behind}"
+    name = _NAMES.get(name, name)
+    if name == "set":
+        return value if quoted and value else f"a setting{behind}"
+    if not value or not (quoted or value.strip("'.,;").isupper()):
+        return name + behind
+    plain = value.isupper() or value[0] in "'\"" or value.replace(".", "").isdigit()
+    return f"{name}={value if plain else repr(value)}"
+
 
 class ForewordError(Exception):
     """An error with its place and its remedy.
@@ -52,13 +109,17 @@ class ForewordError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.problem}" if self.where else self.problem]
+        say: Callable[[object], str] = str if _speaks_flags.get() else lambda part: in_python(str(part))
+        # Below its first line a problem may show the user's own data, which stays as it is.
+        first, newline, rest = self.problem.partition("\n")
+        problem = say(first) + newline + rest
+        lines = [f"{say(self.where)}: {problem}" if self.where else problem]
         if self.expected is not None:
-            lines.append(f"  expected: {self.expected}")
+            lines.append(f"  expected: {say(self.expected)}")
         if self.received is not None:
             lines.append(f"  received: {self.received}")
         if self.hint:
-            lines.append(f"  what to do: {self.hint}")
+            lines.append(f"  what to do: {say(self.hint)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:

@@ -1,20 +1,27 @@
-"""How far the work is, for people: a bar on a terminal, a line now and then anywhere else.
+"""How far the work is, for people: bars on a terminal or in a notebook, a line now and then anywhere else.
 
 Work reports by calling ``progress(name, done, total, **fields)``; :class:`Progress` is such a callable and draws on
-standard error, so that standard output stays free for results.
+standard error, so that standard output stays free for results. A bar fits 80 columns: phase, bar, n/N, time left, and
+the one figure that matters; a phase that is finished folds into a line.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+NAME_WIDTH, COUNT_WIDTH, LEFT_WIDTH, FIGURE_WIDTH = 22, 13, 7, 17
+# Of what work reports beside a count, none of these is what a user waits for.
+_ASIDE = ("learning_rate", "seed", "task", "file", "tokens_per_second", "share_of_floor")
 
 
 @dataclass
@@ -41,11 +48,12 @@ class _State:
     total: int
     printed: float = float("-inf")
     last: int = -1
-    bar: TaskID | None = None
+    figure: str = ""
+    bar: Any = None
 
 
 class Progress:
-    """Draws progress on ``stream``; a context, so that the bar is gone before an error is printed.
+    """Draws progress on ``stream``; a context, so that the bars are gone before an error is printed.
 
     Args:
         stream: where to draw; None is standard error.
@@ -55,8 +63,12 @@ class Progress:
     def __init__(self, stream: TextIO | None = None, every: float = 5.0) -> None:
         self.stream = stream if stream is not None else sys.stderr
         self.every = every
+        self.notebook = stream is None and in_notebook()
         self._states: dict[str, _State] = {}
+        self._folded: set[str] = set()
         self._bars: Bars | None = None
+        self._whole: TaskID | None = None
+        self._began, self._planned = time.monotonic(), 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -67,10 +79,26 @@ class Progress:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        for state in self._states.values():
+            if self.notebook and state.bar is not None:
+                state.bar.close()
+                state.bar = None
 
     def task(self, name: str, total: int = 0) -> Task:
         """A handle to advance, for work that counts for itself."""
         return Task(self, name, total)
+
+    def plan(self, text: str, seconds: float = 0.0) -> None:
+        """Say what will be done, on a line of its own; ``seconds`` that it will take make the bar of the whole."""
+        self._began, self._planned = time.monotonic(), seconds
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line for people, above the bars."""
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self.stream, flush=True)
 
     def __call__(self, name: str, done: int, total: int, **fields: object) -> None:
         """Report that ``done`` of ``total`` (0: unknown) are done. A smaller ``done`` starts the name again."""
@@ -80,11 +108,14 @@ class Progress:
             bar = state.bar if state is not None else None
             state = self._states[name] = _State(began=now, first=done, total=total, bar=bar)
         state.last = done
-        text = " ".join(f"{key} {_short(value)}" for key, value in fields.items())
-        if self.stream.isatty():
-            self._draw(name, done, total, text, state)
+        state.figure = _figure(fields, state.figure)
+        if self.notebook:
+            self._tell(name, done, total, state)
+        elif self.stream.isatty():
+            self._draw(name, done, total, state, now)
         elif now - state.printed >= self.every or (total and done >= total):
             state.printed = now
+            text = " ".join(f"{key} {_short(value)}" for key, value in fields.items())
             print(_line(name, done, total, text, self._eta(state, done, total, now)), file=self.stream, flush=True)
 
     def _eta(self, state: _State, done: int, total: int, now: float) -> float | None:
@@ -92,30 +123,119 @@ class Progress:
             return None
         return (now - state.began) / (done - state.first) * (total - done)
 
-    def _draw(self, name: str, done: int, total: int, text: str, state: _State) -> None:
+    def _draw(self, name: str, done: int, total: int, state: _State, now: float) -> None:
         if self._bars is None:
             self._bars = _bars(self.stream)
             self._bars.start()
+            self._whole = self._bars.add_task("in all", total=None, count="", left="", figure="")
+        if total and done >= total:
+            self._fold(name, total, state, now)
+        else:
+            eta = self._eta(state, done, total, now)
+            count, left = f"{done}/{total}" if total else str(done), "" if eta is None else duration(eta)
+            if state.bar is None:
+                state.bar = self._bars.add_task(name, total=total or None, count="", left="", figure="")
+            self._bars.update(
+                state.bar, completed=done, total=total or None, count=count, left=left, figure=state.figure
+            )
+        self._draw_whole(now)
+
+    def _draw_whole(self, now: float) -> None:
+        assert self._bars is not None
+        assert self._whole is not None
+        spent = now - self._began
+        if self._planned:
+            left = duration(max(0.0, self._planned - spent))
+            self._bars.update(
+                self._whole, completed=min(spent, self._planned), total=self._planned, count=duration(spent), left=left
+            )
+        else:
+            self._bars.update(self._whole, count=duration(spent))
+
+    def _fold(self, name: str, total: int, state: _State, now: float) -> None:
+        """The bar of a finished phase becomes a line, the first time that the phase is finished."""
+        assert self._bars is not None
+        if state.bar is not None:
+            self._bars.remove_task(state.bar)
+            state.bar = None
+        if name not in self._folded:
+            self._folded.add(name)
+            parts = [
+                f"{name[:NAME_WIDTH]:<{NAME_WIDTH}}",
+                f"{total}/{total}",
+                duration(now - state.began),
+                state.figure,
+            ]
+            self.note(" ".join([*parts, state.figure]).rstrip())
+
+    def _tell(self, name: str, done: int, total: int, state: _State) -> None:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
         if state.bar is None:
-            state.bar = self._bars.add_task(name, total=total or None, text=text)
-        self._bars.update(state.bar, completed=done, total=total or None, text=text)
+            state.bar = tqdm(desc=name, total=total or None, leave=False, initial=done)
+        state.bar.total = total or None
+        state.bar.set_postfix_str(state.figure, refresh=False)
+        state.bar.update(done - state.bar.n)
+        if total and done >= total:
+            state.bar.close()
+            state.bar = None
+
+
+def silent(name: str, done: int, total: int, **fields: object) -> None:
+    """Progress that is shown nowhere."""
+
+
+@contextmanager
+def showing(progress: Callable[..., None] | bool | None) -> Iterator[Callable[..., None]]:
+    """What work reports to inside the block: ``progress`` itself; None and True: shown here; False: nowhere."""
+    if callable(progress):
+        yield progress
+    elif progress is False:
+        yield silent
+    else:
+        with Progress() as shown:
+            yield shown
+
+
+def plan(progress: Callable[..., None] | None, text: str, seconds: float = 0.0) -> None:
+    """:meth:`Progress.plan`, where the work is shown to people."""
+    if isinstance(progress, Progress):
+        progress.plan(text, seconds)
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    kernel = shell.get_ipython() if shell is not None and hasattr(shell, "get_ipython") else None
+    return kernel is not None and type(kernel).__name__ == "ZMQInteractiveShell"
 
 
 def _bars(stream: TextIO) -> Bars:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-    )
-    return Bars(*columns, console=Console(file=stream))
+    console = Console(file=stream)
+    rest = console.width - NAME_WIDTH - COUNT_WIDTH - LEFT_WIDTH - FIGURE_WIDTH - 4
+    widths = {"task.description": NAME_WIDTH, "task.fields[count]": COUNT_WIDTH, "task.fields[left]": LEFT_WIDTH}
+
+    def text(field: str, width: int) -> TextColumn:
+        column = Column(width=width, no_wrap=True, overflow="ellipsis")
+        return TextColumn(f"{{{field}}}", markup=False, table_column=column)
+
+    name, count, left = (text(field, width) for field, width in widths.items())
+    bar = BarColumn(bar_width=max(4, min(40, rest - 1)))
+    return Bars(name, bar, count, left, text("task.fields[figure]", FIGURE_WIDTH), console=console)
+
+
+def _figure(fields: dict[str, object], before: str) -> str:
+    """The one figure that matters: that on dev or the best so far, once there is one; the loss; what else there is."""
+    names = [name for name in fields if name.startswith(("dev", "best"))]
+    if not names and before.startswith(("dev", "best")):
+        return before
+    names += [name for name in ("loss", *fields) if name in fields and name not in _ASIDE]
+    return f"{names[0]} {_short(fields[names[0]])}" if names else before
 
 
 def _line(name: str, done: int, total: int, text: str, eta: float | None) -> str:

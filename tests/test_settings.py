@@ -71,7 +71,7 @@ def test_values_are_what_the_types_say() -> None:
 def test_rows_of_a_batch_as_the_command_line_gives_them() -> None:
     assert resolve(flags={"per_device_train_batch_size": "4"}).settings.per_device_train_batch_size == 4
     assert resolve(flags={"per_device_train_batch_size": "auto"}).settings.per_device_train_batch_size == "auto"
-    with pytest.raises(SettingsError, match="--batch"):
+    with pytest.raises(SettingsError, match="per_device_train_batch_size"):
         resolve(flags={"per_device_train_batch_size": "0"})
 
 

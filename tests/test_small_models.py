@@ -100,7 +100,13 @@ def test_a_base_is_trained_and_taught(
     with Progress() as progress:
         found = small_models.run(name, asked, progress)
         again = small_models.make_base(
-            small_models.SPECS[name].base, [], [], None, tmp_path / "runs" / name / "base", 1, progress
+            small_models.SPECS[name].base,
+            [],
+            [],
+            None,  # type: ignore[arg-type]
+            tmp_path / "runs" / name / "base",
+            1,
+            progress,  # type: ignore[arg-type]
         )
     assert again == found["base"]
     assert found["methods"][method]["rows"]["test"] == 11

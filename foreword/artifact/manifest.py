@@ -112,6 +112,11 @@ class Manifest(_Strict):
             datetime.fromisoformat(value)
         return value
 
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {figure.value:.3g}" for name, figure in self.metrics.items())
+        parts = [self.method, f"on {self.base.id}", figures, f"{len(self.golden)} golden rows", self.created]
+        return f"Manifest({'; '.join(part for part in parts if part)})"
+
     def to_json_text(self) -> str:
         """The manifest as compact JSON in the order of the fields; equal manifests give equal texts."""
         return self.model_dump_json()

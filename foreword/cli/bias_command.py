@@ -56,7 +56,7 @@ def command(
         raise SettingsError("a file knows its own task", where=file, received=received, hint="leave these out")
     if data is None:
         raise SettingsError("DATA is missing", hint="foreword bias FILE DATA, or foreword bias DATA --base BASE")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.bias.bias import BiasSettings, bias
 
         settings = BiasSettings(lists, rows, tolerance, seed)

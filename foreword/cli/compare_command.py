@@ -12,7 +12,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import GateError, SettingsError
-from foreword.runs.output_folder import claimed
+from foreword.runs.output_folder import new_run
 from foreword.settings.layers import flag_of, resolve
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.settings import CompareOptions
@@ -91,7 +91,10 @@ def command(
         asked["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     chosen = CompareOptions(**asked)
     request = resolve(config, {k: v for k, v in flags.items() if k not in own}, set or ()).request()
-    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
+    with (
+        new_run(request, overwrite),
+        work(loads=True) as progress,
+    ):
         from foreword.studies.compare.compare import compare
 
         result = compare(replace(request, progress=progress), chosen, workers=_workers(**many))
@@ -108,7 +111,7 @@ def _resume(folder: Path, given: list[str], machine: bool, many: dict[str, Any])
         )
     if not folder.is_dir():
         raise SettingsError("there is no comparison to resume", where=str(folder), expected="the folder of one")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.compare.compare import resume
 
         result = resume(folder, progress, _workers(**many))

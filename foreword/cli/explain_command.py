@@ -31,7 +31,7 @@ def command(
 
     Nearest words, a text that answers like it, what each part is worth, attention.
     """
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.explain.explain import explain
 
         result = explain(file, data, base=base, output_dir=output_dir, rows=rows, progress=progress)

@@ -39,7 +39,7 @@ def command(
     if file is None or output_dir is None:
         raise SettingsError("export needs FILE and --output-dir DIR", hint="see foreword export --help")
     settings = dict(_pair(text) for text in set or ())
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.export.convert import export
 
         result = export(file, output_dir, format=to, settings=settings, base=base, progress=progress)

@@ -28,7 +28,7 @@ def command(
     """
     if not folder.is_dir():
         raise SettingsError("there is no such run", where=str(folder), expected="the folder of a training run")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         result = api.feedback(folder, rows, base=base, progress=progress)

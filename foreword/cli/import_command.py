@@ -31,7 +31,7 @@ def command(
     from foreword.settings.layers import resolve
 
     task = resolve(flags={"template": template, "guidance": guidance, "labels": labels}).task_options
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.export.convert import import_
 
         result = import_(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typer.exceptions import TyperException
 from foreword.cli.commands import COMMANDS
 from foreword.cli.failure import report
 from foreword.cli.help import Command, Group
-from foreword.errors import SettingsError
+from foreword.errors import SettingsError, speaking_flags
 from foreword.settings.layers import is_setting
 from foreword.storage import protecting
 
@@ -62,7 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``foreword``; None takes them from the process.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal of another code page cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
+    with speaking_flags():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(args: list[str]) -> int:
     options = args[: args.index("--")] if "--" in args else args
     machine, verbose = "--json" in options, "-v" in options or "--verbose" in options
     try:

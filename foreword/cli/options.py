@@ -62,3 +62,34 @@ WorkerCount: TypeAlias = Annotated[
 Ray: TypeAlias = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it ('local' starts one here).")
 ]
+Predictions: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the predictions: .jsonl, .csv, .tsv or .parquet.")
+]
+
+MaxNewTokens: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Tokens to write at most.")]
+MinNewTokens: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Tokens to write at least.")]
+NumBeams: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Beams to search with.")]
+Temperature: TypeAlias = Annotated[float | None, typer.Option(min=0.0, help="Sample at this temperature; 0: greedy.")]
+TopP: TypeAlias = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from this share.")]
+TopK: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Sample from the k likeliest tokens.")]
+SamplingSeed: TypeAlias = Annotated[int | None, typer.Option("--seed", min=0, help="Of sampling.")]
+RepetitionPenalty: TypeAlias = Annotated[float | None, typer.Option(help="Above 1: less repetition.")]
+Stop: TypeAlias = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End there. May be repeated.")]
+_DECODING = (
+    "max_new_tokens", "min_new_tokens", "num_beams", "top_p", "top_k", "sampling_seed", "repetition_penalty", "stop",
+)  # fmt: skip
+
+
+def decoding(context: typer.Context) -> dict[str, Any]:
+    """What was given to a command of the settings of decoding, by their names in the library."""
+    given = context.params
+    chosen = {name: given[name] for name in _DECODING if given.get(name) not in (None, [], ())}
+    if "stop" in chosen:
+        chosen["stop"] = tuple(chosen["stop"])
+    if given.get("temperature") is not None:
+        chosen["do_sample"] = given["temperature"] > 0
+        if chosen["do_sample"]:
+            chosen["temperature"] = given["temperature"]
+    elif "top_p" in chosen or "top_k" in chosen:
+        chosen["do_sample"] = True
+    return chosen

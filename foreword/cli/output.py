@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from foreword.progress import Progress
 
+LOADING = "load model"
+
 
 @runtime_checkable
 class HasJson(Protocol):
@@ -29,9 +31,15 @@ class HasText(Protocol):
 
 
 @contextmanager
-def work() -> Iterator[Progress]:
-    """While a command works: progress on standard error, and libraries that print do it there as well."""
+def work(loads: bool = False) -> Iterator[Progress]:
+    """While a command works: progress on standard error, and libraries that print do it there as well.
+
+    Args:
+        loads: the command loads a model, which takes some seconds with its libraries: say so at once.
+    """
     with redirect_stdout(sys.stderr), Progress(sys.stderr) as progress:
+        if loads and speaks():
+            progress(LOADING, 0, 1)
         yield progress
 
 
@@ -52,7 +60,12 @@ def as_json(value: object) -> Any:
 
 def print_json(value: object) -> None:
     """One JSON document on one line of standard output."""
-    print(json.dumps(as_json(value), ensure_ascii=False), flush=True)
+    text = json.dumps(as_json(value), ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(as_json(value))
+    print(text, flush=True)
 
 
 def speaks() -> bool:

@@ -23,7 +23,7 @@ def command(
     verbose: options.Verbose = False,
 ) -> int:
     """Run a report's settings again. Exits 1 when the new figures do not agree with the old."""
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.compare.reproduce import reproduce
 
         result = reproduce(report, output_dir, progress)

@@ -12,7 +12,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
-from foreword.runs.output_folder import claimed
+from foreword.runs.output_folder import new_run
 from foreword.settings.layers import flag_of, resolve
 from foreword.studies.search.settings import SearchSettings
 
@@ -79,7 +79,10 @@ def _search(
     settings = SearchSettings(**{name: _plain(value) for name, value in flags.items() if name in own})
     task = {name: value for name, value in flags.items() if name not in own or name == "seed"}
     request = resolve(config, task, assignments).request()
-    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
+    with (
+        new_run(request, overwrite),
+        work(loads=True) as progress,
+    ):
         from foreword.studies.search.search import search
 
         result = search(replace(request, progress=progress), settings)
@@ -102,7 +105,7 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
         )
     if not folder.is_dir():
         raise SettingsError("there is no search to resume", where=str(folder), expected="the folder of a search")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword.studies.search.search import resume
 
         result = resume(folder, progress)

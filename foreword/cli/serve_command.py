@@ -38,6 +38,11 @@ def command(
     memory: Annotated[
         int | None, typer.Option(min=1, metavar="MIB", help="For forewords that are loaded.  [default: 1024]")
     ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=A,B", help="Two forewords behind a name; feedback decides. May be repeated."),
+    ] = None,
+    feedback: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the scores of splits there.")] = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
@@ -46,7 +51,8 @@ def command(
         return _new_key(keys, new_key, admin, json)
     settings: dict[str, object] = {
         "host": host, "port": port, "keys": keys, "rows": rows, "length": length, "queue": queue,
-        "requests_a_minute": rate, "foreword_bytes": None if memory is None else memory << 20,
+        "requests_a_minute": rate, "splits": tuple(split or ()) or None, "feedback": feedback,
+        "foreword_bytes": None if memory is None else memory << 20,
     }  # fmt: skip
     with work() as progress:
         from foreword import api

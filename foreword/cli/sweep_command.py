@@ -63,7 +63,7 @@ def command(
     if margin is not None and margin <= 0:
         raise SettingsError("a margin is above 0", where="--margin", received=margin)
     request = resolve(config, flags, set or ()).request()
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         many = api.Workers(workers or 2, ray) if workers or ray else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +11,19 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.errors import SettingsError
-from foreword.runs.output_folder import claimed
+from foreword.errors import GateError, SettingsError
+from foreword.runs.output_folder import new_run
 from foreword.settings.layers import flag_of, resolve
 from foreword.settings.schema import TrainRequest
 
 GROUP = "Train"
 EXAMPLE = "foreword train reviews.csv --base HuggingFaceTB/SmolLM2-135M-Instruct --output-dir run"
+_REQUIRED = {
+    # Where the text itself is saved, nothing worse than it can come of using the file; it is not what was asked for.
+    "learned": ("better", "worse", "equal", "not_better", "cannot_tell", "measured"),
+    "better": ("better",),
+}
+"""What --require may say -> the states of a verdict that meet it."""
 
 
 def command(
@@ -56,6 +63,9 @@ def command(
     skip_bad: options.SkipBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in RUN.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    require: Annotated[
+        str | None, typer.Option(metavar="STATE", help="learned or better: exit 100 when the run is not.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Settings, memory and time; trains nothing.")] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -64,17 +74,34 @@ def command(
 
     Writes RUN/model.foreword and RUN/report.html.
     """
-    flags = {name: value for name, value in options.settings(context).items() if name != "folds"}
+    flags = {name: value for name, value in options.settings(context).items() if name not in ("folds", "require")}
+    if require not in (None, *_REQUIRED) or (require and (folds is not None or dry_run)):
+        raise SettingsError(
+            "this cannot be required", where="--require", received=require,
+            expected="learned or better, of one training (without --folds and --dry-run)",
+        )  # fmt: skip
     if resume is not None:
         controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}
         given = [*flags, *(key for key, value in controls.items() if value)]
-        return _resume(resume, given, json)
+        return _met(_resume(resume, given, json), require)
     if folds is not None and dry_run:
         raise SettingsError("--dry-run is of one training", where="--folds", hint="leave --folds out")
-    return _train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json, folds)
+    return _met(_train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json, folds), require)
 
 
-def _resume(folder: Path, given: list[str], machine: bool) -> int:
+def _met(result: object, require: str | None) -> int:
+    """The exit code: 100 where what was required of the run's verdict is not so."""
+    state, verdict = getattr(result, "state", None), getattr(result, "verdict", ())
+    if require is None or state in _REQUIRED[require]:
+        return 0
+    # The result stands on standard output; the error beside it must not be a second document there.
+    received = verdict[0] if verdict else None
+    error = GateError("the requirement was not met", where=f"--require {require}", received=received)
+    print(f"foreword: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _resume(folder: Path, given: list[str], machine: bool) -> object:
     if given:
         raise SettingsError(
             "--resume takes everything from the run",
@@ -84,27 +111,27 @@ def _resume(folder: Path, given: list[str], machine: bool) -> int:
         )
     if not folder.is_dir():
         raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         resumed = api.resume_folds if (folder / "folds.json").exists() else api.resume
         result = resumed(folder, progress)
     show(result, machine)
-    return 0
+    return result
 
 
-def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> int:
+def _train(request: TrainRequest, overwrite: bool, dry_run: bool, machine: bool, folds: int | None) -> object:
     if dry_run:
-        with work() as progress:
+        with work(loads=True) as progress:
             from foreword import api
 
             plan = api.dry_run(replace(request, progress=progress))
         show(plan, machine)
-        return 0
-    with claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True), work() as progress:
+        return plan
+    with new_run(request, overwrite), work(loads=True) as progress:
         from foreword import api
 
         told = replace(request, progress=progress)
         result = api.train(told) if folds is None else api.cross_validate(told, folds)
     show(result, machine)
-    return 0
+    return result

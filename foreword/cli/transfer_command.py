@@ -53,7 +53,7 @@ def command(
         if file.stem in requests:
             raise SettingsError("two files have one name, which names the task", received=str(file))
         requests[file.stem] = resolve(file, {**flags, "output_dir": output_dir}, set or ()).request()
-    with work() as progress:
+    with work(loads=True) as progress:
         from foreword import api
 
         result = api.transfer(requests, output_dir, joint=together, progress=progress)

@@ -19,9 +19,9 @@ def command(
 
     Exits 1 when it does not.
     """
-    with work():
+    with work(loads=True) as progress:
         from foreword import api
 
-        report = api.verify(file, base=base)
+        report = api.verify(file, base=base, progress=progress)
     show(report, json)
     return 0 if report.ok else 1

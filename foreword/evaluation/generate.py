@@ -82,17 +82,7 @@ def decode(
     begin = beginning(model) if encoder_decoder else ()
     start = len(begin) or batch.ids.shape[1]
     soft = not encoder_decoder and bool((batch.ids < 0).any())
-    shapers: list[LogitsProcessor] = []
-    if soft and decoding.repetition_penalty != 1:
-        shapers.append(_WordsRepeated(decoding.repetition_penalty))
-    if decoding.do_sample:
-        shapers.append(RowSampler(decoding, inputs))
-    asked: dict[str, Any] = {
-        "repetition_penalty": 1.0 if soft else decoding.repetition_penalty,
-        "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
-        "length_penalty": decoding.length_penalty,
-        "min_new_tokens": decoding.min_new_tokens or None,
-    }
+    asked = _asked(decoding, soft)
     if encoder_decoder:
         asked["decoder_input_ids"] = torch.tensor([begin] * len(inputs), device=model.device)
     with torch.no_grad(), injected(model, [value]):
@@ -102,7 +92,7 @@ def decode(
             max_new_tokens=decoding.max_new_tokens,
             num_beams=decoding.num_beams,
             do_sample=False,
-            logits_processor=shapers,
+            logits_processor=_shapers(decoding, inputs, soft),
             pad_token_id=fill,
             eos_token_id=end,
             stopping_criteria=[_StopTexts(tokenizer, decoding.stop, start)] if decoding.stop else None,
@@ -113,6 +103,26 @@ def decode(
     # answer.
     first = [tokenizer.bos_token_id] if len(begin) == 1 else None
     return [ids[1:] if ids[:1] == first else ids for ids in written]
+
+
+def _asked(decoding: Decoding, soft: bool) -> dict[str, Any]:
+    """What of ``decoding`` generate does by itself; ``soft``: inputs have soft slots, which are no tokens to count."""
+    return {
+        "repetition_penalty": 1.0 if soft else decoding.repetition_penalty,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
+        "length_penalty": decoding.length_penalty,
+        "min_new_tokens": decoding.min_new_tokens or None,
+    }
+
+
+def _shapers(decoding: Decoding, inputs: Sequence[Sequence[int]], soft: bool) -> list[LogitsProcessor]:
+    """The rest of it."""
+    shapers: list[LogitsProcessor] = []
+    if soft and decoding.repetition_penalty != 1:
+        shapers.append(_WordsRepeated(decoding.repetition_penalty))
+    if decoding.do_sample:
+        shapers.append(RowSampler(decoding, inputs))
+    return shapers
 
 
 def _until(ids: list[int], end: int | None, fill: int) -> list[int]:

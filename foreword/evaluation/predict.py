@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.memory import in_halves
-from foreword.data.task.tagging import OUTSIDE
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.encode_row import readable, slot_starts, spoken
@@ -22,8 +21,8 @@ from foreword.data.tokens.tokenize import Tokenizer, end_id, lead_ids
 from foreword.evaluation.generate import decode, text_of
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.training import distributed
-from foreword.training.heads.base import Chooser, Head
-from foreword.training.objective import Tag, make_objective
+from foreword.training.heads.base import Answer, Asked, Head
+from foreword.training.objective import make_objective
 
 Report = Callable[[int, int], None]
 
@@ -75,77 +74,39 @@ class Asker:
         return distributed.collected(self._answered(value, distributed.share(rows), report))
 
     def _answered(self, value: Foreword, rows: Sequence[Example], report: Report) -> list[Prediction]:
-        objective, rows = self.objective(value), self.worded(value, rows)
-        found: dict[int, Prediction] = {}
+        head, rows = self.objective(value), self.worded(value, rows)
+        asked = Asked(self.model, value, self.task, partial(self._write, value))
+        predictions: dict[int, Prediction] = {}
         for batch in eval_batches(rows, self.batch_size):
             chosen = [rows[i] for i in batch]
             began = time.perf_counter()
-            made = in_halves(partial(self._made, objective, value), chosen, self.model.device)
+            answers = in_halves(partial(head.answers, asked), chosen, self.model.device)
             ms = 1000 * (time.perf_counter() - began) / len(chosen)
-            for index, (output, score, tokens, scores) in zip(batch, made, strict=True):
-                row = rows[index]
-                text = row.words or readable(self.tokenizer, row.input_ids)
-                found[index] = Prediction(
-                    row.id, text, output, row.reference, score, tokens, ms, scores, row.references,
-                    self.groups.get(row.id, ""),
-                )  # fmt: skip
-            report(len(found), len(rows))
-        return [found[i] for i in range(len(rows))]
+            for index, row, answer in zip(batch, chosen, answers, strict=True):
+                predictions[index] = self._prediction(row, answer, ms)
+            report(len(predictions), len(rows))
+        return [predictions[i] for i in range(len(rows))]
 
-    def _made(
-        self, objective: Head, value: Foreword, rows: Sequence[Example]
-    ) -> list[tuple[str, float, int, dict[str, float]]]:
-        return list(self._batch(objective, value, rows))
+    def _write(self, value: Foreword, inputs: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+        """What the model writes behind each input, and how many tokens that has."""
+        decoding, end = self.task.decoding, end_id(self.task, self.tokenizer)
+        written = decode(self.model, self.tokenizer, inputs, value, decoding, end)
+        return [(text_of(self.tokenizer, ids, decoding.stop), len(ids)) for ids in written]
 
-    def _batch(
-        self, objective: Head, value: Foreword, rows: Sequence[Example]
-    ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
-        if isinstance(objective, Tag):
-            yield from self._tags(objective, value, rows)
-            return
-        if isinstance(objective, Chooser):
-            with torch.no_grad(), injected(self.model, [value]):
-                found = objective.outputs(self.model, rows)
-                logp = objective.scores(found, value).log_softmax(-1)
-            for row, scores in zip(rows, logp.tolist(), strict=True):
-                best = max(range(len(scores)), key=scores.__getitem__)
-                yield (
-                    self.task.labels[best],
-                    scores[best],
-                    len(row.input_ids),
-                    dict(zip(self.task.labels, scores, strict=True)),
-                )
-            return
-        inputs = [(*objective.lead, *row.input_ids) for row in rows]
-        likelihood = self._likelihood(objective, value, rows) if all(r.target_ids for r in rows) else [{} for _ in rows]
-        end = end_id(self.task, self.tokenizer)
-        written = decode(self.model, self.tokenizer, inputs, value, self.task.decoding, end)
-        for ids, scores in zip(written, likelihood, strict=True):
-            yield text_of(self.tokenizer, ids, self.task.decoding.stop), float("nan"), len(ids), scores
-
-    def _tags(
-        self, objective: Tag, value: Foreword, rows: Sequence[Example]
-    ) -> Iterator[tuple[str, float, int, dict[str, float]]]:
-        """A tag for every word; one that was cut off is outside of everything (or has the first tag)."""
-        with torch.no_grad(), injected(self.model, [value]):
-            found = objective.outputs(self.model, rows)
-            logp = objective.scores(found, value).log_softmax(-1)
-        default = OUTSIDE if OUTSIDE in self.task.labels else self.task.labels[0]
-        for number, row in enumerate(rows):
-            own = logp[found.rows == number]
-            best = iter(own.max(-1).indices.tolist())
-            said = [default if place < 0 else self.task.labels[next(best)] for place in row.places]
-            kept = [tag for tag, place in zip(row.tags, row.places, strict=False) if place >= 0]
-            right = [float(line[tag]) for line, tag in zip(own, kept, strict=False) if tag >= 0]
-            scores = {GOLD_NLL: -sum(right), GOLD_TOKENS: float(len(right))} if row.tags else {}
-            yield " ".join(said), float(own.max(-1).values.sum()), len(row.input_ids), scores
-
-    def _likelihood(self, objective: Head, value: Foreword, rows: Sequence[Example]) -> list[dict[str, float]]:
-        with torch.no_grad(), injected(self.model, [value]):
-            found = objective.outputs(self.model, rows)
-        losses = found.values
-        totals = torch.zeros(len(rows), device=losses.device).index_add(0, found.rows, losses).tolist()
-        return [{GOLD_NLL: t, GOLD_TOKENS: float(len(r.target_ids))} for t, r in zip(totals, rows, strict=True)]
+    def _prediction(self, row: Example, answer: Answer, ms: float) -> Prediction:
+        gold = {} if answer.gold is None else {GOLD_NLL: answer.gold[0], GOLD_TOKENS: float(answer.gold[1])}
+        return Prediction(
+            id=row.id,
+            input=row.words or readable(self.tokenizer, row.input_ids),
+            output=answer.output,
+            gold=row.reference,
+            score=answer.score,
+            tokens=answer.tokens,
+            ms=ms,
+            scores={**answer.scores, **gold},
+            references=row.references,
+            group=self.groups.get(row.id, ""),
+        )
 
     def mean_loss(self, value: Foreword, rows: Sequence[Example]) -> float:
         """Mean -log p of the right answers, for generation without decoding."""

@@ -32,6 +32,7 @@ class Prediction:
         scores: one figure a label; for generation optionally ``gold_nll`` and ``gold_tokens``.
         references: all right texts when there is more than one; empty means ``gold`` alone.
         group: of rows that are no independent draws; "": the row stands for itself.
+        columns: what else stood in the row, such as the user's own number of it.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Prediction:
     scores: Mapping[str, float] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     group: str = ""
+    columns: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def accepted(self) -> str | tuple[str, ...]:
@@ -51,7 +53,7 @@ class Prediction:
         return self.references or self.gold
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; a figure that is not finite becomes null. ``references`` and ``group`` only where set."""
+        """Plain JSON values; a figure that is not finite becomes null. What is empty of the last three is left out."""
         record: dict[str, object] = {
             "id": self.id,
             "input": self.input,
@@ -66,6 +68,8 @@ class Prediction:
             record["references"] = list(self.references)
         if self.group:
             record["group"] = self.group
+        if self.columns:
+            record["columns"] = {name: _json_value(value) for name, value in self.columns.items()}
         return record
 
     @classmethod
@@ -76,6 +80,9 @@ class Prediction:
             raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
         texts = {name: _text(record, name) for name in ("id", "input", "output", "gold")}
         scores, references = record.get("scores", {}), record.get("references", [])
+        columns = record.get("columns", {})
+        if not isinstance(columns, dict):
+            raise ValueError("'columns' is not an object")
         if not isinstance(scores, dict):
             raise ValueError("'scores' is not an object")
         if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
@@ -87,8 +94,20 @@ class Prediction:
             ms=_number(record.get("ms", 0.0), "ms"),
             scores={str(name): _number(value, "scores") for name, value in scores.items()},
             references=tuple(references),
+            columns=columns,
             group=_text({"group": "", **record}, "group"),
         )
+
+
+def _json_value(value: object) -> object:
+    """A cell as JSON has it; what JSON does not have, such as a date, as text."""
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return value if isinstance(value, str | int | bool | None) else str(value)
 
 
 def groups_of(predictions: Sequence[Prediction]) -> list[str] | None:

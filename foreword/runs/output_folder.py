@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from foreword.errors import SettingsError
+from foreword.progress import showing
 from foreword.settings.schema import TrainRequest
 from foreword.storage import LOCK, locked, refuse_locked
 
@@ -71,6 +72,11 @@ def claimed(
         yield folder
 
 
+def new_run(request: TrainRequest, overwrite: bool) -> AbstractContextManager[Path]:
+    """:func:`claimed` for a request of the command line, which writes into an empty folder only."""
+    return claimed(request.output_dir, overwrite=overwrite, inputs=request.files(), empty=True)
+
+
 def _refuse(folder: Path, shown: str, overwrite: bool, inputs: Iterable[object]) -> None:
     if not overwrite:
         raise SettingsError(
@@ -112,7 +118,7 @@ def _replacing(folder: Path, aside: Path) -> Iterator[None]:
 
 
 def in_its_folder(run: Callable[Concatenate[TrainRequest, P], R]) -> Callable[Concatenate[TrainRequest, P], R]:
-    """A run that has its output folder for itself, and replaces an earlier one where the request says ``overwrite``."""
+    """A run that has its output folder for itself, and shows how far it is where the request does not say to whom."""
 
     @wraps(run)
     def alone(request: TrainRequest, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -120,8 +126,9 @@ def in_its_folder(run: Callable[Concatenate[TrainRequest, P], R]) -> Callable[Co
             raise SettingsError(
                 "a run is gone on with or replaced, not both", where="--overwrite", hint="leave one out"
             )
-        with claimed(request.output_dir, overwrite=request.overwrite, inputs=request.files()):
-            return run(replace(request, overwrite=False), *args, **kwargs)
+        folder = claimed(request.output_dir, overwrite=request.overwrite, inputs=request.files())
+        with folder, showing(request.progress if _is_first() else False) as progress:
+            return run(replace(request, overwrite=False, progress=progress), *args, **kwargs)
 
     return alone
 

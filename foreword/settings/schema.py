@@ -163,6 +163,7 @@ class TaskOptions:
         labels: label -> words that the model says for it, as typed; also the text ``a=words,b=words``.
         inputs: columns of the input.
         target: column of the label or of the text to generate.
+        task_kind: classification, generation or tagging, whatever the columns are called; None means recognised.
         metric: the metric that decides on dev.
         metrics: more metrics to report.
         chat: use the base model's chat template.
@@ -197,6 +198,7 @@ class TaskOptions:
     labels: Mapping[str, str] | None = None
     inputs: tuple[str, ...] = ()
     target: str | None = None
+    task_kind: Literal["classification", "generation", "tagging"] | None = None
     metric: str | None = None
     metrics: tuple[str, ...] = ()
     chat: bool = False
@@ -332,7 +334,7 @@ class TrainRequest:
         resume: go on with the run in ``output_dir``.
         overwrite: replace an earlier run in ``output_dir``.
         encoding: of the data files; None finds it out.
-        progress: called as work goes on.
+        progress: called as work goes on; None shows it on standard error.
         places: setting -> ``file:line`` or flag where it was given, for error messages.
     """
 

@@ -21,10 +21,11 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.split import folds as divide
-from foreword.errors import Interrupted, NothingLearnedError, ResumeError, SettingsError
+from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.messages import Message, restored
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing, with_rows
@@ -33,17 +34,16 @@ from foreword.runs.train.dev_score import DevScore, metric_names
 from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
-from foreword.runs.train.rates_side_by_side import Run, learn_abreast
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
+from foreword.runs.train.run_record import claim, to_resume
 from foreword.runs.train.train import learn, rates_of
 from foreword.runs.train.trials import TRIALS
-from foreword.settings.layers import from_json
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
 from foreword.training.loop import Score
-from foreword.training.side_by_side import abreast
+from foreword.training.side_by_side import side_by_side
 
 NAME = "folds.json"
-_NOTE = "The interval is that of the rows: that other training rows give another foreword is not in it."
+_NOTE = Message("The interval is that of the rows: that other training rows give another foreword is not in it.")
 
 
 @dataclass(frozen=True)
@@ -130,16 +130,8 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> FoldsRes
     Raises:
         ResumeError: there is none in ``folder``, its data were in memory, or they have changed.
     """
-    saved = dict(recorded(Path(folder), NAME)["request"])
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev")):
-        raise ResumeError(
-            "the data were in memory",
-            where=str(folder),
-            hint="call cross_validate() again with the same data and resume=True in its request",
-        )
-    folds = int(saved.pop("folds"))
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return cross_validate(replace(request, output_dir=folder), folds)
+    request, folds = to_resume(folder, "cross_validate", progress, name=NAME, more="folds")
+    return cross_validate(request, int(folds))
 
 
 def _check(request: TrainRequest) -> None:
@@ -178,7 +170,7 @@ def _folds(prepared: Prepared, parts: Sequence[Sequence[int]], folder: Path, int
     prompt = Foreword(text=prepared.task.guidance)
     floor = None if prepared.task.head else dev(prompt)
     one = len(rates_of(prepared)) == 1 and prepared.method.per_row
-    together = abreast(rows, settings, len(parts)) if one else 1
+    together = side_by_side(rows, settings, len(parts)) if one else 1
     # A kill leaves whole groups or groups of which some are finished: the others have their last checkpoints.
     for start in range(0, len(parts), together):
         numbers = range(start, min(start + together, len(parts)))
@@ -194,7 +186,7 @@ def _carried_out(
 ) -> None:  # fmt: skip
     """Train some folds, side by side or one after another, and answer their test rows."""
     if beside and runs:
-        found = learn_abreast(runs, folder, interrupts, report)
+        found = learn_side_by_side(runs, folder, interrupts, report)
     else:
         found = [learn(run.prepared, run.folder, run.dev, floor, interrupts) for run in runs]
     for run, (sweep, alarms) in zip(runs, found, strict=True):
@@ -236,13 +228,14 @@ def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: 
     systems = {name: evaluate(rows, task.kind, names, task.labels) for name, rows in answers.items()}
     difference = compare(answers["foreword"], answers["prompt"], task.metric) if "prompt" in answers else None
     lines, alarms = [_line(one) for one in members], _alarms(members)
-    said = (
-        f"{len(members)} folds: every one of {len(answers['foreword'])} rows was answered without having been learned."
-    )
+    said = Message(
+        "{k} folds: every one of {n} rows was answered without having been learned.",
+        k=len(members), n=len(answers["foreword"]),
+    )  # fmt: skip
     text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
     text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
     verdict = said if difference is None else sentence(difference)
-    notes = [said] * (difference is not None) + [_NOTE]
+    notes: list[str] = [_NOTE] if difference is None else [said, _NOTE]
     write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))
     told = None if difference is None else difference.to_json()
     return FoldsResult(str(folder), str(every.file), task.metric, lines, systems, told, alarms, "\n".join(text))
@@ -263,9 +256,15 @@ def _alarms(members: Sequence[Member]) -> list[str]:
     """What the folds' reports warn of, each once, with the folds."""
     found: dict[str, list[str]] = {}
     for one in members:
+        messages = one.report.get("messages", {})
         for alarm in one.report["warnings"]:
-            found.setdefault(alarm, []).append(one.folder.name)
-    return [f"{alarm}: {'every fold' if len(at) == len(members) else ', '.join(at)}" for alarm, at in found.items()]
+            known = restored(messages.get(alarm, alarm))
+            found.setdefault(known, []).append(one.folder.name)
+    every = Message("every fold")
+    return [
+        Message("{alarm}: {names}", alarm=alarm, names=every if len(at) == len(members) else at)
+        for alarm, at in found.items()
+    ]
 
 
 def _report(
@@ -282,12 +281,14 @@ def _report(
         for number, line in enumerate(lines, start=1)
     ]  # fmt: skip
     return {
-        "title": f"cross-validation on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "title": Message("cross-validation on {word}", word=prepared.base.id.rsplit("/", 1)[-1]),
         "verdict": said,
         "warnings": alarms,
         "systems": systems,
         "difference": None if difference is None else difference.to_json(),
         "metric": metric,
         "folds": lines,
-        "tables": [{"title": f"Folds: {heading(metric)}", "notes": notes, "head": head, "lines": cells}],
+        "tables": [
+            {"title": Message("Folds: {metric}", metric=heading(metric)), "notes": notes, "head": head, "lines": cells}
+        ],
     }

@@ -8,11 +8,13 @@ for their number is needed (a fixed sequence, Maurer et al. 1995).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from foreword.core.base.load import Base
+from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import encode
 from foreword.errors import SettingsError
@@ -22,6 +24,7 @@ from foreword.evaluation.report.summary import compare, figure_text, heading, sa
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.evaluation.statistics.verdict import default_margin
+from foreword.messages import Message
 from foreword.runs.prepare.encode_splits import refuse_long_k, refuse_uncut
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.prepare.ready_data import ready_data
@@ -88,20 +91,26 @@ class SweepResult:
 
     def verdict(self) -> str:
         """In one sentence."""
-        unit = " points" if heading(self.metric).endswith("(%)") else ""
-        lost = f"{figure_text(self.metric, self.margin)}{unit} {get_metric(self.metric).title}"
+        metric = Message(get_metric(self.metric).title)
+        form = "{n} points {metric}" if heading(self.metric).endswith("(%)") else "{n} {metric}"
+        lost = Message(form, n=figure_text(self.metric, self.margin), metric=metric)
         if not self.informative:
-            return (
+            return Message(
                 "How many tokens are enough cannot be said: whole inputs themselves are answered no better than by one "
                 "label for all rows."
             )
         if self.enough is None:
-            tried = ", ".join(point.name for point in self.points if point.k is not None)
-            said = f"No number that was tried ({tried}) can be said to be enough"
-            return f"{said}: a loss of {lost} or more is not ruled out."
-        return (
-            f"The first {self.enough} tokens are enough: from there on the answers are as good as with whole inputs "
-            f"(a loss of {lost} is ruled out at 95%, paired)."
+            return Message(
+                "No number that was tried ({tried}) can be said to be enough: a loss of {gain} or more is not ruled "
+                "out.",
+                tried=[point.name for point in self.points if point.k is not None],
+                gain=lost,
+            )
+        return Message(
+            "The first {k} tokens are enough: from there on the answers are as good as with whole inputs (a loss of "
+            "{gain} is ruled out at 95%, paired).",
+            k=self.enough,
+            gain=lost,
         )
 
     def render(self) -> str:
@@ -189,16 +198,7 @@ def sweep(
     for k in order:
         refuse_long_k(k, task, tables["train"])
     base = shared_base(request, task, tables, progress)
-    cut: dict[int | None, float] = {None: 0.0}
-    for k in (k for k in order if k is not None):
-        for name in ("train", "test"):
-            rows = tables[name].rows
-            examples = encode(
-                rows, task, base.tokenizer, special_tokens=base.kind != "decoder", max_length=None, first_k=k
-            )
-            if name == "train":
-                refuse_uncut(k, examples)
-            cut[k] = sum(one.cut for one in examples) / len(examples)
+    cut = {k: 0.0 if k is None else _cut(k, task, tables, base) for k in (None, *order)}
     folder = Path(request.output_dir)
     members: dict[int | None, Member] = {}
     requests = {
@@ -219,6 +219,21 @@ def sweep(
     result = judged(task, members, cut, margin, folder)
     write_report(folder, _report(result))
     return result
+
+
+def _cut(k: int, task: Task, tables: Mapping[str, Table], base: Base) -> float:
+    """The share of the test rows that have more than k tokens in a field.
+
+    Raises:
+        SettingsError: no training row has.
+    """
+    special = base.kind != "decoder"
+    train, test = (
+        encode(tables[name].rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=k)
+        for name in ("train", "test")
+    )
+    refuse_uncut(k, train)
+    return sum(example.cut for example in test) / len(test)
 
 
 def _name(k: int | None) -> str:
@@ -289,7 +304,7 @@ def _report(result: SweepResult) -> dict[str, Any]:
         for point in result.points
     ]
     chart = {
-        "title": f"{heading(result.metric)} by first k tokens",
+        "title": Message("{metric} by first k tokens", metric=heading(result.metric)),
         "metric": result.metric,
         "points": points,
         "line": whole - sign * result.margin if result.informative else None,
@@ -297,8 +312,12 @@ def _report(result: SweepResult) -> dict[str, Any]:
     notes = ["Dots: what was learned on so many tokens, with its 95% interval."]
     notes += ["Rings: the text prompt."] if any(point["beside"] is not None for point in points) else []
     notes += ["Broken line: the loss that does not matter, below whole inputs."] if result.informative else []
-    kept = ", ".join(point.name for point in result.points if point.outcome == "text")
-    notes += [f"Nothing beat the prompt on dev at k = {kept}: there the prompt itself is measured."] if kept else []
+    kept = [point.name for point in result.points if point.outcome == "text"]
+    notes += (
+        [Message("Nothing beat the prompt on dev at k = {tried}: there the prompt itself is measured.", tried=kept)]
+        if kept
+        else []
+    )
     notes.append("Minus all: on the same rows, with a 90% interval; each end alone is a one-sided 95%.")
     return {
         "title": "How much of an input is enough",

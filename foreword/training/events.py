@@ -27,11 +27,17 @@ class Score:
         metric: the task's metric, higher is better (perplexity comes negated).
         loss: mean -log p.
         constant: whether every prediction was the same.
+        unrelated: p-value of the labels hit, if answers were dealt out at random; 0 where there are no labels.
     """
 
     metric: float
     loss: float
     constant: bool = False
+    unrelated: float = 0.0
+
+    def above(self, other: Score | None) -> bool:
+        """Better on the metric; an equal one is not, whatever its loss."""
+        return other is None or self.metric > other.metric
 
     def beats(self, other: Score | None) -> bool:
         """Better on the metric, or equal there with a lower loss."""
@@ -61,7 +67,8 @@ class Evaluated:
 class Progress:
     """What a trial has seen so far; all of it is saved.
 
-    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has.
+    ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has. ``loss_scale``: what the
+    losses of a float16 base are multiplied by before backward; 0: not known yet, or another number format.
     """
 
     step: int = 0
@@ -72,3 +79,4 @@ class Progress:
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
     rows_at_once: int = 0
+    loss_scale: float = 0.0

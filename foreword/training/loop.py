@@ -31,6 +31,7 @@ from foreword.methods.base import Writer
 from foreword.settings.schema import TrainSettings
 from foreword.training import distributed
 from foreword.training.events import Evaluated, NotFinite, Progress, Score, Step
+from foreword.training.loss_scale import overflowed, scale_of
 from foreword.training.objective import Objective
 from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
 from foreword.training.step import Share, Total, backward
@@ -47,13 +48,13 @@ class Trial:
         model: the frozen base.
         writer: what is trained.
         objective: loss of a batch.
-        rows: the training examples.
+        rows: the training examples; as a :class:`Course` also in which order and form they are learned from.
         settings: batch size, schedule, clipping, patience.
         learning_rate: the peak.
         evaluate: scores a foreword on dev.
+
+    Attributes:
         evaluate_at: steps after which an evaluation is due besides the regular ones (rungs of a sweep).
-        course: in which order and form the rows are learned from; None: as they are, shuffled.
-        seen: another form of row ``index`` for step ``step`` (from 0), None where it is as the course has it.
     """
 
     def __init__(
@@ -61,30 +62,27 @@ class Trial:
         model: PreTrainedModel,
         writer: Writer,
         objective: Objective,
-        rows: Sequence[Example],
+        rows: Sequence[Example] | Course,
         settings: TrainSettings,
         learning_rate: float,
         evaluate: Callable[[Foreword], Score],
-        evaluate_at: frozenset[int] = frozenset(),
-        course: Course | None = None,
-        seen: Callable[[int, int], Example | None] = lambda step, index: None,
     ) -> None:
-        self.model, self.writer, self.objective, self.rows = model, writer, objective, rows
+        self.model, self.writer, self.objective = model, writer, objective
+        self.course = rows if isinstance(rows, Course) else Course(rows)
+        self.rows = self.course.rows
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
-        self.evaluate_at = evaluate_at
-        self.course = Course(rows) if course is None else course
-        self.seen = seen
+        self.evaluate_at: frozenset[int] = frozenset()
         self.parameters = [p for p in writer.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(writer, settings, learning_rate)
         self.pull = Pull(self.parameters, settings.pull_to_start)
-        self.total = total_steps(len(rows), settings)
+        self.total = total_steps(len(self.rows), settings)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
         # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
         self.frozen: Frozen | None = None
         self.past: Past | None = None
         per_batch = settings.batch_rows
-        self.steps_per_epoch = math.ceil(math.ceil(len(rows) / per_batch) / settings.gradient_accumulation_steps)
+        self.steps_per_epoch = math.ceil(math.ceil(len(self.rows) / per_batch) / settings.gradient_accumulation_steps)
 
     @property
     def done(self) -> bool:
@@ -150,12 +148,9 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
-        batches = [[self._row(number, index) for index in batch] for batch in self.batches(number)]
+        epoch = number // self.steps_per_epoch
+        batches = [[self.course.row_at(number, epoch, index) for index in batch] for batch in self.batches(number)]
         return Share(self.writer, self.objective, batches, self.past)
-
-    def _row(self, step: int, index: int) -> Example:
-        """A row as a step sees it."""
-        return self.seen(step, index) or self.course.row(step // self.steps_per_epoch, index)
 
     def finish(self, total: Total) -> Step:
         """Make the step whose gradients were accumulated over ``total.units`` units.
@@ -285,8 +280,9 @@ def advance(trials: Sequence[Trial], until: int | None = None) -> Iterator[tuple
 
 def _round(trials: Sequence[Trial]) -> list[Step | NotFinite]:
     """One step of each trial, in passes that they share."""
-    while (totals := _accumulated(trials)) is None:
-        _halve(trials)
+    while (totals := _accumulated(trials)) is None or _overflowed(trials, totals):
+        if totals is None:
+            _halve(trials)
     return [_told(partial(trial.finish, total)) for trial, total in zip(trials, totals, strict=True)]
 
 
@@ -303,7 +299,7 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
             checkpointing(first.model, first.settings.gradient_checkpointing),
             reusing(first.frozen if all(one.frozen is first.frozen for one in trials) else None),
         ):
-            totals = backward(first.model, injection, mine, _at_once(trials))
+            totals = backward(first.model, injection, mine, _at_once(trials), _scale(trials))
     except (RuntimeError, MemoryError) as problem:
         if not out_of_memory(problem):
             raise
@@ -313,6 +309,17 @@ def _accumulated(trials: Sequence[Trial]) -> list[Total] | None:
         return None
     assert totals is not None
     return _together(trials, totals)
+
+
+def _scale(trials: Sequence[Trial]) -> float:
+    return scale_of(trials[0].model.dtype, [trial.progress for trial in trials])
+
+
+def _overflowed(trials: Sequence[Trial], totals: Sequence[Total]) -> bool:
+    """Whether a float16 base's gradients overflowed at this scale, so that the passes are made again."""
+    parameters = [parameter for trial in trials for parameter in trial.parameters]
+    losses = [total.loss for total in totals]
+    return overflowed([trial.progress for trial in trials], parameters, losses, _scale(trials))
 
 
 def _together(trials: Sequence[Trial], totals: Sequence[Total]) -> list[Total]:

@@ -65,38 +65,35 @@ def planned_steps(total: int, rates: int) -> int:
 
 def search(
     rates: Sequence[float],
-    make: Callable[[float, frozenset[int]], Trial],
+    make: Callable[[float], Trial],
     folder: Path,
     on_event: Callable[[Trial, Step | Evaluated], None],
     interrupted: Callable[[], bool] = lambda: False,
-    abreast: int = 1,
+    side_by_side: int = 1,
 ) -> Sweep:
     """Find the learning rate and train with it.
 
     Args:
         rates: what to try, best guesses first; one rate is simply trained.
-        make: a fresh trial of a rate that evaluates at the given steps.
+        make: a fresh trial of a rate.
         folder: where each trial keeps its checkpoint.
         on_event: told of every step and evaluation.
         interrupted: asked after every step; True saves the trial and raises KeyboardInterrupt.
-        abreast: how many trials train side by side; a resumed search is bit-equal with the same number.
+        side_by_side: how many trials train side by side; a resumed search is bit-equal with the same number.
     """
     checkpoint.settle(folder)
     sweep = Sweep(results=[RateResult(rate) for rate in dict.fromkeys(rates)])
-    total = make(rates[0], frozenset()).total
-    plan = rungs(total, len(sweep.results))
-    marks = frozenset(until for until, _ in plan)
-    alive: list[tuple[RateResult, Trial]] = []
-    for result in sweep.results:
-        trial = make(result.learning_rate, marks)
-        checkpoint.load(trial, place(folder, result.learning_rate))
-        alive.append((result, trial))
+    alive = [(result, make(result.learning_rate)) for result in sweep.results]
+    plan = rungs(alive[0][1].total, len(alive))
+    for result, trial in alive:
+        trial.evaluate_at = frozenset(until for until, _ in plan)
+        checkpoint.load(trial, checkpoint_of(folder, result.learning_rate))
     waiting: list[tuple[RateResult, Trial]] = []
     for (until, count), keep in zip(plan, [*(n for _, n in plan[1:]), 1], strict=True):
         finished: list[tuple[RateResult, Trial]] = []
         while alive or (waiting and len(finished) < count):
             source, wanted = (alive, len(alive)) if alive else (waiting, count - len(finished))
-            pairs = [source.pop(0) for _ in range(min(abreast, wanted, len(source)))]
+            pairs = [source.pop(0) for _ in range(min(side_by_side, wanted, len(source)))]
             _advance(pairs, until, folder, on_event, interrupted)
             finished += [pair for pair in pairs if pair[0].failure is None]
         if not finished:
@@ -112,7 +109,7 @@ def _standing(result: RateResult) -> float:
     return math.inf if result.score is None else result.score.loss
 
 
-def place(folder: Path, rate: float) -> Path:
+def checkpoint_of(folder: Path, rate: float) -> Path:
     """Where the trial of a rate keeps its checkpoint, for a search in ``folder``."""
     return folder / f"{rate!r}" / "checkpoint.safetensors"
 
@@ -128,12 +125,12 @@ def _advance(
     going: list[tuple[RateResult, Trial]] = []
     for result, trial in pairs:
         # A failure counts from its step: a resumed sweep walks through the earlier rungs as before.
-        failed = checkpoint.load_failure(place(folder, result.learning_rate))
+        failed = checkpoint.load_failure(checkpoint_of(folder, result.learning_rate))
         if failed is not None and failed.step <= until:
             result.failure = failed.why
         else:
             going.append((result, trial))
-    paths = [place(folder, result.learning_rate) for result, _ in going]
+    paths = [checkpoint_of(folder, result.learning_rate) for result, _ in going]
     failures = train_all([trial for _, trial in going], on_event, interrupted, until=until, paths=paths)
     for _, trial in going:
         # Of a whole model they are large, and a trial that waits for its next rung has no use for them.

@@ -8,15 +8,13 @@ from dataclasses import replace
 from foreword.data.task.task import Task
 from foreword.data.tokens.tokenize import Tokenizer
 from foreword.errors import SettingsError
-from foreword.training.heads.base import Head, Outputs, registry
+from foreword.training.heads.base import Head, Objective, Outputs, registry
 from foreword.training.heads.completion import Complete
 from foreword.training.heads.pooled import Classify
 from foreword.training.heads.tags import Tag
 from foreword.training.heads.words import Choose
 
 __all__ = ["Choose", "Classify", "Complete", "Objective", "Outputs", "Tag", "joined", "make_objective"]
-
-Objective = Head
 
 
 def joined(objectives: Sequence[Objective]) -> Objective | None:

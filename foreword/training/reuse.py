@@ -37,15 +37,28 @@ class Reuse:
         return trial
 
 
+@dataclass(frozen=True)
+class Filling:
+    """How rows go through the base once.
+
+    Args:
+        name: what tells this base from others that use the same store.
+        batch_size: rows of a pass.
+        report: told how many rows are done.
+    """
+
+    name: str = ""
+    batch_size: int = 32
+    report: Callable[[int, int], None] = lambda done, total: None
+
+
 def prepare_reuse(
     model: PreTrainedModel,
     value: Foreword,
     objective: Objective,
     rows: Sequence[Example],
     store: Store,
-    name: str = "",
-    batch_size: int = 32,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    filling: Filling | None = None,
 ) -> Reuse:
     """Compute once for all ``rows`` what no step changes.
 
@@ -55,42 +68,48 @@ def prepare_reuse(
         value: as the writer wrote it, with its graph: what requires a gradient trains.
         objective: of the training rows; its passes are what is taken up.
         store: where the states are kept.
-        name: what tells this base from others that use the same store.
-        report: told how many rows are done.
     """
+    filling = filling or Filling()
     if has_past(model, value):
-        return _beginnings(model, objective, rows, store, name, report)
+        return _beginnings(model, objective, rows, store, filling)
     layer = first_trained(model, value)
     if layer == 0:
         return Reuse()
     problem = why_not(model)
     if problem:
         return Reuse(why_not=problem)
-    frozen = Frozen(model, layer, store, name)
+    frozen = Frozen(model, layer, store, filling.name)
     tokens = sum(len(objective.lead) + len(row.input_ids) + len(row.target_ids) for row in rows)
     if not store.fits(frozen.size(tokens)):
         return Reuse(why_not=f"their states take {frozen.size(tokens) / 2**20:,.0f} MiB")
-    done = 0
+    if not _filled(frozen, value, objective, rows, filling):
+        return Reuse(why_not="its passes cannot be cut in two")
+    if frozen.refused:
+        return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
+    return Reuse(frozen)
+
+
+def _filled(frozen: Frozen, value: Foreword, objective: Objective, rows: Sequence[Example], filling: Filling) -> bool:
+    """Keep the states of all rows; False where a pass does not stop at the layer."""
+    model, value = frozen.model, value.detach()
 
     def fill(part: Sequence[Example]) -> list[object]:
         try:
             # In this order, as in a step of training: the injection has moved the positions when the key is made.
-            with torch.no_grad(), injected(model, [value.detach()]), reusing(frozen):
+            with torch.no_grad(), injected(model, [value]), reusing(frozen):
                 objective.outputs(model, part)
         except Enough:
             return [True] * len(part)
         return [False]
 
-    frozen.filling = True
-    for batch in eval_batches(rows, batch_size):
+    done, frozen.filling = 0, True
+    for batch in eval_batches(rows, filling.batch_size):
         if not all(in_halves(fill, [rows[i] for i in batch], model.device)):
-            return Reuse(why_not="its passes cannot be cut in two")
+            return False
         done += len(batch)
-        report(done, len(rows))
+        filling.report(done, len(rows))
     frozen.filling = False
-    if frozen.refused:
-        return Reuse(why_not=store.problem or "their states do not fit into cache_memory_mib and cache_disk_mib")
-    return Reuse(frozen)
+    return True
 
 
 def _beginnings(
@@ -98,15 +117,14 @@ def _beginnings(
     objective: Objective,
     rows: Sequence[Example],
     store: Store,
-    name: str,
-    report: Callable[[int, int], None],
+    filling: Filling,
 ) -> Reuse:
     """Rows that find no room are simply read as a whole."""
     led = [(*objective.lead, *row.input_ids) for row in rows]
     if not objective.reads_the_end or not any(map(begins, led)):
         return Reuse()
-    past = Past(model, store, name)
+    past = Past(model, store, filling.name)
     for done, ids in enumerate(led, 1):
         past.keep(ids)
-        report(done, len(rows))
+        filling.report(done, len(rows))
     return Reuse(past=past)

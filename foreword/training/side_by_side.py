@@ -23,7 +23,7 @@ _SAVE_EVERY = 20.0
 _FULL = 1536
 
 
-def abreast(rows: Sequence[Example], settings: TrainSettings, trials: int) -> int:
+def side_by_side(rows: Sequence[Example], settings: TrainSettings, trials: int) -> int:
     """How many of ``trials`` trials train side by side: all or one where the settings say so, else as many as fill a
     pass.
 

@@ -58,7 +58,9 @@ class _Placed:
         return self.row.target_ids
 
 
-def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0) -> list[Total]:
+def backward(
+    model: PreTrainedModel, injection: Injection, shares: Sequence[Share], rows: int = 0, scale: float = 1.0
+) -> list[Total]:
     """Accumulate, for every writer, the gradient of the sum of its own losses.
 
     Shares whose objectives read the same pass (:func:`~foreword.training.objective.joined`) are run together.
@@ -66,8 +68,9 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
     Args:
         injection: of ``model``, in force.
         rows: rows of a pass at most; 0 leaves it to the batches. The gradients do not depend on it.
+        scale: of the gradients.
     """
-    totals = [Total() for _ in shares]
+    totals, sums = [Total() for _ in shares], [list[Tensor]() for _ in shares]
     for together, objective in _bundles(shares):
         for number in range(max(len(shares[i].batches) for i in together)):
             placed = [
@@ -78,11 +81,21 @@ def backward(model: PreTrainedModel, injection: Injection, shares: Sequence[Shar
             # With several processes one of them may have no row of a small batch.
             for part in _parts(model, placed, rows) if placed else ():
                 summed, own = _pass(model, injection, shares, objective, part)
-                summed.backward()
-                for place, total in own.items():
-                    totals[place].loss += total.loss
-                    totals[place].units += total.units
+                (summed if scale == 1.0 else summed * scale).backward()
+                for place, (loss, units) in own.items():
+                    sums[place].append(loss)
+                    totals[place].units += units
+    _read(totals, sums)
     return totals
+
+
+def _read(totals: Sequence[Total], sums: Sequence[Sequence[Tensor]]) -> None:
+    """The losses of the whole step, in the one moment in which the host waits for the device."""
+    every = [loss for some in sums for loss in some]
+    numbers = iter(torch.stack(every).tolist() if every else ())
+    for total, some in zip(totals, sums, strict=True):
+        for _ in some:
+            total.loss += next(numbers)
 
 
 def _bundles(shares: Sequence[Share]) -> list[tuple[list[int], Objective]]:
@@ -139,14 +152,14 @@ def _pass(
     shares: Sequence[Share],
     objective: Objective,
     part: list[_Placed],
-) -> tuple[Tensor, dict[int, Total]]:
-    """The sum of all losses of a pass, with its graph, and the total of each share in it."""
+) -> tuple[Tensor, dict[int, tuple[Tensor, int]]]:
+    """The sum of all losses of a pass, with its graph, and of each share in it the sum, without, and its units."""
     present = list(dict.fromkeys(one.share for one in part))
     values = [shares[i].writer.write() for i in present]
     fronts, index = _in_front(values, [present.index(one.share) for one in part], part)
     injection.put(fronts, None if len(fronts) == 1 else index)
     found = objective.outputs(model, [one.row for one in part])
-    totals: dict[int, Total] = {}
+    totals: dict[int, tuple[Tensor, int]] = {}
     sums: list[Tensor] = []
     start = 0
     for place, value in zip(present, values, strict=True):
@@ -154,6 +167,6 @@ def _pass(
         mine = found if len(present) == 1 else found.of(start, start + len(own))
         start += len(own)
         losses = shares[place].objective.losses(mine, own, value)
-        totals[place] = Total(float(losses.detach().sum()), losses.numel())
+        totals[place] = losses.detach().sum(), losses.numel()
         sums.append(losses.sum())
     return torch.stack(sums).sum() if len(sums) > 1 else sums[0], totals

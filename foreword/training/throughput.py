@@ -48,5 +48,4 @@ class Pace:
             return {}
         speed = self.tokens / self.seconds
         found = {"tokens_per_second": round(speed, 1)}
-        # A recurrent base has no linear layers to count.
         return found | ({"share_of_floor": round(speed * self._per_token / self._rate, 3)} if self._per_token else {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foreword.artifact.store import load
-from foreword.runs.use.use import verify
+from foreword.runs.use.verify import verify
 
 BEFORE = Path(__file__).parent / "before"
 

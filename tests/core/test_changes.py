@@ -48,7 +48,7 @@ def test_a_low_rank_change_is_the_changed_weight(family: str) -> None:
         for name, pair in value.adapters.items():
             weight = changed.get_parameter(f"{name}.weight")
             product = pair.b @ pair.a
-            weight += product if product.shape == weight.shape and family != "gpt2" else product.T
+            weight += product if product.shape == weight.shape and family != "gpt2" else product.T  # type: ignore[misc]
         expected = output(changed, ids)
         with injected(model, [value]):
             got = output(model, ids)

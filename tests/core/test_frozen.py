@@ -20,7 +20,7 @@ from foreword.settings.schema import TrainSettings
 from foreword.testing.method_contracts import FAMILIES, TEXT, tiny
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Classify, Complete, Objective
-from foreword.training.reuse import prepare_reuse
+from foreword.training.reuse import Filling, prepare_reuse
 from foreword.training.side_by_side import train_all
 
 WORDS = Choose(((40, 41), (50,)), 0)
@@ -47,7 +47,7 @@ def trial(model: Any, objective: Objective, rate: float = 2e-2, init: str = "tex
 
 def prepared(one: Trial, store: Store | None = None) -> Any:
     kept = Store(ROOM) if store is None else store
-    return prepare_reuse(one.model, one.writer.write(), one.objective, one.rows, kept, batch_size=4)
+    return prepare_reuse(one.model, one.writer.write(), one.objective, one.rows, kept, Filling(batch_size=4))
 
 
 class Layers:

@@ -320,3 +320,19 @@ def test_layers_of_another_format_get_theirs(tmp_path: Path) -> None:
         for method in ("full", "lora"):
             with injected(model, [writer_for(method, model).write()]):
                 assert torch.equal(output(model, ids), plain)
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+@pytest.mark.parametrize(("read", "written"), [(6, 6), (6, 4), (4, 6)])
+def test_cross_attention_sees_all_that_was_read_also_where_as_much_is_written(
+    family: str, read: int, written: int
+) -> None:
+    model, ids, answers = tiny(family), sample_ids(2, read), sample_ids(2, written, 5)
+    value = trained_for("prefix", model)
+    with torch.no_grad():
+        alone = output(model, ids[1:], None, answers[1:])
+        with injected(model, [value]):
+            behind = output(model, ids[:1], None, answers[:1])
+        with injected(model, [value], [0, None]):
+            together = output(model, ids, None, answers)
+    torch.testing.assert_close(together, torch.cat([behind, alone]), atol=1e-3, rtol=1e-4)

@@ -71,7 +71,7 @@ def test_low_rank_changes_and_slots_are_each_rows_own(family: str, method: str) 
 
     def drawn() -> Foreword:
         if method == "slots":
-            return Foreword(slots=torch.randn(1, width, generator=dice))
+            return Foreword(slots=torch.randn(1, width, generator=dice))  # type: ignore[arg-type]
         names = writer_for("lora", model).write().tensors()
         return Foreword.from_tensors({n: torch.randn(t.shape, generator=dice) * 0.1 for n, t in names.items()})
 

@@ -15,7 +15,7 @@ from foreword.testing.method_contracts import TEXT, around, behind, output, samp
 
 def slots(family: str = "llama", count: int = 3, seed: int = 1) -> Foreword:
     size = tiny(family).get_input_embeddings().weight.shape[1]
-    return Foreword(slots=torch.randn(count, size, generator=torch.Generator().manual_seed(seed)))
+    return Foreword(slots=torch.randn(count, size, generator=torch.Generator().manual_seed(seed)))  # type: ignore[arg-type]
 
 
 def test_slots_are_a_part_of_a_foreword() -> None:

@@ -47,7 +47,7 @@ def test_first_k_never_cuts_a_character(first_k: int) -> None:
         strict=True,
     ):  # fmt: skip
         whole, cut = str(row.fields["text"]), tokenizer.decode(list(one.input_ids))
-        assert whole.startswith(cut)
+        assert whole.startswith(cut)  # type: ignore[arg-type]
         assert "\ufffd" not in cut
         assert len(one.input_ids) <= max(first_k, 3)
         assert len(cut) == max(1, min(first_k // 3, len(whole)))

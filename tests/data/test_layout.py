@@ -54,7 +54,7 @@ def test_columns_named_by_the_user() -> None:
 
 
 def test_unknown_columns_are_listed_with_what_to_do() -> None:
-    with pytest.raises(DataError, match="--input") as caught:
+    with pytest.raises(DataError, match="inputs") as caught:
         read([{"choices": ["a"], "answers": ["O"]}])
     assert caught.value.where == "list"
     assert caught.value.received == "'choices', 'answers'"

@@ -59,7 +59,7 @@ def test_the_bootstrap_of_a_mean_is_scipys() -> None:
     outputs, golds = sentences(np.random.default_rng(2), 80, 0.3)
     values = ROUGE.per_row(outputs, golds)
     for method, name in (("percentile", "percentile"), ("bca", "BCa")):
-        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)
+        ours = bootstrap_interval(outputs, golds, ROUGE, n=20_000, seed=3, method=method)  # type: ignore[arg-type]
         theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=name, rng=4).confidence_interval
         assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=2e-3)
         assert ours.method == f"bootstrap-{method}"
@@ -116,7 +116,7 @@ def test_the_permutation_p_value_is_scipys() -> None:
     ).pvalue
     ones = np.ones(40)
     rows = [np.column_stack([values, ones]) for values in (a, b)]
-    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)
+    assert permutation_p(*rows, ROUGE.score, n=20_000) == pytest.approx(theirs, abs=0.015)  # type: ignore[arg-type, call-arg, misc]
     assert permutation_p(rows[0], rows[0], ROUGE.score, n=100) == 1.0
 
 
@@ -378,7 +378,7 @@ def test_runs_on_grouped_rows_cover_the_truth() -> None:
         hard = np.repeat(rng.random(40), 5)
         systems = [[["a" if ok else "b" for ok in hard + 0.1 * rng.random(200) < 0.75] for _ in range(3)] for _ in "ab"]
         groups = [number // 5 for number in range(200)]
-        found = paired_difference_of_runs(ACCURACY, *systems, ["a"] * 200, n=100, seed=trial, groups=groups)
+        found = paired_difference_of_runs(ACCURACY, *systems, ["a"] * 200, n=100, seed=trial, groups=groups)  # type: ignore[arg-type, call-arg, misc]
         covered += 0.0 in found.interval
     assert covered / 150 >= 0.93
 

@@ -39,7 +39,8 @@ def test_classification_figures() -> None:
     assert accuracy["better"] == "higher"
     assert list(summary["metrics"]) == ["accuracy", "macro_f1"]
     assert summary["report"]["labels"] == ["good", "bad"]
-    assert summary["baseline"] == {"output": "bad", "share": 0.5}
+    always = {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
+    assert summary["baseline"] == {"output": "bad", "share": 0.5, "metrics": always}
     assert summary["tokens"] == 500
     assert summary["ms"] == 100
     assert not summary["constant"]
@@ -98,7 +99,7 @@ def test_the_table_and_the_sentence() -> None:
     systems = {"prompt": evaluate(b, "classification"), "foreword": evaluate(a, "classification")}
     text = render(systems, compare(a, b, "accuracy"))
     lines = text.splitlines()
-    assert lines[0].split() == ["prompt", "foreword"]
+    assert lines[0].split() == ["prompt", "foreword", "always", systems["prompt"]["baseline"]["output"]]
     assert lines[1].startswith("Accuracy (%)  ")
     assert "[" in lines[1]
     assert lines[-1].startswith("the foreword is better than the prompt: Accuracy +")

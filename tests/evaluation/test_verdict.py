@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
@@ -19,6 +19,7 @@ import verdict as simulation
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import METRICS, get_metric
+from foreword.evaluation.report.verdict_text import ANSWERS, beside, sentences, state_of
 from foreword.evaluation.statistics.intervals import mcnemar_p, wilson_interval
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import (
@@ -29,17 +30,11 @@ from foreword.evaluation.statistics.repeated_seeds import (
     spread_of_scores,
 )
 from foreword.evaluation.statistics.run_spread import RunVariance
-from foreword.evaluation.statistics.verdict import (
-    Comparison,
-    beside,
-    compare_family,
-    default_margin,
-    planned_detectable,
-    sentences,
-)
+from foreword.evaluation.statistics.verdict import Comparison, compare_family, default_margin, planned_detectable
+from foreword.messages import Message
 
 ACCURACY = METRICS["accuracy"]
-NAMES = {"prefix": "prefix tuning", "lora": "LoRA", "prompt": "your best prompt"}
+NAMES = {"prefix": Message("prefix tuning"), "lora": Message("LoRA"), "prompt": Message("your best prompt")}
 
 
 def runs(rng: np.random.Generator, rows: int, *levels: float) -> list[list[str]]:
@@ -238,30 +233,88 @@ def made(gain: float, low: float, high: float, **more: Any) -> Comparison:
     return Comparison("prefix", "prompt", difference, **values)
 
 
+def said(found: Comparison, language: str = "en", **options: Any) -> list[str]:
+    return [line.render(language) for line in sentences(found, NAMES, **options).lines]
+
+
 def test_what_is_said_of_a_gain() -> None:
-    assert sentences(made(0.041, 0.012, 0.07), NAMES) == [
-        "Prefix tuning beats your best prompt by +4.1 points (95% interval +1.2 to +7.0, paired, 3 seeds)."
+    found = made(0.041, 0.012, 0.07)
+    assert sentences(found, NAMES).state == "better"
+    assert said(found) == [
+        "Prefix tuning is better than your best prompt: Accuracy +4.1 points (95% interval +1.2 to +7.0, paired, 3 "
+        "seeds)."
     ]
-    small = sentences(made(0.004, 0.001, 0.007), NAMES)
+    assert said(found, "zh") == [
+        "前缀微调好于你最好的提示词：准确率 +4.1 个百分点（95% 区间 +1.2 到 +7.0，配对，3 个种子）。"
+    ]
+    small = said(made(0.004, 0.001, 0.007))
     assert small[1] == "That is less than the 1.0 points that were said to matter."
 
 
-def test_what_is_said_when_training_is_not_worth_it() -> None:
-    assert sentences(made(-0.05, -0.09, -0.01), NAMES)[0].startswith("Do not train: your best prompt is better than")
-    assert sentences(made(0.0, -0.005, 0.005), NAMES)[0].startswith("Do not train: your best prompt is as good (")
-    ruled_out = sentences(made(-0.02, -0.05, 0.009), NAMES)[0]
-    assert ruled_out.startswith("Do not train: a gain of 1.0 points over your best prompt is ruled out")
-    assert sentences(made(0.01, -0.02, 0.04), NAMES, margin=0.05)[0].startswith("Do not train: your best prompt is as")
+def test_what_is_said_when_the_prompt_is_better() -> None:
+    found = made(-0.05, -0.09, -0.01)
+    assert sentences(found, NAMES).state == "worse"
+    assert said(found) == [
+        "Do not train: prefix tuning is worse than your best prompt: Accuracy -5.0 points (95% interval -9.0 to -1.0, "
+        "paired, 3 seeds)."
+    ]
+    assert said(found, "zh") == [
+        "不必训练：前缀微调不如你最好的提示词：准确率 -5.0 个百分点（95% 区间 -9.0 到 -1.0，配对，3 个种子）。"
+    ]
+
+
+def test_what_is_said_when_both_are_equal_within_the_margin() -> None:
+    found = made(0.0, -0.005, 0.005)
+    assert sentences(found, NAMES).state == "equal"
+    assert said(found) == [
+        "Do not train: prefix tuning is as good as your best prompt, within 1.0 points: Accuracy +0.0 points (95% "
+        "interval -0.5 to +0.5, paired, 3 seeds)."
+    ]
+    assert said(found, "zh") == [
+        "不必训练：前缀微调与你最好的提示词一样好，相差在 1.0 个百分点以内：准确率 +0.0 个百分点（95% 区间 -0.5 到 "
+        "+0.5，配对，3 个种子）。"
+    ]
+    assert sentences(made(0.01, -0.02, 0.04), NAMES, margin=0.05).state == "equal"
+
+
+def test_what_is_said_when_a_gain_is_ruled_out() -> None:
+    found = made(-0.02, -0.05, 0.009)
+    assert sentences(found, NAMES).state == "not_better"
+    assert said(found) == [
+        "Do not train: prefix tuning is not better than your best prompt by 1.0 points or more: Accuracy -2.0 points "
+        "(95% interval -5.0 to +0.9, paired, 3 seeds)."
+    ]
+    assert said(found, "zh")[0].startswith("不必训练：前缀微调并不比你最好的提示词高出 1.0 个百分点或更多：")
 
 
 def test_what_is_said_when_the_rows_cannot_tell() -> None:
-    open_ = sentences(made(0.06, -0.03, 0.15), NAMES)
-    assert open_[0] == (
-        "Your test set of 50 rows cannot answer this: it can only show differences above 14.0 points; "
-        "to show 1.0 points, you need about 400 rows."
-    )
-    seeds = sentences(made(0.06, -0.03, 0.15, rows_needed=None), NAMES)[0]
-    assert "train more seeds" in seeds
+    found = made(0.06, -0.03, 0.15)
+    assert sentences(found, NAMES).state == "cannot_tell"
+    assert said(found) == [
+        "Prefix tuning cannot be told from your best prompt: Accuracy +6.0 points (95% interval -3.0 to +15.0, paired, "
+        "3 seeds).",
+        "50 test rows show differences above 14.0 points; to show 1.0 points, you need about 400 rows.",
+    ]
+    assert said(found, "zh") == [
+        "分辨不出前缀微调与你最好的提示词：准确率 +6.0 个百分点（95% 区间 -3.0 到 +15.0，配对，3 个种子）。",
+        "50 行测试数据能分辨 14.0 个百分点以上的差异；要分辨 1.0 个百分点，大约需要 400 行。",
+    ]
+    assert "train more seeds" in said(made(0.06, -0.03, 0.15, rows_needed=None))[1]
+
+
+def test_it_is_never_as_good_where_another_metric_says_otherwise() -> None:
+    equal, other = made(0.0, -0.005, 0.005), made(0.2, 0.1, 0.3)
+    assert state_of(equal, 0.01) == "equal"
+    assert state_of(equal, 0.01, [other]) == "cannot_tell"
+    lines = said(equal, others=[other])
+    assert not any("as good" in line for line in lines)
+    assert lines[-1].startswith("By another metric prefix tuning is better than your best prompt: Accuracy +20.0")
+
+
+def test_every_state_has_an_answer_of_three_words_at_most() -> None:
+    for answer in ANSWERS.values():
+        assert len(answer.split()) <= 3
+        assert answer.render("zh") != answer
 
 
 def test_how_another_system_stands_beside_the_best() -> None:

@@ -80,7 +80,7 @@ def peft_config(method: str, family: str) -> Any:
         task_type=task,
         num_virtual_tokens=P,
         prefix_projection=projection,
-        encoder_hidden_size=8 if projection else None,
+        encoder_hidden_size=8 if projection else None,  # type: ignore[arg-type]
     )
 
 

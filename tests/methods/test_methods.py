@@ -202,7 +202,7 @@ def test_every_setting_survives_the_manifest() -> None:
 
 
 def test_a_bfloat16_base_is_trained_in_single_precision() -> None:
-    model = tiny("llama").to(torch.bfloat16)
+    model = tiny("llama").to(torch.bfloat16)  # type: ignore[arg-type]
     writer = make_writer(make("prefix"), Start(model, "g", TEXT))
     assert {p.dtype for p in writer.parameters()} == {torch.float32}
     with torch.no_grad(), injected(model, [writer.write()]):
@@ -217,7 +217,7 @@ def test_a_change_of_a_prefix_is_measured_in_the_size_of_its_site() -> None:
         writer = make_writer(make("prefix", {"scale": by}), start)
         with torch.no_grad():
             for parameter in writer.parameters():
-                parameter += 1.0
+                parameter += 1.0  # type: ignore[misc]
         for name, kv in writer.write().sites.items():
             for moved, before in ((kv.keys, first.sites[name].keys), (kv.values, first.sites[name].values)):
                 size = before[1:].square().mean(dims, keepdim=True).sqrt()
@@ -226,6 +226,6 @@ def test_a_change_of_a_prefix_is_measured_in_the_size_of_its_site() -> None:
     plain = make_writer(make("prefix", {"scale": "none"}), start)
     with torch.no_grad():
         for parameter in plain.parameters():
-            parameter += 1.0
+            parameter += 1.0  # type: ignore[misc]
     moved = plain.write().sites["decoder.self.0"].keys
     assert torch.allclose(moved[1:], first.sites["decoder.self.0"].keys[1:] + 1)

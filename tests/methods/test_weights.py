@@ -117,7 +117,7 @@ def test_a_foreword_is_a_start(method: str) -> None:
 )
 def test_what_cannot_be_is_refused(method: str, settings: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
-        names(method, "llama", **settings)
+        names(method, "llama", **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("method", "layers"), [("prefix", {0, 1, 2}), ("lora", {0, 1, 2}), ("full", {-1, 0, 1, 2})])

@@ -179,7 +179,7 @@ def test_rows_that_cannot_be_used_are_refused_together(
 
 
 def test_a_log_of_rows_that_the_run_never_saw(trained: Path, tmp_path: Path) -> None:
-    shown = [
+    shown: list[dict[str, Any]] = [
         {"id": "live-1", "input": "ttxttttt:", "output": "no", "gold": "yes"},
         {"id": "live-2", "input": {"text": "uuzuuuuu"}, "output": "yes", "gold": "no"},
     ]

@@ -17,7 +17,7 @@ from foreword.artifact.store import load
 from foreword.errors import ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import read_jsonl
-from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.translator import Translator
 from foreword.settings.schema import TrainRequest
 from foreword.studies.cross_validation import FoldsResult, cross_validate, resume
 from foreword.training.loop import Trial
@@ -73,7 +73,7 @@ def test_the_figures_are_those_of_all_answers(made: tuple[FoldsResult, TrainRequ
     report = json.loads((Path(result.folder) / "report.json").read_text())
     assert report["folds"] == result.folds
     for text in (report["title"], *(note for table in report["tables"] for note in table["notes"])):
-        assert chinese(text), text
+        assert Translator(report["messages"]).known(text), text
     assert "3 folds" in result.render()
     assert not (Path(result.folder) / "fold-1" / "trials").exists()
 

@@ -30,7 +30,7 @@ from typing import ClassVar
 
 import torch
 
-from foreword.core.passes.token_states import states_at
+from foreword.core.passes.scoring import states_at
 from foreword.training.heads.base import one_a_row
 from foreword.training.heads.pooled import Classify
 

@@ -28,7 +28,7 @@ def test_a_new_or_empty_folder_is_free(tmp_path: Path) -> None:
 
 
 def test_an_occupied_folder_is_refused_with_the_two_ways_on(old_run: Path) -> None:
-    with pytest.raises(SettingsError, match=r"(?s)--resume .*--overwrite"), claimed(old_run, empty=True):
+    with pytest.raises(SettingsError, match=r"(?s)resume=True.*overwrite=True"), claimed(old_run, empty=True):
         pass
     assert (old_run / "model.foreword").read_text() == "old"
 

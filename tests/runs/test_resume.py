@@ -114,12 +114,13 @@ def test_stopped_several_times(
 def test_stopped_while_the_result_is_written(
     whole: dict[str, Any], tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests
 ) -> None:
-    from foreword.runs.train import result
+    from foreword.runs.train import finish, outcome, run_report
 
-    for number, name in enumerate(("write_jsonl", "save", "write_report")):
+    writers = ((outcome, "write_jsonl"), (finish, "save"), (run_report, "write_report"))
+    for number, (module, name) in enumerate(writers):
         folder = tmp_path / f"late{number}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(result, name, lambda *args: kill())
+            patch.setattr(module, name, lambda *args: kill())
             with pytest.raises(Killed):
                 api.train(request_of(labelled, base("llama"), folder, settings=SWEEP))
         api.resume(folder)

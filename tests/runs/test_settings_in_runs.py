@@ -56,7 +56,7 @@ def test_method_settings(
     verified = api.verify(made.file)
     assert verified.ok, verified.render()
     _, manifest = load(made.file)
-    assert all(manifest.settings["method"][name] == value for name, value in settings.items())  # type: ignore[index]
+    assert all(manifest.settings["method"][name] == value for name, value in settings.items())  # type: ignore[call-overload, index]
 
 
 @pytest.mark.parametrize("optim", ["adam", "sgd", "rmsprop"])
@@ -244,8 +244,8 @@ def test_decoding_travels_in_the_file(
     wanted = request_of(paired, base("llama"), tmp_path / "run", task={**task, **drawn, "repetition_penalty": 1.2})
     result = api.train(replace(wanted, method="text"))
     decoding = load(result.file)[1].task["decoding"]
-    assert {name: decoding[name] for name in drawn} == {**drawn, "stop": ["zz"]}
-    assert decoding["repetition_penalty"] == 1.2
+    assert {name: decoding[name] for name in drawn} == {**drawn, "stop": ["zz"]}  # type: ignore[call-overload]
+    assert decoding["repetition_penalty"] == 1.2  # type: ignore[call-overload]
     assert api.verify(result.file).ok  # what was drawn is drawn again
     text = str(read(paired).rows[0].fields["prompt"])
     first = api.generate(result.file, text)

@@ -35,7 +35,7 @@ def test_a_file_without_what_the_method_starts_from(
     for method in ("lora", "full", "prompt", "ptuning"):
         with pytest.raises(SettingsError, match="which this foreword does not have") as refused:
             api.train(request_of(labelled, "no/base", tmp_path / "a", method=method, init_from=learned))
-        assert "--method prefix" in str(refused.value)
+        assert "method='prefix'" in str(refused.value)
         assert refused.value.where == learned
 
 
@@ -44,7 +44,7 @@ def test_what_cannot_start_from_a_file(request_of: Ask, labelled: str, learned: 
         api.train(request_of(labelled, "no/base", tmp_path / "a", method="text", init_from=learned))
     with pytest.raises(FileFormatError, match="cannot be opened"):
         api.train(request_of(labelled, "no/base", tmp_path / "a", init_from=str(tmp_path / "nothing.foreword")))
-    with pytest.raises(SettingsError, match="--init FILE"):
+    with pytest.raises(SettingsError, match="init_from='FILE"):
         api.train(request_of(labelled, "no/base", tmp_path / "a", method_settings={"init": "foreword"}))
 
 

@@ -43,7 +43,7 @@ def test_a_method_that_starts_from_nothing_is_refused(tasks: dict[str, TrainRequ
 
 def test_the_matrix(tasks: dict[str, TrainRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A tiny random base gains nothing; what is learned is kept all the same here, for there to be a start.
-    monkeypatch.setattr("foreword.training.loop.Score.beats", lambda self, other: other is None)
+    monkeypatch.setattr("foreword.training.loop.Score.above", lambda self, other: True)
     result = api.transfer(tasks, tmp_path / "out", joint=True)
     assert [(c.start, c.task) for c in result.cells] == [
         ("first", "second"), ("second", "first"), ("together", "first"), ("together", "second"),
@@ -68,7 +68,7 @@ def test_the_matrix(tasks: dict[str, TrainRequest], tmp_path: Path, monkeypatch:
 def test_a_task_that_kept_its_prompt_is_no_start(
     tasks: dict[str, TrainRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foreword.training.loop.Score.beats", lambda self, other: True)
+    monkeypatch.setattr("foreword.training.loop.Score.above", lambda self, other: False)
     result = api.transfer(tasks, tmp_path / "out")
     assert {cell.decision for cell in result.cells} == {"nothing learned"}
     assert "No start" in result.verdict()
@@ -130,7 +130,7 @@ def test_tasks_trained_together_stop_and_go_on(
     import os
     import signal
 
-    monkeypatch.setattr("foreword.training.loop.Score.beats", lambda self, other: other is None)
+    monkeypatch.setattr("foreword.training.loop.Score.above", lambda self, other: True)
 
     def placed(folder: str, resume: bool = False) -> dict[str, TrainRequest]:
         return {

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from foreword.artifact.store import load
 from foreword.core.base.load import Base
+from foreword.core.inject.sites import find_sites
 from foreword.data.task.task import Task
 from foreword.runs.use.use import generate, predict
 from tests.serve.conftest import CHOOSE, LIMITS, WRITE, prefix, serving, store, tiny_base
@@ -20,7 +21,7 @@ from tests.serve.conftest import CHOOSE, LIMITS, WRITE, prefix, serving, store, 
 
 def ask(client: TestClient, model: str = "writer", **body: Any) -> httpx.Response:
     given = {"model": model, "messages": [{"role": "user", "content": "hello"}], **body}
-    return client.post("/v1/chat/completions", json=given)
+    return client.post("/v1/chat/completions", json=given)  # type: ignore[return-value]
 
 
 def text_of(answer: httpx.Response) -> str:
@@ -80,7 +81,7 @@ def test_the_official_client_works_unchanged(client: TestClient) -> None:
 
 
 def test_several_answers_and_seeds(client: TestClient) -> None:
-    hot = {"temperature": 1.5, "n": 3, "seed": 7, "max_tokens": 8}
+    hot: dict[str, Any] = {"temperature": 1.5, "n": 3, "seed": 7, "max_tokens": 8}
     choices = ask(client, **hot).json()["choices"]
     texts = [choice["message"]["content"] for choice in choices]
     assert [choice["index"] for choice in choices] == [0, 1, 2]
@@ -119,7 +120,7 @@ def test_a_template_with_several_fields_is_sent_its_fields(base: Base, tmp_path:
         answer = ask(client, "two")
         assert answer.status_code == 400
         assert "a, b" in answer.json()["error"]["message"]
-        answer = client.post(
+        answer = client.post(  # type: ignore[assignment]
             "/v1/chat/completions", json={"model": "two", "fields": {"a": "x", "b": "y"}, "max_tokens": 3}
         )
         assert text_of(answer) is not None
@@ -174,6 +175,19 @@ def test_an_encoder_is_served_for_labels(tmp_path: Path) -> None:
         ]
         refused = ask(client, "base")
         assert refused.status_code == 400
+
+
+@pytest.mark.parametrize("family", ["t5", "lstm", "qwen3_next"])
+def test_bases_that_cannot_write_here_answer_with_labels(tmp_path: Path, family: str) -> None:
+    base = tiny_base(family, chat=False)
+    file = store(tmp_path, "choose", base, prefix(base), CHOOSE, positions=find_sites(base.model).positions)
+    with serving(base, file) as client:
+        answer = client.post("/v1/classify", json={"model": "choose", "input": ["x", "yy"]})
+        assert answer.status_code == 200, answer.text
+        assert [row["label"] for row in answer.json()["data"]] == [
+            predict(file, text=text, base=base)[0].output for text in ("x", "yy")
+        ]
+        assert ask(client, "base").status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -263,6 +277,18 @@ def test_pages_of_other_origins_and_other_host_names_are_refused(client: TestCli
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
     assert client.get("/v1/models", headers={"Origin": "http://127.0.0.1:8265"}).status_code == 200
+
+
+def test_the_page_of_the_api_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "POST /v1/chat/completions" in page
+    assert "ChatRequest" in page
+    assert not [mark for mark in ("http://", "https://", "<script") if mark in page]
+
+
+def test_a_loopback_server_answers_to_each_of_its_names(client: TestClient) -> None:
+    for host in ("127.0.0.1", "localhost:8265", "[::1]:8265", "[::1]"):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 200
 
 
 def test_health_and_metrics(client: TestClient) -> None:

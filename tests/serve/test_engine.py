@@ -12,7 +12,7 @@ import torch
 from foreword.core.base.load import base_of
 from foreword.core.inject.value import EMPTY, Foreword
 from foreword.data.task.task import Decoding, Task
-from foreword.errors import SettingsError, UnsupportedBaseError
+from foreword.errors import ResourceError, SettingsError, UnsupportedBaseError
 from foreword.evaluation.generate import decode
 from foreword.evaluation.predict import Asker
 from foreword.serve.engine.engine import Engine, EngineLimits
@@ -38,7 +38,7 @@ def ask(engine: Engine, one: Served, ids: list[int], count: int = 6, **sampling:
 
 def answer(events: queue.SimpleQueue[Any]) -> tuple[list[int], Done]:
     """The ids that were written, and the end."""
-    ids = []
+    ids = []  # type: ignore[var-annotated]
     while True:
         event = events.get(timeout=60)
         if isinstance(event, Done):
@@ -252,6 +252,13 @@ def test_an_error_in_a_step_ends_its_rows_and_not_the_engine(monkeypatch: pytest
             with pytest.raises(RuntimeError, match="no"):
                 answer(ask(engine, one, [5, 6, 7]))
         assert answer(ask(engine, one, [5, 6, 7]))[1].finish in ("length", "stop")
+
+
+def test_rows_that_do_not_fit_in_memory_are_refused_at_the_start() -> None:
+    base, _ = llama()
+    with pytest.raises(ResourceError, match="not enough memory") as refusal:
+        Engine(base, EngineLimits(rows=10**7, length=128))
+    assert "--max-rows" in str(refusal.value)
 
 
 @pytest.mark.parametrize("family", ["t5", "qwen3_next", "bert"])

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -68,8 +69,9 @@ def paired(tmp_path: Path) -> str:
 def request_of() -> Callable[..., TrainRequest]:
     """A request with the tests' prompt."""
 
-    def make(data: object, base: object, folder: Path, **more: object) -> TrainRequest:
-        options = TaskOptions(**{**TASK, **more.pop("task", {})})  # type: ignore[dict-item]
+    def make(data: object, base: object, folder: Path, **more: Any) -> TrainRequest:  # type: ignore[name-defined]
+        task: dict[str, Any] = {**TASK, **more.pop("task", {})}  # type: ignore[name-defined]
+        options = TaskOptions(**task)
         return TrainRequest(data, base, folder, task_options=options, **more)  # type: ignore[arg-type]
 
     return make

@@ -18,7 +18,7 @@ from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.translator import Translator
 from foreword.settings.schema import TrainRequest, TrainSettings
 from foreword.studies.bias.bias import BiasSettings, bias, probe
 from foreword.studies.bias.findings import Change, Pair, finding, mean_interval
@@ -187,7 +187,8 @@ def test_a_prompt_and_a_file(
     for table in (changes, labels):
         said = [text for line in table["lines"] for text in (line[place] for place in table["own"]) if text]
         texts = {*table["notes"], *said, *filter(None, table["head"])}
-        assert {text for text in texts if chinese(text) is None} <= {"verbs"}  # the user's own word
+        translator = Translator(report["messages"])
+        assert {text for text in texts if not translator.known(text)} <= {"verbs"}  # the user's own word
     assert [line[1] for line in labels["lines"]] == [one["label"] for one in found.priors]
     assert [line[2] for line in labels["lines"]] == [f"{100 * one['without_input']:.0f}%" for one in found.priors]
     lines = (tmp_path / "prompt" / "flagged.jsonl").read_text().splitlines()

@@ -74,7 +74,7 @@ def request(data: str, base: str, folder: Path, **more: Any) -> TrainRequest:
         "per_device_train_batch_size": 8, "num_train_epochs": 1.0, "learning_rate": 5e-2, "num_threads": 1,
         "side_by_side": "off", **more.pop("settings", {}),
     }  # fmt: skip
-    task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
+    task: dict[str, Any] = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
     return TrainRequest(
         data=data, base=base, output_dir=folder, settings=TrainSettings(**settings), task_options=TaskOptions(**task),
         **more,
@@ -362,7 +362,7 @@ def test_generation_is_compared_by_bleu(tmp_path: Path, base: str) -> None:
     dice = random.Random(1)
     words = ["".join(dice.choice("abcdefghijklmnop") for _ in range(7)) for _ in range(40)]
     data = tmp_path / "pairs.csv"
-    pd.DataFrame({"prompt": words, "completion": [word[:3] for word in words]}).to_csv(data, index=False)
+    pd.DataFrame({"prompt": words, "completion": [" ".join(word[:4]) for word in words]}).to_csv(data, index=False)
     task = TaskOptions(guidance="Begin.\n", template="{{ prompt }}:", max_new_tokens=4)
     asked = replace(request(str(data), base, tmp_path / "out"), task_options=task)
     result = compare(asked, replace(OPTIONS, methods=("prefix",), shots=2))

@@ -19,7 +19,7 @@ from foreword.data.task.infer import make_task
 from foreword.data.tokens.examples import Example, encode
 from foreword.errors import SettingsError
 from foreword.evaluation.predict import Asker
-from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.translator import Translator
 from foreword.evaluation.report.write_report import render_html
 from foreword.studies.explain.ablation import Without, layers, tokens, worth
 from foreword.studies.explain.attention_share import Mass, attention_mass
@@ -71,7 +71,7 @@ def test_one_batch_of_all_parts_is_each_part_alone(family: str, method: str) -> 
     if not reaches(method, family):
         pytest.skip(f"{method} does not reach {family}")
     one, value = asker(family), trained_for(method, tiny(family))
-    neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])
+    neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])  # type: ignore[arg-type]
     parts = [*tokens(value, neutral), *layers(value)]
     assert parts
     found = worth(one, value, parts, ROWS)
@@ -175,13 +175,16 @@ def test_the_card_says_in_sentences_what_its_tables_come_to() -> None:
 def test_every_word_of_the_card_is_there_in_chinese() -> None:
     for table in card(0.6, 0.4, 0.75).tables():
         for text in (table["title"], *table["notes"], *filter(None, table["head"])):
-            assert chinese(text) is not None, text
+            assert Translator().known(text), text
         for line in table["lines"]:
             for place in table.get("own", ()):
-                assert chinese(line[place]) is not None or line[place] == "-", line
+                assert Translator().known(line[place]), line
 
 
-def test_the_card_joins_the_report_of_a_run(base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_card_joins_the_report_of_a_run(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foreword.training.events.Score.above", lambda self, other: True)  # whatever dev says
     data = labelled(60)
     made = train(data, base=base, output_dir=tmp_path / "run", max_steps=20, num_virtual_tokens=3, learning_rate=0.05)
     assert made.outcome == "learned"

@@ -12,7 +12,9 @@ from foreword.data.task.task import Task
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.chinese import chinese
+from foreword.evaluation.report.translator import Translator
+from foreword.evaluation.statistics.run_spread import RunVariance
+from foreword.messages import said_in
 from foreword.settings.schema import TrainSettings
 from foreword.studies.compare.active_learning import _spread
 from foreword.studies.compare.costs import pareto, price
@@ -108,7 +110,7 @@ def test_a_plan_has_three_seeds_or_one_and_cuts_rows_and_rates_first() -> None:
     assert {len(rates) for rates in last.rates.values()} <= {1, 2}
     assert any("1 seed to fit" in note for note in plans[-1].notes)
     assert not any("seed" in note for note in last.notes)
-    assert all(chinese(note) for found in plans for note in found.notes)
+    assert all(Translator().known(note) for found in plans for note in found.notes)
 
 
 def test_what_one_cut_leaves_over_is_given_back() -> None:
@@ -145,10 +147,10 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
     with pytest.raises(SettingsError) as caught:
         plan(30)
     assert caught.value.exit_code == 2
-    assert "--budget" in str(caught.value)
+    assert "budget" in str(caught.value)
     needed = int(str(caught.value.hint).split("min")[0].split()[-1])
     assert plan(60 * needed).notes
-    with pytest.raises(SettingsError, match="--methods prefix"):
+    with pytest.raises(SettingsError, match="methods"):
         plan(0.8 * estimate(plan(60 * needed), COSTS, TrainSettings(), SIZE))
 
 
@@ -177,19 +179,34 @@ def test_a_curve_says_how_many_labels_are_worth_while() -> None:
     def runs(law: Any) -> dict[int, list[str]]:
         return {n: ["y" if h < law(n) else "n" for h in hard] for n in (50, 100, 200, 400)}
 
-    steep = learning_curve(METRICS["accuracy"], runs(lambda n: 1 - 2 / n**0.5), golds, 0.02, 0.01, n=100)
+    # Many trainings that hardly differ are known.
+    alike = [RunVariance(np.asarray(0.001**2), np.asarray(1e-7), 4)] * 20
+    steep = learning_curve(METRICS["accuracy"], runs(lambda n: 1 - 2 / n**0.5), golds, 0.02, 0.01, seen=alike)
     assert [point["rows"] for point in steep["points"]] == [50, 100, 200, 400]
     assert 150 <= steep["more"] <= 300  # 2 / 20 - 0.02 = 2 / 25: 625 rows
-    assert steep["more_low"] <= steep["more"] <= (steep["more_high"] or np.inf)
-    assert steep["sentence"].startswith("About ")
-    flat = learning_curve(METRICS["accuracy"], runs(lambda n: 0.8), golds, 0.02, 0.01, n=100)
+    assert steep["more_low"] <= steep["more"] <= steep["more_high"]
+    assert " more labels for +2.0 points (95% interval, by 4 sizes up to 400 rows)" in steep["sentence"]
+    flat = learning_curve(METRICS["accuracy"], runs(lambda n: 0.8), golds, 0.02, 0.01, seen=alike, level=0.9)
     assert flat["more"] is None
-    assert flat["sentence"] == (
-        "More labels are not expected to give +2.0 points anywhere in the 95% interval (by 4 sizes up to 400 rows); "
-        "little to gain beyond 50."
-    )
-    assert chinese(flat["sentence"])
-    assert flat["enough"] == 50
+    assert flat["sentence"].startswith("More labels are not expected to give +2.0 points (90% interval, by 4 sizes")
+    assert flat["enough"] is not None
+    for curve in (steep, flat):
+        assert Translator().known(curve["sentence"])
+
+
+def test_a_curve_that_may_go_either_way_names_no_number() -> None:
+    """One training at each size: it may be a lucky one, and the number of labels is open."""
+    rng = np.random.default_rng(2)
+    golds, hard = ["y"] * 200, rng.random(200)
+    outputs = {n: ["y" if h < 1 - 1 / n**0.4 else "n" for h in hard] for n in (50, 100, 200, 400)}
+    curve = learning_curve(METRICS["accuracy"], outputs, golds, 0.02, 0.01)
+    assert curve["more"] is None
+    assert curve["more_low"] is not None
+    assert curve["sentence"].startswith("How many more labels would give +2.0 points cannot be told:")
+    assert Translator().known(curve["sentence"])
+    last = curve["expected"][-1]
+    assert last["rows"] == 1600
+    assert last["low"] < 1 - 1 / 1600**0.4 < last["high"]
 
 
 # --- verdicts over systems
@@ -221,7 +238,7 @@ def test_dev_chooses_and_test_judges() -> None:
     assert (found.prompt, found.trained) == ("prompt", "prefix")
     assert "3 seeds" in found.lines[0]
     assert "one training" not in found.lines[0]
-    assert found.lines[0].startswith("Prefix tuning beats your prompt by +")
+    assert found.lines[0].startswith("Prefix tuning is better than your prompt: Accuracy +")
     assert {(c.a, c.b) for c in found.which} == {("lora", "prefix")}
     tied = decide(TASK, {**systems, "lora": replace(systems["lora"], dev=0.9, loss=0.1)}, CompareOptions())
     assert tied.trained == "lora"
@@ -234,7 +251,7 @@ def test_what_needs_no_model_is_said_first_where_it_is_better() -> None:
         "prefix": answered(0.8, dev=0.8, seed=3),
     }
     found = decide(TASK, systems, CompareOptions())
-    assert found.lines[0].startswith("Do not train: TF-IDF with logistic regression is better than prefix tuning by +")
+    assert found.lines[0].startswith("Do not train: TF-IDF with logistic regression is better than this run of prefix")
     assert found.lines[0].endswith("). This rests on one training each: another seed may say otherwise.")
     alone = decide(TASK, {"prompt": systems["prompt"]}, CompareOptions())
     assert "nothing to compare" in alone.lines[0]
@@ -251,8 +268,8 @@ def test_whatever_is_said_first_says_that_it_rests_on_one_seed(level: float) -> 
     systems = {"prompt": answered(0.6, dev=0.6, seed=1), "prefix": answered(level, dev=0.6, seed=5)}
     first = decide(TASK, systems, CompareOptions()).lines[0]
     assert "one training each" in first
-    assert "换个种子" in str(chinese(first))
-    assert "Your" not in str(chinese(first))
+    assert "换个种子" in said_in(first, "zh")
+    assert "prompt" not in said_in(first, "zh")
 
 
 # --- costs

@@ -165,7 +165,7 @@ def test_examples_are_balanced_rendered_and_reordered(judge: Judge) -> None:
     made = Shots(judge.task, rows, most=4)(state(start), 6)
     assert {len(one.examples) for one in made} == {1, 2, 4}
     four = next(one for one in made if len(one.examples) == 4)
-    assert sorted(judge.shown[name].fields["label"] for name in four.examples) == ["no", "no", "yes", "yes"]
+    assert sorted(str(judge.shown[name].fields["label"]) for name in four.examples) == ["no", "no", "yes", "yes"]
     text = four.asked(judge.task, judge.shown).guidance
     first = judge.shown[four.examples[0]].fields
     assert text.startswith(start.guidance + f"{first['text']}: {first['label']}\n\n")

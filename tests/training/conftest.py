@@ -67,7 +67,9 @@ class Bench:
         made = TrainSettings(**wanted)  # type: ignore[arg-type]
         writer = writer_for(method, self.model)
         rows = slotted(writer.write().detach(), self.rows)
-        return Trial(self.model, writer, self.objective, rows, made, rate, evaluate or self.score, evaluate_at)
+        trial = Trial(self.model, writer, self.objective, rows, made, rate, evaluate or self.score)
+        trial.evaluate_at = evaluate_at
+        return trial
 
 
 @pytest.fixture

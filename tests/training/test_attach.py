@@ -50,7 +50,7 @@ def trainer_for(model: PreTrainedModel, folder: Path, **arguments: Any) -> Train
 
 def _slots(model: PreTrainedModel) -> Foreword | None:
     """What is attached to a model, which may want places in the rows."""
-    return model.foreword() if isinstance(model, Attached) else None
+    return model.foreword() if isinstance(model, Attached) else None  # type: ignore[unreachable]
 
 
 def losses(trainer: Trainer) -> list[float]:

@@ -22,7 +22,7 @@ from foreword.training import checkpoint
 from foreword.training.loop import Evaluated, Score, Step, Trial
 from foreword.training.lr_search import search
 from foreword.training.objective import Choose, Classify, Complete, Objective, Tag, joined
-from foreword.training.side_by_side import abreast, train_all
+from foreword.training.side_by_side import side_by_side, train_all
 
 WORDS = Choose(((40, 41), (50,)), 0)
 SETTINGS = TrainSettings(
@@ -185,7 +185,7 @@ class Spoiled:
 def test_one_that_is_not_finite_leaves_the_others_as_they_are(order: tuple[int, ...]) -> None:
     model = tiny("llama")
     trials = [trial(model, rate=rate, num_train_epochs=3) for rate in (1e-2, 2e-2, 5e-2)]
-    trials[1].objective = Spoiled(trials[1], 3)
+    trials[1].objective = Spoiled(trials[1], 3)  # type: ignore[assignment]
     trials = [trials[i] for i in order]
     found = train_all(trials)
     assert [None if f is None else f.step for f in found] == [None, 3, None]
@@ -248,11 +248,10 @@ def swept(
     def interrupted() -> bool:
         return how == "interrupt" and stop(count + 1)
 
-    def new(rate: float, marks: frozenset[int]) -> Trial:
+    def new(rate: float) -> Trial:
         made = trial(model, rate=rate, save_steps=2, num_train_epochs=4, eval_steps=3)
-        made.evaluate_at = marks
         if rate == 5e-2:
-            made.objective = Spoiled(made, 2)
+            made.objective = Spoiled(made, 2)  # type: ignore[assignment]
         return made
 
     found = search(RATES, new, folder, on_event, interrupted, together)
@@ -319,8 +318,8 @@ def test_saving_leaves_nothing_beside_the_checkpoints(tmp_path: Path) -> None:
 def test_how_many_train_side_by_side() -> None:
     short = [Example(str(i), (5,) * 20, (), 0, "a") for i in range(100)]
     settings = TrainSettings(per_device_train_batch_size=8)
-    assert abreast(short, settings, 4) == 4
-    assert abreast(short, settings, 9) == 9
-    assert abreast([replace(row, input_ids=(5,) * 200) for row in short], settings, 4) == 1
-    assert abreast(short, replace(settings, side_by_side="off"), 4) == 1
-    assert abreast(short, replace(settings, side_by_side="on"), 9) == 9
+    assert side_by_side(short, settings, 4) == 4
+    assert side_by_side(short, settings, 9) == 9
+    assert side_by_side([replace(row, input_ids=(5,) * 200) for row in short], settings, 4) == 1
+    assert side_by_side(short, replace(settings, side_by_side="off"), 4) == 1
+    assert side_by_side(short, replace(settings, side_by_side="on"), 9) == 9

@@ -44,8 +44,8 @@ def swept(
             if kill_after is not None and len(made) >= kill_after:
                 raise Killed
 
-    def new(rate: float, marks: frozenset[int]) -> Trial:
-        trial: Trial = bench.trial(rate, marks, **settings)
+    def new(rate: float) -> Trial:
+        trial: Trial = bench.trial(rate, **settings)
         if spoil and rate in spoil:
             trial.objective = _Spoiled(trial, spoil[rate])  # type: ignore[assignment]
         return trial
@@ -113,9 +113,9 @@ def test_a_sweep_makes_the_planned_steps(bench: Any, folder: Path) -> None:
 def test_the_best_go_on(bench: Any, folder: Path) -> None:
     loss = {1e-2: 0.9, 5e-2: 0.3, 2e-2: 0.6, 1e-1: 0.4}
 
-    def make(rate: float, marks: frozenset[int]) -> Trial:
+    def make(rate: float) -> Trial:
         # The accuracy, which moves by chance on few rows, says the opposite.
-        trial: Trial = bench.trial(rate, marks, evaluate=lambda _: Score(loss[rate], loss[rate]))
+        trial: Trial = bench.trial(rate, evaluate=lambda _: Score(loss[rate], loss[rate]))
         return trial
 
     result, made = swept(bench, folder, make=make)
@@ -218,7 +218,7 @@ def test_stop_and_go_on_in_a_sweep_is_bit_equal(bench: Any, tmp_path: Path, how:
     for stop in (1, 3, 4, 12, 14, 18, WHOLE - 1):
         folder = tmp_path / str(stop)
         with pytest.raises((Killed, KeyboardInterrupt)):
-            swept(bench, folder, save_steps=2, **{how: stop})
+            swept(bench, folder, save_steps=2, **{how: stop})  # type: ignore[arg-type]
         assert facts(swept(bench, folder, save_steps=2)[0]) == wanted, f"stopped after step {stop}"
 
 
@@ -249,10 +249,8 @@ def test_a_failure_counts_from_its_step_also_when_resumed(bench: Any, tmp_path: 
 
 
 def test_early_stopping_survives_a_stop(bench: Any, tmp_path: Path) -> None:
-    def constant(rate: float, marks: frozenset[int]) -> Trial:
-        trial: Trial = bench.trial(
-            rate, marks, evaluate=lambda _: Score(0.5, 1.0), eval_steps=1, early_stopping_patience=4
-        )
+    def constant(rate: float) -> Trial:
+        trial: Trial = bench.trial(rate, evaluate=lambda _: Score(0.5, 1.0), eval_steps=1, early_stopping_patience=4)
         return trial
 
     wanted = facts(swept(bench, tmp_path / "whole", (1e-2,), make=constant)[0])
@@ -344,8 +342,8 @@ def test_values_that_are_saved_are_frozen(bench: Any) -> None:
 def test_a_rate_that_waits_holds_no_gradient(bench: Any, tmp_path: Path) -> None:
     trials: list[Trial] = []
 
-    def new(rate: float, marks: frozenset[int]) -> Trial:
-        trial: Trial = bench.trial(rate, marks)
+    def new(rate: float) -> Trial:
+        trial: Trial = bench.trial(rate)
         others = [parameter for other in trials if other is not trial for parameter in other.parameters]
         assert all(parameter.grad is None for parameter in others)
         trials.append(trial)

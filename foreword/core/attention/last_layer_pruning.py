@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from foreword.core.attention.hooks import Forward, Hold, Level
 from foreword.core.attention.packing import Cut, Packed
 from foreword.core.attention.pass_context import current, within
+from foreword.core.base.device import tensor_on
 
 
 class _Reached(Exception):
@@ -49,8 +49,8 @@ def _for_wanted_tokens(forward: Forward) -> Forward:
                 return forward(*args, **kwargs)
         except _Reached as reached:
             key, value = reached.key, reached.value
-        index = torch.tensor([row for row, _ in whole.wanted], device=key.device)
-        places = torch.tensor([place for _, place in whole.wanted], device=key.device)
+        index = tensor_on([row for row, _ in whole.wanted], key.device)
+        places = tensor_on([place for _, place in whole.wanted], key.device)
         chosen = whole.start[index] + places
         short = Packed([*Counter(row for row, _ in whole.wanted).values()], key.device)
         short.cut = Cut(whole, short.beside(places), key, value)

@@ -39,8 +39,9 @@ def widened(
     """
     memo = current().memo
     queries, keys = query.shape[2], key.shape[2]
-    made_of = (id(mask), id(front.live), id(front.lengths), front.keys.shape[2])
-    given = (*made_of, query.shape[0], queries, keys, window, additive, query.dtype)
+    shapes = (front.keys.shape[2], query.shape[0], queries, keys, window)
+    # Without a mask a causal and a cross-attention of one shape are told apart by what None stands for.
+    given = (id(mask), id(front.live), id(front.lengths), *shapes, causes, additive, query.dtype)
     if memo is not None and given in memo.masks:
         return memo.masks[given][1]
     own = mask

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foreword.core.base.device import sent
+
 
 class Packed:
     """How the rows of one pass lie in ``[1, N]``.
@@ -44,9 +46,9 @@ class Packed:
         place = torch.arange(self.tokens) - begin[owner]
         # Where a token stands side by side, and which token stands at each such place. Padding repeats the row's own
         # last token: what is not a number in one row may be nowhere in another, not even behind a mask.
-        self._to = (owner * self.width + place).to(device)
-        self._from = (begin[:, None] + torch.arange(self.width).minimum(count[:, None] - 1)).flatten().to(device)
-        self.owner, self.start, self.positions = owner.to(device), begin.to(device), place[None].to(device)
+        self._to = sent(owner * self.width + place, device)
+        self._from = sent((begin[:, None] + torch.arange(self.width).minimum(count[:, None] - 1)).flatten(), device)
+        self.owner, self.start, self.positions = (sent(x, device) for x in (owner, begin, place[None]))
 
     def side_by_side(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None

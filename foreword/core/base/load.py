@@ -94,7 +94,7 @@ def load_base(
             bare encoder is loaded, without a pooler where the class allows that. No effect on the other kinds, whose
             language head always comes along.
         accept: called with what is known before the weights are read; what it raises ends the loading.
-        progress: called as ``progress(name, done, total)`` while a GGUF is converted.
+        progress: called as ``progress(name, done, total)`` while a GGUF is converted and the model is loaded.
 
     Raises:
         BaseError: not found, not readable, or its weights are incomplete.
@@ -114,8 +114,12 @@ def load_base(
     with explained(name, local=local):
         commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
+        if progress is not None:
+            progress("load model", 0, 1)
         model, tokenizer = _load(folder, how, number, task_head, accept)
         model = model.to(place)
+        if progress is not None:
+            progress("load model", 1, 1)
     return base_of(model, tokenizer, id=name, revision=commit)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.attention.hooks import Hold
+from foreword.core.base.device import tensor_on
 from foreword.core.inject import lora_deltas, weight_overrides
 from foreword.core.inject.value import Foreword
 
@@ -53,5 +53,5 @@ def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequenc
     banks = lora_deltas.banks(model, chosen)
     index = None
     if banks and rows is not None and len(used) > 1:
-        index = torch.tensor([used.index(row) for row in rows], device=model.device)
+        index = tensor_on([used.index(row) for row in rows], model.device)
     return Changes(banks, weights, index)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from foreword.core.attention.hooks import Hold
 from foreword.core.attention.pass_context import current, holding
 from foreword.core.attention.sources import Front
+from foreword.core.base.device import tensor_on
 from foreword.core.inject import initial_values, soft_slots
 from foreword.core.inject.base_changes import changes_of
 from foreword.core.inject.in_force import Bank, InForce
@@ -75,8 +76,8 @@ class Injection:
             self._owned,
             self.hold,
             tuple(values),
-            None if index is None else torch.tensor(index, device=device),
-            torch.tensor([f.num_virtual_tokens for f in values], device=device),
+            None if index is None else tensor_on(index, device),
+            tensor_on([f.num_virtual_tokens for f in values], device),
             self._banks(values),
             _side_by_side([f.prompt for f in values]),
             soft_slots.bank_of(values, self.map.embedding_size),
@@ -176,7 +177,7 @@ def _live(lengths: Sequence[int], device: torch.device) -> Tensor | None:
     """Which virtual tokens are a foreword's own ``[F, P]``; None where all are."""
     if min(lengths) == max(lengths):
         return None
-    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
+    return torch.arange(max(lengths), device=device) < tensor_on(lengths, device)[:, None]
 
 
 def _bank(pairs: Sequence[KeyValue | None], length: int, live: Tensor | None) -> Bank:

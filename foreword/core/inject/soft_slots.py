@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
 
@@ -69,4 +70,4 @@ def bank_of(forewords: Sequence[Foreword], size: int) -> SlotBank | None:
         some[0].new_zeros(longest, size) if s is None else nn.functional.pad(s, (0, 0, 0, longest - s.shape[0]))
         for s in found
     ]
-    return SlotBank(torch.stack(padded), torch.tensor(counts, device=some[0].device))
+    return SlotBank(torch.stack(padded), tensor_on(counts, some[0].device))

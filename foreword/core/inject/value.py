@@ -51,7 +51,7 @@ def _frozen(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
     return MappingProxyType(dict(mapping))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Foreword:
     """Guidance text, a soft prompt, keys and values per site, a head, soft slots, changed weights; each may be absent.
 
@@ -89,6 +89,21 @@ class Foreword:
         lengths = {kv.keys.shape[0] for kv in self.sites.values()}
         if len(lengths) > 1:
             raise ValueError(f"every site has the same number of virtual tokens, not {sorted(lengths)}")
+
+    def __repr__(self) -> str:
+        counts = {
+            "virtual tokens": self.num_virtual_tokens,
+            "sites": len(self.sites),
+            "classes": len(self.head.get("bias", ())),
+            "slots": 0 if self.slots is None else self.slots.shape[0],
+            "low-rank changes": len(self.adapters),
+            "weights": len(self.weights),
+            "values": self.num_values,
+        }
+        parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+        if self.text:
+            parts.insert(0, repr(self.text if len(self.text) <= 40 else self.text[:37] + "..."))
+        return f"Foreword({', '.join(parts)})"
 
     @property
     def num_virtual_tokens(self) -> int:

@@ -8,7 +8,6 @@ import time
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from foreword.core.inject.sites import backbone
 
@@ -16,13 +15,14 @@ _SIZE = 768
 
 
 def weights(model: PreTrainedModel) -> int:
-    """Weights that every token is multiplied with: those of the linear layers behind the embedding, without the output
-    layer."""
-    found = {m.weight for m in backbone(model).modules() if isinstance(m, (nn.Linear, Conv1D))}
+    """Weights that every token is multiplied with: the matrices behind the embedding, those of a recurrent layer too,
+    without the output layer, which few tokens reach."""
+    layers = [module for module in backbone(model).modules() if not isinstance(module, nn.Embedding)]
+    matrices = {weight for layer in layers for weight in layer.parameters(recurse=False) if weight.ndim > 1}
     output = model.get_output_embeddings()
     if output is not None:
-        found.discard(output.weight)
-    return sum(weight.numel() for weight in found)
+        matrices.discard(output.weight)
+    return sum(weight.numel() for weight in matrices)
 
 
 def operations(model: PreTrainedModel, tokens: int, trained: bool = False) -> float:

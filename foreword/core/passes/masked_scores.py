@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from foreword.core.base.device import tensor_on
 from foreword.core.passes.output_layer import log_probs
 from foreword.core.passes.scoring import Ids, pad
 from foreword.errors import SettingsError
@@ -36,10 +37,10 @@ def masked_scores(
         ]
         batch = pad(wide, fill, model.device)
         rows = torch.arange(len(inputs), device=model.device).repeat_interleave(length)
-        positions = torch.tensor([at + j for at in places for j in range(length)], device=model.device)
+        positions = tensor_on([at + j for at in places for j in range(length)], model.device)
         found = [number for number, choice in enumerate(choices) if len(choice) == length]
         # Every place is asked for one word of each choice.
-        words = torch.tensor([[choices[n][j] for n in found] for j in range(length)], device=model.device)
+        words = tensor_on([[choices[n][j] for n in found] for j in range(length)], model.device)
         which = torch.arange(len(rows), device=model.device).repeat_interleave(len(found))
         logp = log_probs(
             model,

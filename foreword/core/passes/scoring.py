@@ -21,6 +21,7 @@ from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
 from foreword.core.attention.pass_context import holding
 from foreword.core.attention.routing import route
+from foreword.core.base.device import sent, tensor_on
 from foreword.core.inject.sites import backbone, find_sites
 from foreword.core.passes.output_layer import log_probs, word_logits
 from foreword.errors import SettingsError
@@ -45,7 +46,7 @@ def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[i, place] = torch.tensor(list(row), dtype=torch.long)
         mask[i, place] = 1
-    return Padded(ids.to(device), mask.to(device))
+    return Padded(sent(ids, device), sent(mask, device))
 
 
 def refuse_empty(rows: Sequence[Ids]) -> None:
@@ -83,7 +84,9 @@ class _Laid:
 
 
 @contextmanager
-def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places: Tensor) -> Iterator[None]:
+def _running(
+    model: PreTrainedModel, packed: Packed | None, rows: Sequence[int], places: Sequence[int]
+) -> Iterator[None]:
     """Passes of packed rows belong in here; attention must be ours, also where no foreword is in force.
 
     Args:
@@ -93,7 +96,7 @@ def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places
     if packed is None:
         yield
         return
-    wanted = list(zip(rows.tolist(), places.tolist(), strict=True))
+    wanted = list(zip(rows, places, strict=True))
     # A row of which nothing is wanted would have no query in the last layer.
     if len({row for row, _ in wanted}) == packed.rows:
         packed.wanted = wanted
@@ -107,7 +110,7 @@ def _running(model: PreTrainedModel, packed: Packed | None, rows: Tensor, places
 def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
     """End to end where the model allows it."""
     if packable(model):
-        ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
+        ids = tensor_on([[token for row in rows for token in row]], model.device)
         return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
     batch = pad(rows, fill, model.device)
     return _Laid(batch.ids, batch.mask, None)
@@ -147,11 +150,11 @@ def _branched(
     extra = [t for tail in tails for t in tail]
     device = model.device
     laid = _lay(model, [list(r) + extra for r in inputs], fill)
-    ends = torch.tensor([len(r) for r in inputs], device=device)
+    ends = tensor_on([len(r) for r in inputs], device)
     starts = [sum(len(t) for t in tails[:c]) for c in range(len(choices))]
     arguments = laid.arguments()
     if extra:
-        mask, positions = _branch_mask(ends, tails)
+        mask, positions = _branch_mask(ends, max(len(r) for r in inputs) + len(extra), tails)
         arguments |= {
             "attention_mask": mask,
             "position_ids": positions if laid.packed is None else laid.packed.end_to_end(positions),
@@ -160,27 +163,27 @@ def _branched(
     rows = torch.arange(len(inputs), device=device).repeat_interleave(per)
     places = (ends[:, None] - 1 + torch.arange(per, device=device)).flatten()
     at = laid.at(rows, places)
-    with _running(model, laid.packed, rows, places):
+    wanted = [(row, len(r) - 1 + i) for row, r in enumerate(inputs) for i in range(per)]
+    with _running(model, laid.packed, [row for row, _ in wanted], [place for _, place in wanted]):
         if relative:
-            return word_logits(model, at, torch.tensor([c[0] for c in choices], device=device), **arguments)
+            return word_logits(model, at, tensor_on([c[0] for c in choices], device), **arguments)
         # A choice's first token is read off the input's last place, each later one off its branch.
         read = [[0, *range(1 + start, start + len(c))] for c, start in zip(choices, starts, strict=True)]
-        steps = torch.tensor([step for r in read for step in r], device=device)
+        steps = tensor_on([step for r in read for step in r], device)
         which = (torch.arange(len(inputs), device=device)[:, None] * per + steps).flatten()
-        words = torch.tensor([token for c in choices for token in c], device=device).repeat(len(inputs))
+        words = tensor_on([token for c in choices for token in c], device).repeat(len(inputs))
         logp = log_probs(model, at, which, words, **arguments).view(len(inputs), -1)
-    owner = torch.tensor([i for i, c in enumerate(choices) for _ in c], device=device)
+    owner = tensor_on([i for i, c in enumerate(choices) for _ in c], device)
     return logp.new_zeros(len(inputs), len(choices)).index_add(1, owner, logp)
 
 
-def _branch_mask(ends: Tensor, tails: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+def _branch_mask(ends: Tensor, width: int, tails: Sequence[Ids]) -> tuple[Tensor, Tensor]:
     """Mask ``[B, 1, T, T]`` and positions ``[B, T]`` for branches behind each row's input, padding behind them; 0 is
     the input's own segment."""
     extra = sum(len(t) for t in tails)
-    width = int(ends.max()) + extra
     at = torch.arange(width, device=ends.device)[None] - ends[:, None]
-    branch = torch.tensor([i + 1 for i, t in enumerate(tails) for _ in t], device=ends.device)
-    step = torch.tensor([j for t in tails for j in range(len(t))], device=ends.device)
+    branch = tensor_on([i + 1 for i, t in enumerate(tails) for _ in t], ends.device)
+    step = tensor_on([j for t in tails for j in range(len(t))], ends.device)
     behind = at.clamp(0, len(branch) - 1)
     segment = torch.where(at < 0, 0, branch[behind])
     positions = torch.where(at < 0, at + ends[:, None], ends[:, None] + step[behind])
@@ -213,27 +216,26 @@ def completion_losses(
     """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
     refuse_empty(inputs)
     device = model.device
-    rows = torch.tensor([b for b, t in enumerate(targets) for _ in t], device=device)
-    labels = torch.tensor([token for t in targets for token in t], device=device)
+    owners = [b for b, t in enumerate(targets) for _ in t]
+    rows = tensor_on(owners, device)
+    labels = tensor_on([token for t in targets for token in t], device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
         begin = beginning(model)
         answer = pad([[*begin, *t[:-1]] for t in targets], fill, device)
-        places = torch.tensor([len(begin) - 1 + i for t in targets for i in range(len(t))], device=device)
+        places = [len(begin) - 1 + i for t in targets for i in range(len(t))]
         arguments = {
             "input_ids": batch.ids,
             "attention_mask": batch.mask,
             "decoder_input_ids": answer.ids,
             "decoder_attention_mask": answer.mask,
         }
-        at, packed = (rows, places), None
+        at, packed = (rows, tensor_on(places, device)), None
     else:
         laid = _lay(model, [[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill)
-        places = torch.tensor(
-            [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))], device=device
-        )
-        at, packed, arguments = laid.at(rows, places), laid.packed, laid.arguments()
-    with _running(model, packed, rows, places):
+        places = [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))]
+        at, packed, arguments = laid.at(rows, tensor_on(places, device)), laid.packed, laid.arguments()
+    with _running(model, packed, owners, places):
         logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)
     return -logp, rows
 
@@ -252,11 +254,11 @@ def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, f
     ``"last"``."""
     refuse_empty(inputs)
     laid = _lay(model, inputs, fill)
-    lengths = torch.tensor([len(r) for r in inputs], device=model.device)
+    lengths = tensor_on([len(r) for r in inputs], model.device)
     rows = torch.arange(len(inputs), device=model.device)
     places = torch.zeros_like(lengths) if pooling == "cls" else lengths - 1
-    nothing = rows[:0]
-    with _running(model, laid.packed, *((nothing, nothing) if pooling == "mean" else (rows, places))):
+    wanted = [] if pooling == "mean" else [0 if pooling == "cls" else len(r) - 1 for r in inputs]
+    with _running(model, laid.packed, range(len(wanted)), wanted):
         hidden = last_states(model, **laid.arguments())
     if pooling != "mean":
         pruned = laid.packed is not None and laid.packed.pruned is not None
@@ -266,3 +268,14 @@ def pooled_states(model: PreTrainedModel, inputs: Sequence[Ids], pooling: str, f
     else:
         total = (hidden * laid.mask[..., None].to(hidden.dtype)).sum(1)
     return (total / lengths[:, None].to(hidden.dtype)).float()
+
+
+def states_at(
+    model: PreTrainedModel, inputs: Sequence[Ids], places: Sequence[Sequence[int]], fill: int
+) -> tuple[Tensor, Tensor]:
+    """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
+    batch = pad(inputs, fill, model.device)
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
+    rows = tensor_on([b for b, own in enumerate(places) for _ in own], hidden.device, torch.long)
+    at = tensor_on([place for own in places for place in own], hidden.device, torch.long)
+    return hidden[rows, at].float(), rows

@@ -26,12 +26,14 @@ class Course:
             hardest. ``length``: every row once, from the shortest to the longest.
         difficulty: of each row, for that order: the loss of the untrained model.
         vary: the row of an epoch and an index in another form, or None for the row as it is.
+        seen: the row of a step (from 0) and an index in another form, whatever the epoch makes of it; or None.
     """
 
     rows: Sequence[Example]
     sampling: str = "shuffle"
     difficulty: Sequence[float] = ()
     vary: Callable[[int, int], Example | None] | None = None
+    seen: Callable[[int, int], Example | None] | None = None
 
     def batches(self, size: int, seed: int, epoch: int) -> list[list[int]]:
         """Indices of the rows of one epoch, in batches; as many batches in every epoch."""
@@ -51,6 +53,11 @@ class Course:
         """A row as it is learned from in an epoch."""
         changed = None if self.vary is None else self.vary(epoch, index)
         return self.rows[index] if changed is None else changed
+
+    def row_at(self, step: int, epoch: int, index: int) -> Example:
+        """A row as a step of an epoch sees it."""
+        seen = None if self.seen is None else self.seen(step, index)
+        return self.row(epoch, index) if seen is None else seen
 
     def _balanced(self, dice: random.Random) -> list[int]:
         groups: dict[int, list[int]] = defaultdict(list)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import keyword
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
-from foreword.data.row import label_text
+from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
@@ -22,6 +24,11 @@ from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerE
 from foreword.settings.values import FULL_WIDTH
 
 _MAX_LABELS = 200
+# A label that more of the rows have: saying it always would look good by accuracy.
+_SKEWED = 0.7
+# Words of an answer that is short; BLEU counts up to four in a row.
+_FEW_WORDS = 3
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 # Tags that the instruction of a tagging names; a list of forty is no instruction.
 _NAMED = 12
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -67,6 +74,7 @@ def make_task(
     _check_columns(source, table, guidance_column or "")
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
+    _refuse_not_text(source, table)
     if labels and kind == "generation":
         raise SettingsError(
             f"{table.layout.description}: what is to be written has no labels",
@@ -81,7 +89,7 @@ def make_task(
         "",
         table.layout.target,
         {label: some[0] for label, some in spaced.items()},
-        metric or ("accuracy" if kind == "classification" else _metric(table.layout.target)),
+        metric or _metric(table, kind),
         chat=chat,
         head=head,
         pooling=pooling,
@@ -98,6 +106,22 @@ def make_task(
     if guidance_form == "text" or guidance_column:
         return replace(draft, guidance=guidance)
     return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
+
+
+def _refuse_not_text(source: str, table: Table) -> None:
+    """Refuse a template that no row can fill because a column holds objects or lists: its rows are all alike."""
+    template = parsed(source)
+    reasons = []
+    for row in table.rows:
+        reason = template.not_text(row.fields)
+        if not reason:
+            return
+        reasons.append((row, reason))
+    if reasons:
+        row, reason = reasons[0]
+        problem, _, hint = reason.partition("; ")
+        received = f"{len(reasons)} rows like that"
+        raise DataError(problem, where=str(row.source), received=received, hint=hint)
 
 
 def _tagging(
@@ -185,8 +209,17 @@ def _is_chinese(table: Table) -> bool:
     return cjk_share(cells) > 0.5
 
 
-def _metric(target: str) -> str:
-    return "rouge_l" if target.lower() in ("summary", "highlights") else "bleu"
+def _metric(table: Table, kind: Kind) -> str:
+    """What decides where nobody says it: accuracy, or macro F1 where one label is most of the rows (saying it always
+    looks good by accuracy); for answers of few words exact match, because BLEU counts four words in a row."""
+    answers = [text for row in table.rows for text in target_texts(row, table.layout.target)[:1]]
+    if kind == "classification":
+        largest = max(Counter(answers).values(), default=0)
+        return "macro_f1" if largest > _SKEWED * len(answers) else "accuracy"
+    if table.layout.target.lower() in ("summary", "highlights"):
+        return "rouge_l"
+    short = sum(len(_WORD.findall(text)) <= _FEW_WORDS for text in answers)
+    return "exact_match" if answers and short >= 0.9 * len(answers) else "bleu"
 
 
 def _reference(name: str) -> str:
@@ -238,11 +271,42 @@ def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table)
         if found and all(label.lstrip("-").isdigit() for label in found):
             found.sort(key=int)
         return {label: (label,) for label in found}
+    return _as_in_rows(_given(labels), table)
+
+
+def _given(labels: str | Mapping[str, str] | Sequence[str]) -> dict[str, tuple[str, ...]]:
     if isinstance(labels, str):
         return _parse(labels)
     if isinstance(labels, Mapping):
         return {label_text(label): _several(str(words)) for label, words in labels.items()}
     return _without_repeats([(label_text(label), (label_text(label),)) for label in labels])
+
+
+def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tuple[str, ...]]:
+    """The labels that were given, spelled as the rows have them where only case, width or a fraction differ.
+
+    Raises:
+        VerbalizerError: a label is in no row, and one of the rows' that was not given looks like it.
+    """
+    if table.layout.kind != "classification":
+        return given
+    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    others = [label for label in counts if label not in given]
+    plain = {plain_label(label): label for label in others}
+    result: dict[str, tuple[str, ...]] = {}
+    for label, words in given.items():
+        same = plain.get(plain_label(label)) if label not in counts else None
+        near = "" if label in counts or same else nearest(label, others)
+        if near and counts[near] > 1:
+            raise VerbalizerError(
+                f"the label {label!r} is in no row",
+                where="--labels",
+                expected=", ".join(sorted(counts)[:20]),
+                received=label,
+                hint=f"did you mean {near!r}, which {counts[near]} rows have?",
+            )
+        result[same or label] = words
+    return result
 
 
 def _several(words: str) -> tuple[str, ...]:
@@ -265,6 +329,13 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def labels_of(table: Table) -> list[str]:
     """The labels in a table's target column, sorted.
 
@@ -274,12 +345,16 @@ def labels_of(table: Table) -> list[str]:
     counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
     where, shown = table.name, table.layout.target
     if not counts:
-        raise DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        error = DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        raise with_causes(error, table.problems)
     if len(counts) == 1:
         hint = "a classification needs two labels or more"
-        raise DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
+        error = DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
+        raise with_causes(error, table.problems)
     if len(counts) > _MAX_LABELS or (len(counts) > 20 and len(counts) * 2 > len(table.rows)):
-        hint = "if it is text to be written and not a class, name the column `completion` and the input `prompt`"
+        hint = "if it is text to be written and not a class, say `--task generation`"
+        if sum(map(_is_number, counts)) > len(counts) * 0.9:
+            hint = "numbers are not predicted here: cut them into classes, such as low, medium and high"
         received = f"{len(counts)} different values in {len(table.rows)} rows"
         raise DataError(f"the column {shown!r} does not look like labels", where=where, received=received, hint=hint)
     return sorted(counts)

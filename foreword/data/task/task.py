@@ -18,7 +18,8 @@ __all__ = ["METRIC_NAMES", "Decoding", "Task"]
 METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "micro_f1"),
     "generation": (
-        "bleu", "chrf", "rouge_l", "rouge_1", "rouge_2", "exact_match", "distinct_1", "distinct_2", "perplexity",
+        "bleu", "chrf", "rouge_l", "rouge_1", "rouge_2", "exact_match", "token_f1", "distinct_1", "distinct_2",
+        "perplexity",
     ),
     "tagging": ("span_f1", "token_accuracy", "span_precision", "span_recall"),
 }  # fmt: skip

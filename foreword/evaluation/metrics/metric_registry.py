@@ -6,6 +6,7 @@ A reference is one text or a sequence of texts (any of them counts); labels have
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,7 +82,8 @@ def _equal(output: str, references: list[str]) -> float:
 
 
 def _same_text(output: str, references: list[str]) -> float:
-    """Equal but for the white space around and between words and the width of characters (``，`` is ``,``)."""
+    """Equal but for the white space around and between words, the width of characters (``，`` is ``,``) and how accents
+    are written (NFC or NFD)."""
     said = _plain(output)
     return float(any(said == _plain(text) for text in references))
 
@@ -91,7 +93,7 @@ _NARROW = {0xFF01 + place: 0x21 + place for place in range(94)} | {0x3000: 0x20,
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.translate(_NARROW).split())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_NARROW)).split())
 
 
 METRICS: dict[str, Metric] = {
@@ -102,6 +104,7 @@ METRICS: dict[str, Metric] = {
         # With one label a row, every miss is one false positive and one false negative: micro F1 is accuracy.
         Metric("micro_f1", "Micro F1", "higher", "classification", 1, mean_of(_equal), form="proportion"),
         Metric("exact_match", "Exact match", "higher", "generation", 1, mean_of(_same_text), form="proportion"),
+        Metric("token_f1", "Token F1", "higher", "generation", 1, text_overlap.rouge_n(1), form="mean"),
         Metric("bleu", "BLEU", "higher", "generation", 100, text_overlap.bleu()),
         Metric("bleu_e2e", "BLEU (E2E)", "higher", "generation", 100, text_overlap.bleu(lowercase=True, smooth="none")),
         Metric("chrf", "chrF", "higher", "generation", 100, text_overlap.chrf()),
@@ -121,7 +124,7 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
-    "generation": ("exact_match", "bleu", "chrf", "rouge_l", "distinct_2"),
+    "generation": ("exact_match", "token_f1", "bleu", "chrf", "rouge_l", "distinct_2"),
     "tagging": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
 }
 """What is reported when nothing else is asked for, by kind of task."""
@@ -140,6 +143,14 @@ def get_metric(name: str) -> Metric:
         expected=", ".join(METRICS),
         hint=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+def moves(metric: Metric, references: Sequence[Any]) -> bool:
+    """Whether right answers score above 0: BLEU of references of one to three words is 0 whatever is answered."""
+    if metric.sums is None or metric.name == "perplexity" or not len(references):
+        return True
+    right = [reference if isinstance(reference, str) else reference[0] for reference in references]
+    return metric.corpus(right, references) > 0
 
 
 def classification_report(outputs: Sequence[str], golds: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ MAX_TEXT = 400
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``tone`` is ``plain``, ``lead`` (the verdict), ``warning`` or ``part`` (a smaller heading)."""
+    """A paragraph; ``tone`` is ``plain``, ``warning``, ``part`` (a smaller heading), or ``code`` and ``value``: not
+    the program's words."""
 
     text: str
     tone: str = "plain"
@@ -50,21 +51,96 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A finished SVG element, for HTML alone: Markdown shows the table beside it."""
+    """A finished SVG element, for HTML alone: Markdown shows the table beside it. ``small``: several stand in a row."""
 
     svg: str
+    small: bool = False
 
 
-Block = Text | Items | Table | Chart
+@dataclass(frozen=True)
+class Words:
+    """What a model is asked, by parts: (name, text), line breaks as they are."""
+
+    parts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One system's answer to a row: whether it is right (None: nobody can say), and the probability it was given."""
+
+    text: str
+    right: bool | None
+    sure: float | None = None
+
+
+@dataclass(frozen=True)
+class ReadRow:
+    """A row worth reading: ``why`` as in rows_to_read ("" where nothing is said)."""
+
+    why: str
+    input: str
+    gold: str
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """Rows to read, and what their reasons are called; ``systems`` are the names of the columns of answers."""
+
+    systems: Sequence[str]
+    rows: Sequence[ReadRow]
+    reasons: Mapping[str, str]
+
+
+Block = Text | Items | Table | Chart | Words | ReadRows
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its blocks; ``folded``: HTML shows the heading alone until it is asked for."""
+    """A heading and its blocks.
+
+    Args:
+        folded: HTML shows the heading alone until it is asked for.
+        beside: on a wide page the blocks stand beside each other, two in a row.
+    """
 
     title: str
     blocks: Sequence[Block]
     folded: bool = False
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """The verdict at the top of a page.
+
+    Args:
+        answer: in three words; ``tone`` is its colour: ``good``, ``open``, ``keep`` or ``bad``.
+        headline, lines: the sentences.
+        figures: (name, value) of the systems that are compared, and ``figures_of`` the metric.
+        bar: the drawn difference; "" for none.
+        footnote: how the difference was tested.
+    """
+
+    answer: str
+    tone: Literal["good", "open", "keep", "bad"]
+    headline: str
+    lines: Sequence[str] = ()
+    figures: Sequence[tuple[str, str]] = ()
+    figures_of: str = ""
+    bar: str = ""
+    footnote: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a report says, in reading order."""
+
+    title: str
+    subtitle: str
+    card: Card | None
+    sections: Sequence[Section]
+    language: str = "en"
 
 
 def short(value: object) -> str:
@@ -89,7 +165,7 @@ def settings(value: object) -> Iterator[Text | Table]:
         if value:
             yield Table(["key", "value"], list(_flat(value)))
     elif value is not None:
-        yield Text(short(value))
+        yield Text(short(value), "value")
 
 
 def _flat(values: Mapping[Any, Any], front: str = "") -> Iterable[list[str]]:

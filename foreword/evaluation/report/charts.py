@@ -1,107 +1,47 @@
-"""Small charts as SVG text, without a library: scores with intervals, curves, and figures side by side.
-
-Drawn narrow, so that the letters are still read when a phone scales the drawing down; a name stands on a line of its
-own, so that none is cut. Every drawing has a title and, in words, what it shows.
-"""
+"""The charts of reports: scores with intervals, a difference, training, steps, cost against quality, a forecast."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-WIDTH = 400
-LEFT, RIGHT, TOP, LINE = 58, 18, 40, 40
-SIZE = 11
-"""Height of the letters of ticks and marks, in the drawing's units."""
+from foreword.evaluation.report.svg import (
+    LEFT,
+    LINE,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    Write,
+    around,
+    drawing,
+    empty,
+    number,
+    rows_of_grid,
+    under,
+    width,
+    words,
+)
+from foreword.messages import Message
 
-Write = Callable[[float], str]
+_HEIGHT = 250
+_Points = Sequence[tuple[float, float]]
+_NEAR = 6
+"""Dots nearer than this lie on each other and share one mark."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Values ``low`` to ``high`` laid between the places ``start`` and ``end``; ``log``: by their logarithm."""
+class _Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        """The place of a value; what lies outside is drawn at the edge."""
-        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        share = (min(max(value, low), high) - low) / (high - low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    def ticks(self) -> list[float]:
-        """Round numbers, three or more wherever there is room for them."""
-        if not self.log:
-            return _linear(self.low, self.high)
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for factors in ((1,), (1, 3), (1, 2, 5)):
-            found = [f * 10.0**p for p in powers for f in factors if self.low <= f * 10.0**p <= self.high]
-            if len(found) >= 3:
-                return found[:: math.ceil(len(found) / 6)]
-        return _linear(self.low, self.high)
-
-
-def _linear(low: float, high: float) -> list[float]:
-    found: list[float] = []
-    size = math.floor(math.log10((high - low) / 3))
-    for factor in (10, 5, 2.5, 2, 1):
-        step = factor * 10.0**size
-        first = math.ceil(low / step - 1e-9)
-        found = [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
-        if len(found) >= 3:
-            break
-    return found
-
-
-def around(values: Sequence[float]) -> tuple[float, float]:
-    """The range of the values with a little room on both sides."""
-    low, high = min(values), max(values)
-    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return low - room, high + room
-
-
-def width(text: str, size: float = SIZE) -> float:
-    """About how wide a text is drawn; Chinese characters are square."""
-    return sum(size if ord(sign) > 0x2E7F else 0.58 * size for sign in text)
-
-
-def drawing(title: str, height: float, body: Sequence[str], said: str) -> str:
-    """The SVG element around a chart's parts; ``said`` tells in words what it shows."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img">'
-    name = f'<text x="4" y="18" class="name">{escape(title)}</text>'
-    return "".join([head, f"<title>{escape(title)}</title><desc>{escape(said)}</desc>", name, *body, "</svg>"])
-
-
-def empty(title: str) -> str:
-    """What is drawn where there is nothing to draw."""
-    return drawing(title, TOP + 30, [f'<text x="4" y="{TOP + 10}">no finite values</text>'], "no finite values")
-
-
-def words(x: float, y: float, text: str, anchor: str = "start", kind: str = "tick") -> str:
-    """One text of a drawing."""
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def rows_of_grid(down: Scale, text: Write) -> list[str]:
-    """Lines across, each with its value at the left."""
-    out = []
-    for tick in down.ticks():
-        y = down(tick)
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        out.append(words(LEFT - 6, y + 4, text(tick), "end"))
-    return out
-
-
-def number(value: float) -> str:
-    """A number at an axis: with commas, or with a few digits."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    def meets(self, other: _Box) -> bool:
+        apart = self.right < other.left or other.right < self.left
+        return not (apart or self.bottom < other.top or other.bottom < self.top)
 
 
 def intervals(title: str, figures: Mapping[str, Mapping[str, Any]], text: Write) -> str:
@@ -128,33 +68,6 @@ def intervals(title: str, figures: Mapping[str, Mapping[str, Any]], text: Write)
             body.append(f'<line class="bar" {ends_at} y1="{middle}" y2="{middle}"/>')
         body.append(f'<circle class="dot" cx="{across(figure["value"])}" cy="{middle}" r="4.5"/>')
     return drawing(title, height, body, _said({name: figure["value"] for name, figure in shown.items()}, text))
-
-
-def _said(values: Mapping[str, float], text: Write) -> str:
-    return "; ".join(f"{name}: {text(value)}" for name, value in values.items())
-
-
-def curve(title: str, axis: str, points: Sequence[tuple[float, float]], text: Write, height: int = 220) -> str:
-    """A line through (x, y) points, in the order given; ``axis`` names x, ``text`` writes a y value.
-
-    Needs at least one finite point.
-    """
-    kept = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    across = Scale(*around([x for x, _ in kept]), LEFT, WIDTH - RIGHT)
-    down = Scale(*around([y for _, y in kept]), height - 40, TOP - 10)
-    body = [*rows_of_grid(down, text), *under(across, axis, height, whole=all(float(x).is_integer() for x, _ in kept))]
-    body.append(f'<polyline class="curve" points="{" ".join(f"{across(x)},{down(y)}" for x, y in kept)}"/>')
-    if len(kept) < 40:
-        body += [f'<circle class="dot" cx="{across(x)}" cy="{down(y)}" r="2.5"/>' for x, y in kept]
-    (first, start), (last, end) = kept[0], kept[-1]
-    return drawing(title, height, body, f"{axis} {number(first)}: {text(start)}; {axis} {number(last)}: {text(end)}")
-
-
-def under(across: Scale, axis: str, height: float, whole: bool = False) -> list[str]:
-    """The numbers below a chart (``whole``: between whole numbers there is nothing), and what they count."""
-    ticks = [tick for tick in across.ticks() if tick >= 0 and not (whole and tick % 1)]
-    out = [words(across(tick), height - 24, number(tick), "middle") for tick in ticks]
-    return [*out, words(WIDTH - RIGHT, height - 6, axis, "end")]
 
 
 def steps(
@@ -192,3 +105,190 @@ def steps(
             body.append(f'<circle class="ring" cx="{x}" cy="{down(p["beside"])}" r="4"/>')
         body.append(f'<circle class="dot" cx="{x}" cy="{down(p["value"])}" r="4"/>')
     return drawing(title, height, body, _said({str(p["name"]): p["value"] for p in kept}, text))
+
+
+def _said(values: Mapping[str, float], text: Write) -> str:
+    return "; ".join(f"{name}: {text(value)}" for name, value in values.items())
+
+
+def difference(figure: Mapping[str, Any], text: Write) -> str:
+    """One bar of a paired difference from ``low`` to ``high`` with zero marked, and a dot at ``estimate``."""
+    ends = [figure["low"], figure["high"], figure["estimate"], 0.0]
+    if not all(map(math.isfinite, ends)):
+        return empty("")
+    across, middle = Scale(*around(ends), 14, WIDTH - 14), 18
+    low, high, zero = across(figure["low"]), across(figure["high"]), across(0.0)
+    body = [
+        f'<line class="zero" x1="{zero}" x2="{zero}" y1="2" y2="34"/>',
+        f'<line class="bar thick" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>',
+        f'<circle class="dot" cx="{across(figure["estimate"])}" cy="{middle}" r="6"/>',
+    ]
+    taken: list[tuple[float, float]] = []
+    for place, label in ((zero, "0"), (low, text(figure["low"])), (high, text(figure["high"]))):
+        half = width(label) / 2 + 3
+        at = min(max(place, half), WIDTH - half)
+        if all(at + half <= left or right <= at - half for left, right in taken):
+            taken.append((at - half, at + half))
+            body.append(words(at, 48, label, "middle"))
+    return drawing("", 54, body, f"{text(figure['estimate'])} ({text(figure['low'])}, {text(figure['high'])})")
+
+
+def training(losses: _Points, scores: _Points, names: tuple[str, str, str], text: Write, prompt: float | None) -> str:
+    """The loss of every step above, the dev score of every evaluation below it, by one axis of steps.
+
+    Args:
+        losses, scores: (step, value), in their order.
+        names: of the drawing, of the loss, of the score.
+        text: writes a score.
+        prompt: the prompt's dev score, drawn as a broken line.
+    """
+    losses, scores = ([(x, y) for x, y in points if math.isfinite(y)] for points in (losses, scores))
+    if not losses and not scores:
+        return empty(names[0])
+    across = Scale(*around([x for x, _ in (*losses, *scores)]), LEFT, WIDTH - RIGHT)
+    body, top = [], TOP
+    if losses:
+        body += [
+            words(4, top + 6, names[1], kind="label"),
+            *_line(losses, across, top + 16, top + 106, number, dots=False),
+        ]
+        top += 130
+    if scores:
+        body += [words(4, top + 6, names[2], kind="label"), *_line(scores, across, top + 16, top + 106, text, prompt)]
+        top += 130
+    body += under(across, Message("step"), top + 22, whole=True)
+    said = [f"{name}: {write(points[0][1])} - {write(points[-1][1])}"
+            for name, points, write in ((names[1], losses, number), (names[2], scores, text)) if points]  # fmt: skip
+    return drawing(names[0], top + 26, body, "; ".join(said))
+
+
+def _line(
+    points: _Points,
+    across: Scale,
+    top: float,
+    bottom: float,
+    text: Write,
+    level: float | None = None,
+    dots: bool = True,
+) -> list[str]:
+    """A curve between two heights, with a grid, and a broken line at ``level``."""
+    ends = [y for _, y in points] + ([] if level is None or not math.isfinite(level) else [level])
+    down = Scale(*around(ends), bottom, top)
+    body = rows_of_grid(down, text)
+    if level is not None and math.isfinite(level):
+        body.append(f'<line class="front" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(level)}" y2="{down(level)}"/>')
+    body.append(f'<polyline class="curve" points="{" ".join(f"{across(x)},{down(y)}" for x, y in points)}"/>')
+    if dots or len(points) < 3:
+        body += [f'<circle class="dot" cx="{across(x)}" cy="{down(y)}" r="3"/>' for x, y in points]
+    return body
+
+
+def pareto(title: str, axis: str, points: Sequence[Mapping[str, Any]], text: Write) -> str:
+    """Systems by what they cost (x, at least 0) and what they reach (y): numbered dots, their names below.
+
+    Args:
+        points: each with ``name``, ``x``, ``y`` and ``front``: whether no other is at least as good for less. Those on
+            the front are filled and joined.
+        axis: names x; text: writes a y value.
+    """
+    kept = [p for p in points if all(v is not None and math.isfinite(v) for v in (p["x"], p["y"])) and p["x"] >= 0]
+    if not kept:
+        return empty(title)
+    down = Scale(*around([p["y"] for p in kept]), _HEIGHT - 44, TOP - 4)
+    across, nothing = _costs([p["x"] for p in kept])
+    place = [(across(p["x"]) if p["x"] or nothing is None else nothing, down(p["y"])) for p in kept]
+    body = [*rows_of_grid(down, text), *under(across, axis, _HEIGHT)]
+    if nothing is not None:
+        body.append(words(nothing, _HEIGHT - 24, "0", "middle"))
+    front = sorted(at for at, p in zip(place, kept, strict=True) if p.get("front"))
+    if len(front) > 1:
+        body.append(f'<polyline class="front" points="{" ".join(f"{x},{y}" for x, y in front)}"/>')
+    for (x, y), p in zip(place, kept, strict=True):
+        body.append(f'<circle class="{"dot" if p.get("front") else "ring"}" cx="{x}" cy="{y}" r="4.5"/>')
+    body += _marks(place)
+    for count, p in enumerate(kept, start=1):
+        line = _HEIGHT + 18 * count
+        body += [words(28, line, str(count), "end", "label"), words(38, line, str(p["name"]), kind="label")]
+    said = "; ".join(f"{p['name']}: {text(p['y'])}, {axis} {number(p['x'])}" for p in kept)
+    return drawing(title, _HEIGHT + 18 * len(kept) + 10, body, said)
+
+
+def _costs(values: Sequence[float]) -> tuple[Scale, float | None]:
+    """The scale of costs, by logarithm where they differ much; then what costs nothing has a place of its own."""
+    real = [value for value in values if value > 0]
+    if not real or max(real) < 8 * min(real):
+        low, high = around(values)
+        return Scale(max(0.0, low), high, LEFT + 6, WIDTH - RIGHT), None
+    free = len(real) < len(values)
+    low, high = min(real) / 1.3, max(real) * 1.3
+    return Scale(low, high, LEFT + (36 if free else 8), WIDTH - RIGHT, log=True), LEFT + 10.0 if free else None
+
+
+def _marks(places: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """The number of each dot beside it; numbers and dots do not cover each other."""
+    groups: list[tuple[tuple[float, float], list[int]]] = []
+    for count, (x, y) in enumerate(places, start=1):
+        home = next((g for g in groups if max(abs(g[0][0] - x), abs(g[0][1] - y)) < _NEAR), None)
+        if home is None:
+            groups.append(((x, y), [count]))
+        else:
+            home[1].append(count)
+    taken = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for (x, y), counts in groups:
+        said = ", ".join(map(str, counts))
+        box = next((one for one in _beside(x, y, width(said)) if _free(one, taken)), None)
+        box = box or next(_beside(x, y, width(said)))
+        taken.append(box)
+        yield words(box.left, box.bottom - 2, said, kind="mark")
+
+
+def _beside(x: float, y: float, wide: float) -> Iterator[_Box]:
+    """Places for a text near a dot, the best first."""
+    for far in (7, 12, 18, 26):
+        yield _Box(x + far, y - 6, x + far + wide, y + 6)
+        yield _Box(x - far - wide, y - 6, x - far, y + 6)
+        yield _Box(x - wide / 2, y - far - 12, x + wide / 2, y - far)
+        yield _Box(x - wide / 2, y + far, x + wide / 2, y + far + 12)
+
+
+def _free(box: _Box, taken: Sequence[_Box]) -> bool:
+    inside = box.left >= LEFT and box.right <= WIDTH and box.top >= 22 and box.bottom <= _HEIGHT - 34
+    return inside and not any(box.meets(one) for one in taken)
+
+
+def band(
+    title: str, axis: str, measured: Sequence[tuple[float, float]], expected: Sequence[Mapping[str, Any]], text: Write
+) -> str:
+    """What was measured (dots) and what is expected (a line in its interval).
+
+    Args:
+        expected: each with ``rows``, ``value``, ``low``, ``high``, by rising rows.
+        axis: names x; text: writes a y value.
+    """
+    xs = [x for x, _ in measured] + [one["rows"] for one in expected]
+    ys = [y for _, y in measured] + [one[key] for one in expected for key in ("value", "low", "high")]
+    if not xs or not all(map(math.isfinite, ys)):
+        return empty(title)
+    log = min(xs) > 0 and max(xs) > 8 * min(xs)
+    low, high = (min(xs) / 1.2, max(xs) * 1.2) if log else around(xs)
+    across = Scale(low, high, LEFT, WIDTH - RIGHT, log)
+    down = Scale(*around(ys), _HEIGHT - 44, TOP - 10)
+    body = rows_of_grid(down, text)
+    sides = [(one["rows"], one["low"]) for one in expected] + [(one["rows"], one["high"]) for one in reversed(expected)]
+    body.append(f'<polygon class="band" points="{" ".join(f"{across(x)},{down(y)}" for x, y in sides)}"/>')
+    line = " ".join(f"{across(one['rows'])},{down(one['value'])}" for one in expected)
+    body.append(f'<polyline class="curve" points="{line}"/>')
+    body += [f'<circle class="dot" cx="{across(x)}" cy="{down(y)}" r="4"/>' for x, y in measured]
+    body += _numbers(across, sorted({float(one["rows"]) for one in expected}))
+    body.append(words(WIDTH - RIGHT, _HEIGHT - 6, axis, "end"))
+    said = "; ".join(f"{number(x)} {axis}: {text(y)}" for x, y in measured)
+    return drawing(title, _HEIGHT, body, said)
+
+
+def _numbers(across: Scale, values: Sequence[float]) -> list[str]:
+    """The very values below the axis, those that would touch their neighbour left out."""
+    kept = [values[0]]
+    for value in values[1:]:
+        if across(value) - across(kept[-1]) > (width(number(value)) + width(number(kept[-1]))) / 2 + 6:
+            kept.append(value)
+    return [words(across(value), _HEIGHT - 24, number(value), "middle") for value in kept]

@@ -8,18 +8,26 @@ from typing import Any
 
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
+from foreword.messages import Message
 
-WHY = {
-    "won": "Better with {last} than with {first}",
-    "lost": "Worse with {last} than with {first}",
-    "worst": "Worst answers of {last}",
-    "best": "Best answers of {last}",
-}
-"""Why a row is worth reading -> the heading above such rows; ``first`` and ``last`` are the two systems."""
+WHY = ("won", "lost", "worst", "best", "other")
+"""Why a row is worth reading, in the order of a report; ``other`` rows are only there to be looked up."""
+MOST_OTHERS = 200
+
+
+def why_text(why: str, first: str, last: str) -> Message:
+    """The heading above rows that are shown for one reason; ``first`` and ``last`` are the two systems."""
+    return {
+        "won": Message("Better with {b} than with {a}", a=first, b=last),
+        "lost": Message("Worse with {b} than with {a}", a=first, b=last),
+        "worst": Message("Worst answers of {a}", a=last),
+        "best": Message("Best answers of {a}", a=last),
+        "other": Message("Other rows"),
+    }[why]
 
 
 def rows_to_read(systems: Mapping[str, Sequence[Prediction]], metric: str, most: int = 8) -> list[dict[str, Any]]:
-    """Up to ``most`` rows of each kind of :data:`WHY`, as a report's ``rows``; no row twice.
+    """Up to ``most`` rows of each kind of :data:`WHY` and 200 others, as a report's ``rows``; no row twice.
 
     Where an answer is simply right or wrong, the worst are the wrong ones that the model was surest of.
 
@@ -48,10 +56,9 @@ def rows_to_read(systems: Mapping[str, Sequence[Prediction]], metric: str, most:
     for why, ids in picked.items():
         kept = [i for i in ids if i not in seen][:most]
         seen.update(kept)
-        out += [
-            _row(why, last[i], {name: answers[name][i].output for name in names if i in answers[name]}) for i in kept
-        ]
-    return out
+        out += [_row(why, last[i], {name: answers[name][i] for name in names if i in answers[name]}) for i in kept]
+    rest = [i for i in last if i not in seen][:MOST_OTHERS]
+    return out + [_row("other", last[i], {n: answers[n][i] for n in names if i in answers[n]}) for i in rest]
 
 
 def quality(prediction: Prediction, metric: str) -> float:
@@ -71,5 +78,12 @@ def most_of(metric: str) -> float:
     return 0.0 if metric == "perplexity" else get_metric(metric).top
 
 
-def _row(why: str, one: Prediction, outputs: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": one.id, "input": one.input, "gold": one.gold, "outputs": dict(outputs), "why": why}
+def _row(why: str, row: Prediction, answers: Mapping[str, Prediction]) -> dict[str, Any]:
+    sure = {name: round(_probability(one), 4) for name, one in answers.items() if one.output in one.scores}
+    outputs = {name: one.output for name, one in answers.items()}
+    return {"id": row.id, "input": row.input, "gold": row.gold, "outputs": outputs, "sure": sure, "why": why}
+
+
+def _probability(answer: Prediction) -> float:
+    """Of an answer's score, which is a log-probability where it is below 0."""
+    return math.exp(answer.score) if answer.score <= 0 else min(answer.score, 1.0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric, classification_report, get_metric
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
+from foreword.evaluation.report.text_table import text_table
 from foreword.evaluation.statistics.intervals import Difference, paired_difference, score_interval
+from foreword.messages import Message, known_ids
 
 
 def evaluate(
@@ -34,7 +37,8 @@ def evaluate(
         level, n, seed: of the intervals.
 
     Returns ``{"kind", "rows", "metrics": {name: {value, low, high, level, rows, method, better}},
-    "baseline": {output, share} (the most frequent gold label), "constant": whether all outputs are equal,
+    "baseline": {output, share, metrics} (the most frequent gold label, and what always saying it reaches),
+    "constant": whether all outputs are equal,
     "tokens": .., "ms": .., "report": per class (classification) or type of span (tagging)}``. ``low`` and ``high`` are
     None where there is no interval (distinct-n, a single row).
 
@@ -64,7 +68,9 @@ def evaluate(
     if kind == "classification":
         golds = [prediction.gold for prediction in predictions]
         label, count = Counter(golds).most_common(1)[0]
-        result["baseline"] = {"output": label, "share": count / len(golds)}
+        alike = [replace(one, output=label) for one in predictions]
+        values = {name: get_metric(name).corpus(*_columns(get_metric(name), alike)) for name in names}
+        result["baseline"] = {"output": label, "share": count / len(golds), "metrics": values}
         result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))
     if kind == "tagging":
         result["report"] = span_report(outputs, [prediction.gold for prediction in predictions])
@@ -161,32 +167,70 @@ def figure_text(metric: str, value: float | None, signed: bool = False) -> str:
     return f"{value:{sign}.2f}"
 
 
-def heading(metric: str) -> str:
+def heading(metric: str) -> Message:
     """The metric's title with the unit that :func:`figure_text` shows it in: ``Accuracy (%)``, ``BLEU``."""
     found = get_metric(metric)
-    return f"{found.title} (%)" if found.top == 1 and metric != "perplexity" else found.title
+    return Message(f"{found.title} (%)" if found.top == 1 and metric != "perplexity" else found.title)
+
+
+def amount(metric: str, value: float, signed: bool = True) -> Message:
+    """A difference for people: ``+4.1 points``, ``+1.25 BLEU``."""
+    text = figure_text(metric, value, signed)
+    if heading(metric).endswith("(%)"):
+        return Message("{n} points", n=text)
+    return Message("{n} {metric}", n=text, metric=Message(get_metric(metric).title))
+
+
+def interval_text(metric: str, low: float, high: float, level: float | None = None, signed: bool = True) -> Message:
+    """The ends of an interval in words: ``95% interval +1.2 to +7.0``; without a level ``+1.2 to +7.0``."""
+    ends = {"low": figure_text(metric, low, signed), "high": figure_text(metric, high, signed)}
+    if level is None:
+        return Message("{low} to {high}", **ends)
+    return Message("{level} interval {low} to {high}", level=f"{100 * level:g}%", **ends)
+
+
+def figure_cell(metric: str, figure: Mapping[str, Any] | None, signed: bool = False) -> str:
+    """A figure (``value``, ``low``, ``high``) in a cell of a table: ``81.5 [76.0, 86.2]``."""
+    if figure is None:
+        return "-"
+    text = figure_text(metric, figure["value"], signed)
+    if figure.get("low") is None or figure.get("high") is None:
+        return text
+    return f"{text} [{figure_text(metric, figure['low'], signed)}, {figure_text(metric, figure['high'], signed)}]"
+
+
+def chance(p_value: float) -> str:
+    """A p-value for people."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
-    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
+    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result); where rows have
+    labels, one more for what says the most frequent of them always."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
-    lines = [["", *summaries]]
+    constant = None if "majority" in summaries else constant_answer(summaries)
+    last = [] if constant is None else [str(always(constant["output"]))]
+    lines = [["", *summaries, *last]]
     for name in names:
-        cells = [_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
+        cells = [figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
+        if constant is not None:
+            cells.append(figure_text(name, constant["metrics"].get(name)))
         lines.append([heading(name), *cells])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = "".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines)
+    text = "".join(f"{line}\n" for line in text_table(lines))
     text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
     return text + (f"{sentence(difference)}\n" if difference else "")
 
 
-def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return "-"
-    text = figure_text(name, figure["value"])
-    if figure["low"] is None:
-        return text
-    return f"{text} [{figure_text(name, figure['low'])}, {figure_text(name, figure['high'])}]"
+def constant_answer(summaries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """``{output, share, metrics}`` of the answer that is right most often, where all systems answered the same rows."""
+    found = [summary.get("baseline") for summary in summaries.values()]
+    same = len(found) > 0 and all(one is not None and one == found[0] for one in found)
+    return found[0] if same and found[0] is not None and "metrics" in found[0] else None
+
+
+def always(label: str) -> Message:
+    """What a table calls the system that gives one answer to every row."""
+    return Message("always {label}", label=label)
 
 
 def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
@@ -195,14 +239,36 @@ def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
     return [f"warning: {name} gives the same answer to every row"]
 
 
-def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> str:
+def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> Message:
     """The difference in one sentence, without judging more than the interval allows."""
+    name, interval = difference.metric, difference.interval
+    facts = Message(
+        "{interval}, paired, {n} rows, {chance}",
+        interval=interval_text(name, interval.low, interval.high, interval.level),
+        n=difference.rows,
+        chance=chance(difference.p_value),
+    )
+    return claim(difference, named(a), named(b), facts)
+
+
+def named(text: str) -> str:
+    """A system's name as a message where the catalogues have it."""
+    return Message(text) if not isinstance(text, Message) and text in known_ids() else text
+
+
+def claim(difference: Difference, a: str, b: str, facts: str) -> Message:
+    """What a paired difference shows, in the words that every verdict uses: better, worse, or cannot be told."""
     name = difference.metric
-    low, high = figure_text(name, difference.interval.low, True), figure_text(name, difference.interval.high, True)
-    unit = " points" if heading(name).endswith("(%)") else ""
-    points = f"{get_metric(name).title} {figure_text(name, difference.estimate, True)}{unit}"
-    level = f"{100 * difference.interval.level:g}% interval {low} to {high}"
-    better = (difference.estimate > 0) == (get_metric(name).better == "higher")
-    said = ("is better than" if better else "is worse than") if difference.decided else "cannot be told from"
-    p_value = "p < 0.001" if difference.p_value < 0.001 else f"p = {difference.p_value:.3f}"
-    return f"{a} {said} {b}: {points} ({level}, paired, {difference.rows} rows, {p_value})"
+    title = Message(get_metric(name).title)
+    parts = {"a": a, "b": b, "metric": title, "gain": signed_points(name, difference.estimate), "facts": facts}
+    if not difference.decided:
+        return Message("{a} cannot be told from {b}: {metric} {gain} ({facts})", **parts)
+    if (difference.estimate > 0) == (get_metric(name).better == "higher"):
+        return Message("{a} is better than {b}: {metric} {gain} ({facts})", **parts)
+    return Message("{a} is worse than {b}: {metric} {gain} ({facts})", **parts)
+
+
+def signed_points(metric: str, value: float) -> str:
+    """A difference behind its metric's name: ``+4.1 points``, ``+1.25``."""
+    text = figure_text(metric, value, True)
+    return Message("{n} points", n=text) if heading(metric).endswith("(%)") else text

@@ -1,20 +1,20 @@
 """A run's report: report.json, report.md and report.html, and report.zh-CN.md, which is report.md in Chinese.
 
-The keys of the report are listed in :mod:`foreword.evaluation.report.sections`; all of them may be absent.
+The keys of the report are those of :class:`foreword.evaluation.report.report_types.Report`; all of them may be absent.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from foreword.evaluation.report.blocks import Items, Table, Text
-from foreword.evaluation.report.chinese import chinese
+from foreword.data.quality.unicode import cjk_share
 from foreword.evaluation.report.html import render_html
-from foreword.evaluation.report.sections import sections
+from foreword.evaluation.report.markdown import render_markdown
+from foreword.messages import index_of
 from foreword.storage import write_atomically
 
 __all__ = ["render_html", "render_markdown", "write_report"]
@@ -23,8 +23,14 @@ __all__ = ["render_html", "render_markdown", "write_report"]
 def write_report(folder: str | Path, report: Mapping[str, Any]) -> dict[str, Path]:
     """Write report.json, report.md, report.zh-CN.md and report.html into ``folder``; returns format -> path.
 
-    report.json is strict JSON: a figure that is not finite becomes null.
+    report.json is strict JSON: a figure that is not finite becomes null. Its ``messages`` let a reader say the
+    sentences in another language, and ``language`` is that of the rows where nobody chose one.
+
+    Raises:
+        DataError: a key holds what its place has no room for.
     """
+    messages = {**(report.get("messages") or {}), **index_of(report)}
+    report = {"language": language_of(report), **report, "messages": messages}
     contents = {
         "json": json.dumps(_strict(report), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
         "md": render_markdown(report),
@@ -37,6 +43,14 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> dict[str, Pat
     return paths
 
 
+def language_of(report: Mapping[str, Any]) -> str:
+    """``zh`` where most letters of the rows that are shown, or of the prompt where none are, are Chinese."""
+    rows = [str(row.get("input", "")) for row in report.get("rows") or [] if isinstance(row, Mapping)]
+    task = report.get("task")
+    asked = str(task.get("guidance") or "") if isinstance(task, Mapping) else ""
+    return "zh" if cjk_share(rows or [asked]) > 0.5 else "en"
+
+
 def _strict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _strict(inner) for key, inner in value.items()}
@@ -45,41 +59,3 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def render_markdown(report: Mapping[str, Any], language: Literal["en", "zh"] = "en") -> str:
-    """The report as Markdown; in Chinese, texts of rows, labels and settings stay as they are."""
-
-    def said(text: str, ours: bool = True) -> str:
-        return _inline((chinese(text) if ours and language == "zh" else None) or text)
-
-    parts = [f"# {said(str(report.get('title', 'foreword report')))}\n"]
-    for section in sections(report):
-        if section.title:
-            parts.append(f"## {said(section.title)}\n")
-        for block in section.blocks:
-            if isinstance(block, Text):
-                text = said(block.text)
-                warning = "警告：" if language == "zh" else "warning: "
-                forms = {"lead": f"**{text}**\n", "warning": f"> {warning}{text}\n", "part": f"### {text}\n"}
-                parts.append(forms.get(block.tone, f"{text}\n"))
-            elif isinstance(block, Items):
-                parts.append("".join(f"- {said(text)}\n" for text in block.texts))
-            elif isinstance(block, Table):
-                parts.append(_markdown_table(block, said))
-    return "\n".join(parts)
-
-
-def _inline(text: str) -> str:
-    """Text from rows and settings must not turn into markup: pipes, HTML and emphasis are escaped."""
-    flat = " ".join(text.split())
-    for sign in "\\`*_<>|[]":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat
-
-
-def _markdown_table(table: Table, said: Callable[[str, bool], str]) -> str:
-    lines = [[said(cell, table.says(place, head=True)) for place, cell in enumerate(table.head)]]
-    lines += [[said(cell, table.says(place)) for place, cell in enumerate(line)] for line in table.lines]
-    lines.insert(1, ["---"] * len(table.head))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Several systems, several seeds, one test set: which differences can be claimed, in a sentence that says no more.
+"""Several systems, several seeds, one test set: which differences can be claimed.
 
 Every comparison of a family is paired by row, with seeds as chance where a system has several. Holm's procedure
 corrects the p-values; the intervals hold together (each at 1 - alpha / m). A difference is claimed when both say so:
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
-from foreword.evaluation.report.summary import figure_text, heading
 from foreword.evaluation.statistics.intervals import Difference, Groups, Interval, paired_difference
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table, spread_of_runs
@@ -235,86 +234,3 @@ def planned_detectable(
         spread = spread.with_runs([seen] * max(1, comparisons), PRIOR_SCALE, share)
     step = 1 / rows if max(seeds) == 1 else 0.0
     return min(1.0, float(spread.detectable(1 - (1 - level) / max(1, comparisons), POWER)) + step)
-
-
-def amount(metric: str, value: float, signed: bool = True) -> str:
-    """A difference for people: ``+4.1 points``, ``+1.25 BLEU``."""
-    return f"{figure_text(metric, value, signed)} {unit(metric)}"
-
-
-def unit(metric: str) -> str:
-    """What a difference of the metric is counted in."""
-    return "points" if heading(metric).endswith("(%)") else get_metric(metric).title
-
-
-def how(comparison: Comparison) -> str:
-    """What stands in brackets behind a difference: interval, pairing, seeds, correction."""
-    metric, interval = comparison.difference.metric, comparison.difference.interval
-    level = 100 * (1 - (1 - interval.level) * comparison.comparisons)
-    ends = [figure_text(metric, end, True) for end in comparison.bounds]
-    seeds = max(comparison.seeds)
-    parts = [f"{level:g}% interval {ends[0]} to {ends[1]}", "paired", f"{seeds} seed{'s' * (seeds > 1)}"]
-    if comparison.comparisons > 1:
-        parts.append(f"Holm-corrected for {comparison.comparisons} comparisons")
-    return ", ".join(parts)
-
-
-def sentences(main: Comparison, names: Mapping[str, str], margin: float | None = None) -> list[str]:
-    """What to do, first: whether ``main.a``, the best that was trained, is worth more than ``main.b``, the best prompt.
-
-    Args:
-        names: system -> how it is called in a sentence; ``b``'s with an article or possessive ("your best prompt").
-    """
-    metric, rows = main.difference.metric, main.difference.rows
-    least = default_margin(get_metric(metric)) if margin is None else margin
-    trained, prompt = names[main.a], names[main.b]
-    low, high = main.bounds
-    if main.better:
-        said = [f"{_begun(trained)} beats {prompt} by {amount(metric, main.gain)} ({how(main)})."]
-        if high < least:
-            said.append(f"That is less than the {amount(metric, least, False)} that were said to matter.")
-        return said
-    if main.worse:
-        return [f"Do not train: {prompt} is better than {trained} by {amount(metric, -main.gain)} ({how(main)})."]
-    if high < least and low > -least:
-        return [f"Do not train: {prompt} is as good ({trained}: {amount(metric, main.gain)}; {how(main)})."]
-    if high < least:
-        more = amount(metric, least, False)
-        return [f"Do not train: a gain of {more} over {prompt} is ruled out ({trained}: {how(main)})."]
-    said = [
-        f"Your test set of {rows} rows cannot answer this: it can only show differences above "
-        f"{amount(metric, main.detectable, False)}{_needed(main, least)}."
-    ]
-    said.append(f"{_begun(trained)} is {amount(metric, main.gain)} against {prompt} ({how(main)}).")
-    return said
-
-
-def _needed(main: Comparison, least: float) -> str:
-    shown = amount(main.difference.metric, least, False)
-    if main.rows_needed is None:
-        return f"; the seeds differ so much that more rows alone would not show {shown}: train more seeds"
-    if main.rows_needed <= main.difference.rows:
-        return ""
-    return f"; to show {shown}, you need about {_about(main.rows_needed)} rows"
-
-
-def _about(count: int) -> str:
-    """Two digits that mean something."""
-    step = 10 ** max(0, len(str(count)) - 2)
-    return f"{math.ceil(count / step) * step:,}"
-
-
-def _begun(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def beside(other: Comparison, names: Mapping[str, str]) -> str:
-    """How another system stands beside the best one that was trained (``other.b``): "LoRA is +0.8 points more; the
-    interval includes 0"."""
-    metric, name = other.difference.metric, _begun(names[other.a])
-    more = "more" if other.gain >= 0 else "less"
-    said = f"{name} is {amount(metric, abs(other.gain), False)} {more}"
-    if other.better or other.worse:
-        return f"{said} ({how(other)})."
-    ends = [figure_text(metric, end, True) for end in other.bounds]
-    return f"{said}; the interval ({ends[0]} to {ends[1]}) includes 0."

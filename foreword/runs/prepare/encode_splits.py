@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from foreword.data.quality.check_report import CheckReport
 from foreword.data.row import Problem, Row
@@ -65,7 +66,7 @@ class Encoder:
         text, answer = len(example.input_ids), max(len(example.target_ids), self._words)
         return max(text, answer) if self.special_tokens else text + answer
 
-    @property
+    @cached_property
     def _words(self) -> int:
         if self.task.kind != "classification" or self.task.head:
             return 0

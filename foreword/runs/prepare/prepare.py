@@ -5,14 +5,16 @@ Whatever can be refused without a model is refused before one is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from foreword.core.base.load import Base
+from foreword.core.inject.value import Foreword
 from foreword.data.quality.check_report import CheckReport
+from foreword.data.quality.row_sampling import Course
 from foreword.data.quality.split import DataLock
 from foreword.data.table import Table
 from foreword.data.task.task import Task
@@ -26,7 +28,8 @@ from foreword.runs.prepare.ready_base import ReadyBase, ready_base
 from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
 from foreword.runs.prepare.row_groups import row_groups
 from foreword.runs.prepare.start import Begin, begin
-from foreword.settings.schema import TrainRequest
+from foreword.settings.schema import TrainRequest, TrainSettings
+from foreword.training.loop import Score, Trial
 from foreword.training.objective import Objective
 
 
@@ -63,6 +66,18 @@ class Prepared:
         """The task's objective behind what ``writer`` writes."""
         with torch.no_grad():
             return self.asker.objective(writer.write())
+
+    def trial(
+        self,
+        rows: Sequence[Example] | Course,
+        rate: float,
+        evaluate: Callable[[Foreword], Score],
+        settings: TrainSettings | None = None,
+    ) -> Trial:
+        """A fresh trial of the run's method over ``rows``, by the run's settings or others."""
+        writer = self.writer()
+        settings = settings or self.request.settings
+        return Trial(self.base.model, writer, self.objective(writer), rows, settings, rate, evaluate)
 
 
 def say_nothing(name: str, done: int, total: int, **fields: object) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
-from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, get_metric
+from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, get_metric, moves
 from foreword.evaluation.predict import Asker, Report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import same_answers
+from foreword.evaluation.statistics.association import unrelated_p
 from foreword.training.loop import Score
 
 
@@ -45,8 +46,12 @@ def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
     if metric.name == "perplexity":
         return Score(-math.exp(min(loss, 80.0)), loss)
     figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
+    if figure == 0 and not moves(metric, [p.accepted for p in found]):
+        metric = get_metric("exact_match")
+        figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
     constant = len(found) > 1 and same_answers([p.output for p in found], metric.kind)
-    return Score(figure if metric.better == "higher" else -figure, loss, constant)
+    chance = unrelated_p([p.output for p in found], [p.gold for p in found]) if metric.kind == "classification" else 0.0
+    return Score(figure if metric.better == "higher" else -figure, loss, constant, chance)
 
 
 def with_and_without(

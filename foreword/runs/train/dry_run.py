@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from foreword.core.inject.value import Foreword
+from foreword.core.passes.memory import in_use, peak
+from foreword.data.tokens.examples import Example, length_of
 from foreword.progress import duration
-from foreword.runs.prepare.prepare import prepare
+from foreword.runs.prepare.prepare import Prepared, prepare
 from foreword.runs.train.precompute import unscored
+from foreword.runs.train.train import rates_of
 from foreword.settings.schema import TrainRequest
 from foreword.training.loop import advance
 from foreword.training.lr_search import planned_steps
 from foreword.training.schedule import total_steps
-from foreword.training.side_by_side import abreast
+from foreword.training.side_by_side import side_by_side
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What some work took: seconds, the most bytes in use during it, and the bytes that were in use before it."""
+
+    seconds: float
+    peak: int
+    before: int
+
+    @classmethod
+    def of(cls, prepared: Prepared, act: Callable[[], object]) -> _Measured:
+        """Do ``act`` on the run's device."""
+        device = prepared.base.model.device
+        before, began = in_use(device), time.perf_counter()
+        most = peak(device, act)
+        return cls(time.perf_counter() - began, most, before)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Real steps: what the writer wrote, how many values it trains, seconds a step and trial, and what memory took."""
+
+    value: Foreword
+    trained_values: int
+    seconds: float
+    memory: _Measured
 
 
 def dry_run(request: TrainRequest) -> dict[str, Any]:
@@ -28,52 +55,47 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
     estimate is an upper one.
     """
     prepared = prepare(request, trained=False)
-    settings = request.settings
-    rows = sorted(prepared.examples["train"], key=lambda e: -len(e.input_ids) - len(e.target_ids))
-    per_step = settings.batch_rows * settings.gradient_accumulation_steps
-    asked = Foreword(text=prepared.task.guidance)
-    rates = (settings.learning_rate,) if settings.learning_rate else settings.sweep or prepared.method.learning_rates
-    before = _peak()
-    step_seconds, values = 0.0, 0
-    if prepared.method.learning_rates:
-        together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
-        trials = [unscored(prepared, rows[:per_step]) for _ in range(together)]
-        asked, values = trials[0].current(), sum(p.numel() for p in trials[0].parameters)
-        step_seconds = _seconds(lambda: list(advance(trials, 1))) / together
-        # The optimizer's state is there from the second step on.
-        list(advance(trials, 2))
-    dev = sorted(prepared.examples["dev"], key=lambda e: -len(e.input_ids))
-    batch = dev[: settings.per_device_eval_batch_size]
-    row_seconds = _seconds(lambda: prepared.asker.answer(asked, batch)) / len(batch)
-    total = total_steps(len(rows), settings)
-    steps = planned_steps(total, len(rates)) if rates else 0
+    settings, rows, dev = request.settings, prepared.examples["train"], prepared.examples["dev"]
+    rates = rates_of(prepared)
+    steps = _steps(prepared, rates) if rates else None
+    asked = Foreword(text=prepared.task.guidance) if steps is None else steps.value
+    batch = _longest(dev)[: settings.per_device_eval_batch_size]
+    evaluation = _Measured.of(prepared, lambda: prepared.asker.answer(asked, batch))
+    row_seconds = evaluation.seconds / len(batch)
+    planned = planned_steps(total_steps(len(rows), settings), len(rates)) if rates else 0
     evaluations = max(1, round(settings.num_train_epochs)) * max(1, len(rates)) + 1
-    seconds = steps * step_seconds + row_seconds * (evaluations * len(dev) + 2 * len(prepared.examples.get("test", [])))
+    answered = evaluations * len(dev) + 2 * len(prepared.examples.get("test", []))
+    seconds = planned * (steps.seconds if steps else 0.0) + row_seconds * answered
+    measured = [evaluation, *([steps.memory] if steps else [])]
     return {
         **request.to_json(),
-        "rows": {name: len(found) for name, found in prepared.examples.items()},
+        "rows": {name: len(split) for name, split in prepared.examples.items()},
         "task": prepared.task.to_json(),
-        "trainable_values": values,
+        "trainable_values": steps.trained_values if steps else 0,
         "file_mib": round(asked.num_values * 4 / 2**20, 1),
         "learning_rates": list(rates),
-        "optimizer_steps": steps,
-        "seconds_per_step": round(step_seconds, 3),
+        "optimizer_steps": planned,
+        "seconds_per_step": round(steps.seconds if steps else 0.0, 3),
         "seconds_per_row_evaluated": round(row_seconds, 4),
         "estimated_seconds": round(seconds, 1),
         "estimated_time": duration(seconds),
-        "peak_memory_mib": round(_peak() / 2**20),
-        "memory_of_one_step_mib": round(max(0, _peak() - before) / 2**20),
+        "peak_memory_mib": round(max(one.peak for one in measured) / 2**20),
+        "memory_of_one_step_mib": round(max(0, *(one.peak - one.before for one in measured)) / 2**20),
     }
 
 
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
+def _steps(prepared: Prepared, rates: Sequence[float]) -> _Steps:
+    """Two steps over the longest rows: the optimizer's state is there from the second one on."""
+    settings, rows = prepared.request.settings, _longest(prepared.examples["train"])
+    together = side_by_side(rows, settings, len(rates)) if prepared.method.per_row else 1
+    some = rows[: settings.batch_rows * settings.gradient_accumulation_steps]
+    trials = [unscored(prepared, some) for _ in range(together)]
+    first = _Measured.of(prepared, lambda: list(advance(trials, 1)))
+    second = _Measured.of(prepared, lambda: list(advance(trials, 2)))
+    memory = _Measured(first.seconds, max(first.peak, second.peak), first.before)
+    values = sum(p.numel() for p in trials[0].parameters)
+    return _Steps(trials[0].current(), values, first.seconds / together, memory)
 
 
-def _peak() -> int:
-    """Peak memory of this process so far, in bytes (on an accelerator: of its allocator)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _longest(rows: Sequence[Example]) -> list[Example]:
+    return sorted(rows, key=lambda row: -length_of(row))

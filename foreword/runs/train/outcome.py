@@ -15,12 +15,14 @@ from foreword.data.tokens.examples import Example
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import compare, evaluate
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, say_nothing
+from foreword.runs.train.alarms import alarms_on_test
 from foreword.runs.train.dev_score import metric_names, with_and_without
 from foreword.training.loop import Score
 from foreword.training.lr_search import Sweep
 
-NOTHING_GAINED = "nothing was gained on dev over the text prompt: the text itself is saved"
+NOTHING_GAINED = Message("nothing was gained on dev over the text prompt: the text itself is saved")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Outcome:
 
     @classmethod
     def chosen(cls, sweep: Sweep, prompt: Foreword, floor: Score | None, **more: Any) -> Outcome:
-        """What was learned, or the prompt where that was no worse on dev.
+        """What was learned, or the prompt where that was as good on dev: a tie goes to the prompt.
 
         Args:
             floor: the prompt's score; None: there is no prompt to compare with.
@@ -57,7 +59,7 @@ class Outcome:
         """
         best = sweep.trial.progress.best if sweep.trial else None
         compared = None if floor is None else prompt
-        if floor is not None and (best is None or floor.beats(best)):
+        if floor is not None and (best is None or not best.above(floor)):
             more["alarms"] = (*more.get("alarms", ()), NOTHING_GAINED)
             return cls(prompt, floor, sweep, compared, floor, **more)
         value = sweep.trial.best() if sweep.trial else prompt
@@ -78,7 +80,7 @@ class Evaluation:
         systems: the figures of the first two.
         difference: foreword minus prompt, paired.
         guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
-        notes: words that were cut off, a sentence a split.
+        notes: words that were cut off, a sentence a split, and what the answers on test warn of.
     """
 
     answers: Mapping[str, list[Prediction]]
@@ -104,7 +106,8 @@ def evaluate_outcome(prepared: Prepared, outcome: Outcome, folder: Path) -> Eval
     if prepared.plain:
         wanted = {**({} if outcome.prompt is None else {"prompt": outcome.prompt}), "foreword": outcome.value}
         guidance = with_and_without(prepared.asker, prepared.examples["dev"], prepared.plain["dev"], wanted)
-    return Evaluation(answers, systems, difference, guidance, tuple(cut_words(prepared.examples)))
+    notes = [*cut_words(prepared.examples), *(alarms_on_test(answers, systems) if outcome.learned else [])]
+    return Evaluation(answers, systems, difference, guidance, tuple(notes))
 
 
 def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]]:
@@ -125,12 +128,17 @@ def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]
 
 def cut_words(examples: Mapping[str, Sequence[Example]]) -> list[str]:
     """How many words to tag lie behind the first k tokens, a sentence a split; nothing where none does."""
-    notes = []
+    notes: list[str] = []
     for name, rows in examples.items():
         lost = [row.places.count(-1) for row in rows]
         if any(lost):
             words, short = sum(lost), sum(map(bool, lost))
             notes.append(
-                f"{words:,} words of {short:,} rows of {name} were cut off; they count as outside of every span"
+                Message(
+                    "{n:,} words of {m:,} rows of {name} were cut off; they count as outside of every span",
+                    n=words,
+                    m=short,
+                    name=name,
+                )
             )
     return notes

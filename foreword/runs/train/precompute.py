@@ -15,7 +15,7 @@ from foreword.runs.train.run_record import recorded
 from foreword.storage import write_atomically
 from foreword.training.batch_size import rows_that_fit
 from foreword.training.loop import Score, Trial
-from foreword.training.reuse import Reuse, prepare_reuse
+from foreword.training.reuse import Filling, Reuse, prepare_reuse
 
 
 def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
@@ -25,17 +25,13 @@ def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
     if not settings.cache_memory_mib and not settings.cache_disk_mib:
         return Reuse(), store
     value = prepared.writer().write()
-    found = prepare_reuse(
-        base.model,
-        value,
-        prepared.asker.objective(value),
-        prepared.examples["train"],
-        store,
+    filling = Filling(
         json.dumps([base.fingerprint, str(base.model.dtype), base.model.device.type], sort_keys=True),
         settings.per_device_eval_batch_size,
         partial(prepared.request.progress or say_nothing, "compute what stays the same"),
     )
-    return found, store
+    objective = prepared.asker.objective(value)
+    return prepare_reuse(base.model, value, objective, prepared.examples["train"], store, filling), store
 
 
 def fitted(prepared: Prepared, folder: Path, together: int) -> int:
@@ -57,7 +53,5 @@ def fitted(prepared: Prepared, folder: Path, together: int) -> int:
 
 def unscored(prepared: Prepared, rows: Sequence[Example]) -> Trial:
     """A trial of the run's method over ``rows`` whose evaluations ask no model: to see what a step costs."""
-    writer = prepared.writer()
     settings = replace(prepared.request.settings, num_train_epochs=3.0, max_steps=-1)
-    objective = prepared.objective(writer)
-    return Trial(prepared.base.model, writer, objective, rows, settings, 1e-3, lambda _: Score(0.0, 0.0))
+    return prepared.trial(rows, 1e-3, lambda _: Score(0.0, 0.0), settings)

@@ -14,12 +14,12 @@ from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.interrupt import Interrupts
-from foreword.runs.train.trials import TRIALS, Log, Maker
+from foreword.runs.train.trials import TRIALS, Log, TrialMaker
 from foreword.settings.schema import ProgressCall
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
 from foreword.training.loop import Evaluated, Step, Trial
-from foreword.training.lr_search import RateResult, Sweep, place
+from foreword.training.lr_search import RateResult, Sweep, checkpoint_of
 from foreword.training.side_by_side import train_all
 from foreword.training.throughput import Pace
 
@@ -48,7 +48,7 @@ class Run:
         return rate
 
 
-def learn_abreast(
+def learn_side_by_side(
     runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: ProgressCall
 ) -> list[tuple[Sweep, list[str]]]:
     """Train ``runs`` side by side; for each what :func:`foreword.runs.train.train.learn` gives, in their order.
@@ -66,13 +66,13 @@ def learn_abreast(
     return [(found, alarms_of(run.prepared, found, None)) for run, found in zip(runs, sweeps, strict=True)]
 
 
-def _makers(runs: Sequence[Run]) -> list[Maker]:
+def _makers(runs: Sequence[Run]) -> list[TrialMaker]:
     """The makers of all runs; those of one method share what the base computed for the one with the most rows."""
-    made: dict[int, Maker] = {}
+    made: dict[int, TrialMaker] = {}
     for number in sorted(range(len(runs)), key=lambda number: -len(runs[number].prepared.examples["train"])):
         run = runs[number]
         like = next((one for one in made.values() if one.prepared.method == run.prepared.method), None)
-        made[number] = Maker.of(run.prepared, run.folder, run.dev, len(runs), like)
+        made[number] = TrialMaker.of(run.prepared, run.folder, run.dev, len(runs), like)
     return [made[number] for number in range(len(runs))]
 
 
@@ -80,7 +80,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
     checkpoint.settle(folder)
     makers = _makers(runs)
     trials = [maker.trial(run.rate) for maker, run in zip(makers, runs, strict=True)]
-    paths = [place(run.folder / TRIALS, run.rate) for run in runs]
+    paths = [checkpoint_of(run.folder / TRIALS, run.rate) for run in runs]
     failures: list[Failure | None] = []
     for trial, path in zip(trials, paths, strict=True):
         checkpoint.load(trial, path)
@@ -113,7 +113,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
     return sweeps
 
 
-def _told(maker: Maker, trial: Trial, failure: Failure | None, pace: Pace) -> Sweep:
+def _told(maker: TrialMaker, trial: Trial, failure: Failure | None, pace: Pace) -> Sweep:
     made = trial.progress.evaluations
     outcome = RateResult(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
     if failure is not None:

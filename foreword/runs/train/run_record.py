@@ -6,12 +6,15 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foreword.data.quality.split import DataLock
 from foreword.errors import ResumeError, SettingsError
 from foreword.runs.prepare.prepare import Prepared
+from foreword.settings.layers import from_json
+from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.settings.yaml import to_yaml
 from foreword.storage import write_atomically
 
@@ -76,6 +79,29 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
         return {**found, **{part: found[part] for part in ("request", "base", "data")}}
     except (ValueError, KeyError, TypeError) as problem:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
+
+
+def to_resume(
+    folder: str | Path, call: str, progress: ProgressCall | None = None, *, name: str = _NAME, more: str = ""
+) -> tuple[TrainRequest, Any]:
+    """The request of the run in ``folder``, to go on with it there, and what was recorded under ``more`` beside it.
+
+    Args:
+        call: what the user calls for such a run, as a hint says it: ``train``.
+
+    Raises:
+        ResumeError: there is no run in ``folder``, or its data were in memory.
+    """
+    saved = dict(recorded(Path(folder), name)["request"])
+    if any(str(saved.get(split)).startswith("<") for split in ("data", "dev", "test")):
+        raise ResumeError(
+            "the run's data were in memory",
+            where=str(folder),
+            hint=f"call {call}() again with the same data and resume=True",
+        )
+    beside = saved.pop(more) if more else None
+    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
+    return replace(request, output_dir=folder), beside
 
 
 @contextmanager

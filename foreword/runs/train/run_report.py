@@ -12,18 +12,22 @@ from typing import Any
 from foreword.core.inject.value import Foreword
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
-from foreword.evaluation.report.summary import figure_text, heading, render, sentence
+from foreword.evaluation.report.summary import figure_text, heading, render
+from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.outcome import Evaluation, Outcome
 from foreword.runs.train.result import TrainResult, versions
+from foreword.runs.train.run_verdict import judge
 from foreword.training.lr_search import Sweep
 
 
 def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path) -> TrainResult:
     """Write the reports beside the file at ``path``; what the run came to, with its text for people."""
     alarms = [*outcome.alarms, *evaluation.notes]
+    verdict = judge(prepared, outcome, evaluation)
     trial, value = outcome.sweep.trial, outcome.value
     result = TrainResult(
         file=str(path),
@@ -38,21 +42,28 @@ def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluatio
         num_values=value.num_values,
         rows={name: len(rows) for name, rows in prepared.examples.items()},
         alarms=alarms,
+        state=verdict.state,
+        verdict=list(verdict.lines),
         seconds=round(time.monotonic() - outcome.began, 3),
         course=dict(outcome.course),
         guidance=dict(evaluation.guidance),
-        text=_text(prepared, outcome, evaluation, path),
+        text=_text(prepared, outcome, evaluation, path, verdict),
     )
     write_report(path.parent, _report(prepared, outcome, evaluation, result))
     return result
 
 
-def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path) -> str:
+def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path, verdict: Verdict) -> str:
     """For people, what the run came to."""
     metric, alarms = prepared.task.metric, [*outcome.alarms, *evaluation.notes, *_course_notes(outcome.course)]
     lines = [*shown(prepared.task), *(f"note: {alarm}" for alarm in alarms)]
     if evaluation.systems:
-        lines.append(render(evaluation.systems, evaluation.difference).rstrip())
+        # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
+        told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None
+        lines.append(render(evaluation.systems, told).rstrip())
+        lines += verdict.lines[1:] if told is not None else verdict.lines
+    else:
+        lines += verdict.lines
     for kind, figures in evaluation.guidance.items():
         shares = ", ".join(f"{name} {figure_text(metric, figure)}" for name, figure in figures.items())
         lines.append(f"{heading(metric)} on dev {kind} the guidance: {shares}")
@@ -95,8 +106,12 @@ def _report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, result
     base = prepared.base
     lock = prepared.lock.to_json(ids=False)
     return {
-        "title": f"{prepared.request.method} on {base.id.rsplit('/', 1)[-1]}",
-        "verdict": _verdict(outcome, evaluation, bool(prepared.method.learning_rates)),
+        "title": title_of(prepared),
+        "subtitle": _subtitle(prepared),
+        "verdict": result.verdict[0],
+        "verdict_lines": result.verdict,
+        "state": result.state,
+        "metric": result.metric,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": result.alarms,
         "systems": result.systems,
@@ -159,16 +174,27 @@ def _training(prepared: Prepared, sweep: Sweep, result: TrainResult) -> dict[str
     return training
 
 
-def _verdict(outcome: Outcome, evaluation: Evaluation, trained: bool) -> str:
-    if not trained:
-        return "The text prompt was measured and saved; nothing was trained."
-    if not outcome.learned:
-        return "Nothing learned beat the prompt on dev: the prompt itself was saved."
-    if evaluation.difference is None and evaluation.systems:
-        return "A foreword was learned; its figures stand alone here."
-    if evaluation.difference is None:
-        return "A foreword was learned; there was no test split to compare it with the prompt on."
-    return sentence(evaluation.difference)
+def title_of(prepared: Prepared) -> Message:
+    """What was asked of which file: ``reviews.csv: negative or positive?``"""
+    task, file = prepared.task, Path(prepared.tables["train"].name).name
+    if task.kind == "classification" and len(task.labels) == 2:
+        return Message("{file}: {a} or {b}?", file=file, a=task.labels[0], b=task.labels[1])
+    if task.kind == "classification":
+        return Message("{file}: which of {n} labels?", file=file, n=len(task.labels))
+    if task.kind == "tagging":
+        return Message("{file}: which words are marked?", file=file)
+    return Message("{file}: what to write?", file=file)
+
+
+def _subtitle(prepared: Prepared) -> Message:
+    """The base's short name, the method, the rows and the date."""
+    return Message(
+        "{base}; {method}; {rows} rows; {date}",
+        base=prepared.base.id.rstrip("/").rsplit("/", 1)[-1],
+        method=prepared.request.method,
+        rows=f"{sum(map(len, prepared.tables.values())):,}",
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+    )
 
 
 def _rows(answers: Mapping[str, list[Prediction]], metric: str) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
-from foreword.errors import Interrupted, NothingLearnedError, ResumeError
+from foreword.errors import Interrupted, NothingLearnedError
+from foreword.progress import silent
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
@@ -21,18 +22,18 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
-from foreword.runs.train.trials import TRIALS, Log, Maker
+from foreword.runs.train.trials import TRIALS, TrialMaker
 from foreword.runs.workers.launch import crewed
-from foreword.settings.layers import from_json, resolve
+from foreword.settings.layers import resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import distributed
-from foreword.training.loop import Evaluated, Score, Step, Trial
+from foreword.training.loop import Score, Trial
 from foreword.training.lr_search import Sweep, planned_steps, search
 from foreword.training.schedule import total_steps
-from foreword.training.side_by_side import abreast
-from foreword.training.throughput import Pace
+from foreword.training.side_by_side import side_by_side
 
 __all__ = ["TrainResult", "resume", "train"]
 
@@ -47,7 +48,8 @@ def train(
         base: the base model: hub id, folder or GGUF file, or one that ``load_base`` has loaded.
         output_dir: the run's folder.
         settings: any setting by its name: ``dev``, ``test``, ``method``, ``guidance``, ``learning_rate``, ``seed``;
-            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it.
+            ``overwrite=True`` replaces an earlier run in ``output_dir``, ``resume=True`` goes on with it;
+            ``progress=False`` shows nothing on the way.
 
     Raises:
         DataError: the data is refused.
@@ -88,6 +90,7 @@ def _request(
 ) -> TrainRequest:
     """The request that the keywords of :func:`train` say."""
     progress, resume = settings.pop("progress", None), bool(settings.pop("resume", False))
+    progress = silent if progress is False else None if progress is True else progress
     overwrite = bool(settings.pop("overwrite", False))
     splits: dict[str, Any] = {"data": data, **{name: settings.pop(name, None) for name in ("dev", "test")}}
     named = {
@@ -106,15 +109,7 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
     Raises:
         ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
     """
-    saved = recorded(Path(folder))["request"]
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
-        raise ResumeError(
-            "the run's data were in memory",
-            where=str(folder),
-            hint="call train() again with the same data and resume=True",
-        )
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return train(replace(request, output_dir=folder))
+    return train(to_resume(folder, "train", progress)[0])
 
 
 def _run(prepared: Prepared, folder: Path, began: float, interrupts: Interrupts) -> TrainResult:
@@ -165,43 +160,20 @@ def learn(
 
 
 def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callable[[], bool]) -> Sweep:
-    request, settings = prepared.request, prepared.request.settings
-    report = request.progress or say_nothing
-    rates, rows = rates_of(prepared), prepared.examples["train"]
-    planned = planned_steps(total_steps(len(rows), settings), len(rates))
-    together = abreast(rows, settings, len(rates)) if prepared.method.per_row else 1
-    maker = Maker.of(prepared, folder, dev, together)
+    settings, rates, rows = prepared.request.settings, rates_of(prepared), prepared.examples["train"]
+    together = side_by_side(rows, settings, len(rates)) if prepared.method.per_row else 1
+    maker = TrialMaker.of(prepared, folder, dev, together)
+    progress = SweepProgress(prepared, folder, planned_steps(total_steps(len(rows), settings), len(rates)))
 
-    def on_event(trial: Trial, event: Step | Evaluated) -> None:
-        # Counted anew each time: a resumed run has steps behind it, and one that takes a failed one's place adds some.
-        done = min(planned, sum(one.progress.step for one in found()))
-        log.write([trial])
-        if isinstance(event, Step):
-            speed = pace.step(trial.tokens(event.step - 1))
-            report("train", done, planned, learning_rate=trial.learning_rate, loss=event.loss, **speed)
-        else:
-            report("train", done, planned, **{f"dev {prepared.task.metric}": event.score.metric})
-            pace.begin()
+    def make(rate: float) -> Trial:
+        return progress.watched(maker.trial(rate))
 
-    trials: dict[float, Trial] = {}
-
-    def made(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        trial = maker.trial(rate, evaluate_at)
-        if evaluate_at:
-            trials[rate] = trial
-        return trial
-
-    def found() -> list[Trial]:
-        return list(trials.values())
-
-    log = Log(folder / "trainer_log.jsonl")
-    pace = Pace(prepared.base.model, trained=not prepared.method.per_row)
-    result = search(rates, made, folder / TRIALS, on_event, interrupted, together)
-    report("train", planned, planned)
+    sweep = search(rates, make, folder / TRIALS, progress.on_event, interrupted, together)
+    progress.end()
     maker.store.clear()
-    result.speed.update(pace.figures())
-    result.notes += maker.notes(result.trial)
-    return result
+    sweep.speed.update(progress.speed.figures())
+    sweep.notes += maker.notes(sweep.trial)
+    return sweep
 
 
 def rates_of(prepared: Prepared) -> tuple[float, ...]:

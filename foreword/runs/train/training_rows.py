@@ -33,14 +33,14 @@ def course_of(prepared: Prepared) -> Course:
     """The order and the forms of a run's training rows."""
     settings, rows = prepared.request.settings, prepared.examples["train"]
     difficulty = _losses(prepared) if settings.sampling == "difficulty" else ()
-    return Course(rows, settings.sampling, difficulty, _vary(prepared))
+    return Course(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
 
 
-def mixed(prepared: Prepared) -> Callable[[int, int], Example | None]:
+def _without_guidance(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
     """Which rows of a step are seen without the guidance, where it comes in gradually."""
     settings = prepared.request.settings
     if not prepared.plain:
-        return lambda step, index: None
+        return None
     total = total_steps(len(prepared.examples["train"]), settings)
     return Gradual(prepared.plain["train"], settings.guidance_share, total, settings.seed)
 
@@ -121,13 +121,10 @@ def ablated(
     """
     winner = found.trial
     assert winner is not None
-    rows = prepared.examples["train"]
+    rows = Course(prepared.examples["train"], seen=_without_guidance(prepared))
 
-    def make(rate: float, evaluate_at: frozenset[int]) -> Trial:
-        writer = prepared.writer()
-        settings, model = prepared.request.settings, prepared.base.model
-        seen = mixed(prepared)
-        return Trial(model, writer, prepared.objective(writer), rows, settings, rate, dev, evaluate_at, seen=seen)
+    def make(rate: float) -> Trial:
+        return prepared.trial(rows, rate, dev)
 
     plain = search([winner.learning_rate], make, folder / "ablation", lambda trial, event: None, interrupted).trial
     metric = prepared.task.metric

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreword.core.passes.tensor_cache import Store
 from foreword.data.quality.row_sampling import Course
-from foreword.data.tokens.examples import Example
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
-from foreword.runs.train.training_rows import course_of, mixed
+from foreword.runs.train.training_rows import course_of
 from foreword.storage import explained, write_atomically
 from foreword.training.loop import Trial
 from foreword.training.reuse import Reuse
@@ -23,46 +22,42 @@ TRIALS = "trials"
 
 
 @dataclass(frozen=True)
-class Maker:
+class TrialMaker:
     """Makes the trials of one run.
 
     Args:
         prepared: the run's base, task and rows.
         dev: scores a foreword.
-        kept: what is not computed again in every epoch, in ``store``.
+        reuse: what is not computed again in every epoch, in ``store``.
         rows_at_once: rows of a pass at most; 0: no limit.
-        course: how the rows are drawn and varied; ``seen``: with and without the guidance.
+        rows: the training rows, as they are drawn and varied.
     """
 
     prepared: Prepared
     dev: DevScore
-    kept: Reuse
+    reuse: Reuse
     store: Store
     rows_at_once: int
-    course: Course | None
-    seen: Callable[[int, int], Example | None]
+    rows: Course
 
     @classmethod
-    def of(cls, prepared: Prepared, folder: Path, dev: DevScore, together: int, like: Maker | None = None) -> Maker:
+    def of(
+        cls, prepared: Prepared, folder: Path, dev: DevScore, together: int, like: TrialMaker | None = None
+    ) -> TrialMaker:
         """Of the run in ``folder``, whose steps share their passes with those of ``together`` trials in all.
 
         Args:
             like: of a run of the same method over these rows and perhaps others, whose kept work serves for both.
         """
-        course, seen = course_of(prepared), mixed(prepared)
-        kept, store = keep_work(prepared, folder) if like is None else (like.kept, like.store)
-        return cls(prepared, dev, kept, store, fitted(prepared, folder, together), course, seen)
+        rows = course_of(prepared)
+        reuse, store = keep_work(prepared, folder) if like is None else (like.reuse, like.store)
+        return cls(prepared, dev, reuse, store, fitted(prepared, folder, together), rows)
 
-    def trial(self, rate: float, evaluate_at: frozenset[int] = frozenset()) -> Trial:
+    def trial(self, rate: float) -> Trial:
         """A fresh trial of a rate."""
-        base, rows, settings = self.prepared.base, self.prepared.examples["train"], self.prepared.request.settings
-        writer = self.prepared.writer()
-        objective = self.prepared.objective(writer)
-        trial = Trial(
-            base.model, writer, objective, rows, settings, rate, self.dev, evaluate_at, self.course, self.seen
-        )  # fmt: skip
+        trial = self.prepared.trial(self.rows, rate, self.dev)
         trial.progress.rows_at_once = self.rows_at_once
-        return self.kept.give(trial)
+        return self.reuse.give(trial)
 
     def notes(self, trial: Trial | None) -> list[str]:
         """What the user should know of how the winner was trained."""
@@ -72,7 +67,7 @@ class Maker:
                 f"out of memory: trained with {trial.progress.rows_at_once} rows at a time, with the same result; "
                 "`--batch auto` begins with as many as fit"
             )
-        return notes + ([f"every layer was computed in every step: {self.kept.why_not}"] if self.kept.why_not else [])
+        return notes + ([f"every layer was computed in every step: {self.reuse.why_not}"] if self.reuse.why_not else [])
 
 
 class Log:

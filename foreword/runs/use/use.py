@@ -1,9 +1,9 @@
-"""A foreword in use: evaluate it, predict with it, replay its golden rows."""
+"""A foreword in use: evaluate it, predict with it, let it write."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,24 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.masked_scores import refuse_headless
 from foreword.data.readers.read import read
-from foreword.data.row import Row, Source
+from foreword.data.row import Row
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.examples import Example, encode
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.predict import Asker
-from foreword.evaluation.predictions import Prediction, write_jsonl
+from foreword.evaluation.prediction_files import Predictions, refuse_format, write_predictions
+from foreword.evaluation.report.figures import Figures
 from foreword.evaluation.report.summary import evaluate as summarise
+from foreword.progress import showing
 from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.prepare.start import prefix_length, same_base
 from foreword.runs.train.dev_score import metric_names
 from foreword.settings.schema import ProgressCall
+from foreword.settings.values import unknown_key
 from foreword.storage import refuse_overwriting
-
-# log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,24 @@ class Opened:
             max_length=None if limit is None else limit - prefix_length(self.value, self.asker),
             first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
         )
+
+    def decoding(self, file: str | Path, chosen: Mapping[str, Any]) -> Opened:
+        """The same with other settings of decoding. Raises SettingsError where nothing is written, or for a slip."""
+        if not chosen:
+            return self
+        if self.task.kind != "generation":
+            raise SettingsError(
+                "this foreword answers with a label, it does not write",
+                where=str(file),
+                received=", ".join(sorted(chosen)),
+                hint="leave the settings of decoding out",
+            )
+        known = [field.name for field in fields(self.task.decoding)]
+        for name in chosen:
+            if name not in known:
+                raise unknown_key(name, known, "decoding")
+        task = replace(self.task, decoding=replace(self.task.decoding, **chosen))
+        return replace(self, task=task, asker=replace(self.asker, task=task))
 
 
 def open_foreword(file: str | Path, base: str | Base | None = None, progress: ProgressCall | None = None) -> Opened:
@@ -102,25 +120,32 @@ def evaluate(
     base: str | Base | None = None,
     output: str | Path | None = None,
     metrics: tuple[str, ...] = (),
-    progress: ProgressCall | None = None,
-) -> dict[str, Any]:
+    skip_bad: bool = False,
+    progress: ProgressCall | bool | None = None,
+    **decoding: Any,
+) -> Figures:
     """The figures of a foreword on labelled data, with intervals.
 
     Args:
         file: a ``.foreword`` file.
         data: a file or data in memory with the right answers.
-        output: where to write the predictions, one JSON object a row.
+        output: where to write the predictions: ``.jsonl``, or ``.csv``, ``.tsv``, ``.parquet`` with the rows' columns.
         metrics: more metrics than the task's.
+        skip_bad: go on without the rows that cannot be answered; they are counted under ``skipped``.
+        progress: called as work goes on; None shows it on standard error, False nowhere.
+        decoding: overrides the task's settings (``max_new_tokens``, ...).
 
     Returns:
         ``rows``, ``metrics`` {name: {value, low, high, ...}}, and the per-class ``report`` of a classification.
     """
     _refuse_output(output, file, data, base)
-    opened = open_foreword(file, base, progress)
-    found = _predictions(opened, table_of(opened, data, True), True, progress)
+    with showing(progress) as report:
+        opened = open_foreword(file, base, report).decoding(file, decoding)
+        found = _predictions(opened, table_of(opened, data, True, skip_bad), True, report, skip_bad)
     if output is not None:
-        write_jsonl(output, found)
-    return summarise(found, opened.task.kind, metric_names(opened.task, metrics), opened.task.labels)
+        write_predictions(output, found)
+    figures = Figures(summarise(found, opened.task.kind, metric_names(opened.task, metrics), opened.task.labels))
+    return Figures({**figures, "skipped": len(found.skipped)}) if found.skipped else figures
 
 
 def predict(
@@ -131,12 +156,18 @@ def predict(
     base: str | Base | None = None,
     output: str | Path | None = None,
     part: tuple[int, int] | None = None,
+    skip_bad: bool = False,
     progress: ProgressCall | None = None,
-) -> list[Prediction]:
+    **decoding: Any,
+) -> Predictions:
     """The answers of a foreword to ``data``, or to one ``text``; right answers are not needed.
 
     Args:
+        data: a file, a DataFrame, a Dataset, a list of dicts, or a list of texts for a template with one field.
+        output: where to write: ``.jsonl``, or ``.csv``, ``.tsv``, ``.parquet`` with the rows' own columns.
         part: (i, n): every n-th row, from row i on; None means all rows.
+        skip_bad: go on without the rows that cannot be answered; they are in ``Predictions.skipped``.
+        decoding: overrides the task's settings (``max_new_tokens``, ...).
 
     Raises:
         SettingsError: both or neither of ``data`` and ``text``, or a text for a template with several fields.
@@ -145,13 +176,13 @@ def predict(
     if (data is None) == (text is None):
         raise SettingsError("give data or one text, not both", expected="one of the two")
     _refuse_output(output, file, data, base)
-    opened = open_foreword(file, base, progress)
-    table = _one_row(opened.task, text) if text is not None else table_of(opened, data, False)
+    opened = open_foreword(file, base, progress).decoding(file, decoding)
+    table = _texts(opened.task, [text]) if text is not None else table_of(opened, data, False, skip_bad)
     if part is not None:
         table = table.with_rows(table.rows[part[0] :: part[1]])
-    found = _predictions(opened, table, False, progress)
+    found = _predictions(opened, table, False, progress, skip_bad)
     if output is not None:
-        write_jsonl(output, found)
+        write_predictions(output, found)
     return found
 
 
@@ -166,122 +197,95 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
         raise SettingsError(
             "this foreword answers with a label, it does not write", where=str(file), hint="use `foreword predict`"
         )
-    task = replace(opened.task, decoding=replace(opened.task.decoding, **decoding))
-    opened = replace(opened, task=task, asker=replace(opened.asker, task=task))
-    return _predictions(opened, _one_row(task, text), False, None)[0].output
+    opened = opened.decoding(file, decoding)
+    return _predictions(opened, _texts(opened.task, [text]), False, None)[0].output
 
 
 def _refuse_output(output: str | Path | None, *inputs: object) -> None:
-    """Refuse an output that is an input, before anything is loaded. Raises SettingsError."""
+    """Refuse an output that is an input, or of no known kind, before anything is loaded. Raises SettingsError."""
     if output is not None:
+        refuse_format(output)
         refuse_overwriting(output, inputs)
 
 
-def table_of(opened: Opened, data: object, labelled: bool) -> Table:
-    """The rows of ``data`` as the foreword's task reads them. Raises DataError for rows that cannot be read."""
+def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = False) -> Table:
+    """The rows of ``data`` as the foreword's task reads them. Raises DataError for rows that cannot be read.
+
+    Args:
+        data: what :func:`foreword.data.readers.read.read` takes; also a list of texts, or a ``.txt`` with a text a
+            line, where the template has one field and answers are not needed.
+        labelled: the rows have the right answers.
+        skip_bad: rows that cannot be read stay in ``Table.problems``.
+    """
     task = opened.task
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
-    target = task.target
     if labelled:
-        return _readable(read(data, inputs=fields, target=target))
-    return _readable(read(data, inputs=fields, labelled=False))
+        return _readable(read(data, inputs=fields, target=task.target), skip_bad)
+    return _readable(read(data, inputs=fields, labelled=False), skip_bad)
 
 
-def _readable(table: Table) -> Table:
+def _readable(table: Table, skip_bad: bool) -> Table:
     """No row is left out without a word: a file with rows that cannot be read is refused."""
-    if table.problems:
-        first = table.problems[0]
+    unreadable = [problem for problem in table.problems if problem.severity == "error"]
+    if unreadable and not skip_bad:
+        first = unreadable[0]
         raise DataError(
-            f"{len(table.problems)} rows cannot be read: {first.message}",
+            f"{len(unreadable)} rows cannot be read: {first.message}",
             where=first.where,
-            hint="mend them; `foreword check` lists them all",
+            hint="mend them (`foreword check` lists them all), or leave them out with --skip-bad",
         )
     return table
 
 
-def _one_row(task: Task, text: str | None) -> Table:
+def _texts(task: Task, texts: Sequence[str]) -> Table:
     names = sorted(parsed(task.template).fields)
     if len(names) != 1:
         raise SettingsError(
             "one text cannot fill a template with several fields", expected=", ".join(names), hint="give a data file"
         )
-    return read([{names[0]: text}], inputs=names, labelled=False)
+    return read([{names[0]: text} for text in texts], inputs=names, labelled=False)
 
 
-def _predictions(opened: Opened, table: Table, labelled: bool, progress: ProgressCall | None) -> list[Prediction]:
+def _predictions(
+    opened: Opened, table: Table, labelled: bool, progress: ProgressCall | None, skip_bad: bool = False
+) -> Predictions:
     report = progress or say_nothing
-    examples = opened.encode(table, labelled=labelled)
-    return opened.asker.answer(opened.value, examples, lambda done, total: report("predict", done, total))
+    examples, rows, skipped = _encoded(opened, table, labelled, skip_bad)
+    answers = opened.asker.answer(opened.value, examples, lambda done, total: report("predict", done, total))
+    used = parsed(opened.task.template).fields | {opened.task.guidance_column, opened.task.target}
+    named = len({row.fields.get("id") for row in rows}) == len(rows)
+    found = []
+    for row, answer in zip(rows, answers, strict=True):
+        columns = {name: value for name, value in row.fields.items() if name not in used}
+        name = columns.pop("id", None) if named else None
+        found.append(replace(answer, id=answer.id if name is None else str(name), columns=columns))
+    return Predictions(found, [row.fields for row in rows], skipped)
 
 
-@dataclass(frozen=True)
-class VerifyReport:
-    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest
-    change of a score."""
-
-    ok: bool
-    rows: list[dict[str, Any]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    def render(self) -> str:
-        """For people."""
-        wrong = [row for row in self.rows if not row["equal"]]
-        if not wrong:
-            return f"verified: {len(self.rows)} golden rows give the answers that were saved"
-        lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
-        lines += [
-            f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})"
-            for row in wrong
-        ]
-        return "\n".join(lines)
-
-
-def verify(file: str | Path, base: str | Base | None = None) -> VerifyReport:
-    """Ask the golden rows again: input ids, outputs and scores must be those in the file (scores within 1e-3).
+def _encoded(
+    opened: Opened, table: Table, labelled: bool, skip_bad: bool
+) -> tuple[list[Example], list[Row], list[str]]:
+    """The rows that can be answered as token ids, these rows, and why the others cannot be.
 
     Raises:
-        FileFormatError, BaseMismatchError: as :func:`open_foreword`.
-        DataError: the file has no golden rows.
+        DataError: a row cannot be answered and ``skip_bad`` is off, or none can.
     """
-    opened = open_foreword(file, base)
-    golden = opened.manifest.golden
-    if not golden:
-        raise DataError("the file has no golden rows to replay", where=str(file))
-    rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
-    examples = encode(
-        rows,
-        opened.task,
-        opened.base.tokenizer,
-        special_tokens=opened.asker.special_tokens,
-        max_length=None,
-        labelled=False,
-        first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
-    )
-    answers = opened.asker.answer(opened.value, examples)
-    out = []
-    for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True)):
-        change = 0.0
-        if wanted.scores is not None:
-            now = [answer.scores[label] for label in opened.task.labels]
-            change = max((abs(a - b) for a, b in zip(wanted.scores, now, strict=True)), default=0.0)
-        why = ""
-        if list(example.input_ids) != wanted.input_ids:
-            why = "the tokens differ"
-        elif answer.output != wanted.output:
-            why = "another answer"
-        elif change > _TOLERANCE:
-            why = f"a score changed by {change:.2g}"
-        out.append(
-            {
-                "row": index,
-                "equal": not why,
-                "why": why,
-                "expected": wanted.output,
-                "received": answer.output,
-                "change": change,
-            }
-        )
-    return VerifyReport(all(row["equal"] for row in out), out)
+    skipped = [f"{problem.where}: {problem.message}" for problem in table.problems if problem.severity == "error"]
+    try:
+        return opened.encode(table, labelled=labelled), list(table.rows), skipped
+    except DataError as problem:
+        if not skip_bad:
+            hint = "mend such rows, or leave them out with --skip-bad, which counts them"
+            raise DataError(
+                problem.problem, where=problem.where, expected=problem.expected, received=problem.received, hint=hint
+            ) from problem
+    examples, rows = list[Example](), list[Row]()
+    for row in table.rows:
+        try:
+            examples += opened.encode(table.with_rows([row]), labelled=labelled)
+            rows.append(row)
+        except DataError as problem:
+            skipped.append(f"{problem.where or row.source}: {problem.problem}")
+    if not rows:
+        raise DataError("no row can be answered", where=table.name, received=skipped[0], hint="mend the rows")
+    return examples, rows, skipped

@@ -123,6 +123,8 @@ def predict_all(
         ForewordError: a part failed; nothing is written then.
     """
     refuse_overwriting(output, (file, data, base))
+    if Path(output).suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise SettingsError("several workers write JSON lines", where=str(output), expected="a file.jsonl")
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=Path(output).resolve().parent) as folder:
         parts = [Path(folder) / f"{i}.jsonl" for i in range(workers.count)]
         common = {"file": str(file), "data": str(data), "base": base}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ router = APIRouter(prefix="/v1")
 @router.post("/classify", response_model=None)
 async def classify(body: ClassifyRequest, request: Request) -> Response:
     """The label of each row, and the probability of every label."""
-    served = await _asked(request, body.model, "classification")
+    answer_id = f"labels-{secrets.token_hex(12)}"
+    served = await _asked(request, body.model, answer_id, "classification")
     items = body.input if isinstance(body.input, list) else [body.input]
     fields = [fields_of_text(served.task, item) if isinstance(item, str) else item for item in items]
     examples, answers = await _scored(request, served, fields)
@@ -34,13 +36,14 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         label = max(answer.probabilities, key=answer.probabilities.__getitem__)
         share = answer.probabilities[label]
         data.append({"index": index, "label": label, "probability": share, "probabilities": answer.probabilities})
-    return JSONResponse(_body(served, examples, data))
+    return JSONResponse(_body(answer_id, served, examples, data))
 
 
 @router.post("/tag", response_model=None)
 async def tag(body: TagRequest, request: Request) -> Response:
     """A tag for each word of each row."""
-    served = await _asked(request, body.model, "tagging")
+    answer_id = f"tags-{secrets.token_hex(12)}"
+    served = await _asked(request, body.model, answer_id, "tagging")
     items = body.input if isinstance(body.input, list) else [body.input]
     name = served.task.words
     fields = [item if isinstance(item, dict) else {name: item} for item in items]
@@ -54,12 +57,12 @@ async def tag(body: TagRequest, request: Request) -> Response:
         }
         for index, (row, answer) in enumerate(zip(fields, answers, strict=True))
     ]
-    return JSONResponse(_body(served, examples, data))
+    return JSONResponse(_body(answer_id, served, examples, data))
 
 
-async def _asked(request: Request, model: str, kind: str) -> Served:
+async def _asked(request: Request, model: str, answer_id: str, kind: str) -> Served:
     service: Service = request.app.state.service
-    served = await service.foreword(model)
+    served = await service.foreword(model, answer_id)
     if served.task.kind != kind:
         routes = {"classification": "/v1/classify", "tagging": "/v1/tag"}
         hint = f"POST {routes.get(served.task.kind, '/v1/chat/completions')}"
@@ -77,8 +80,8 @@ async def _scored(
     return examples, answers
 
 
-def _body(served: Served, examples: Sequence[Example], data: list[dict[str, Any]]) -> dict[str, Any]:
+def _body(answer_id: str, served: Served, examples: Sequence[Example], data: list[dict[str, Any]]) -> dict[str, Any]:
     lead = len(served.head.lead)
     read = sum(len(example.input_ids) + lead for example in examples)
     cached = served.value.num_virtual_tokens * len(examples)
-    return {"object": "list", "model": served.name, "data": data, "usage": read_usage(read, cached)}
+    return {"id": answer_id, "object": "list", "model": served.name, "data": data, "usage": read_usage(read, cached)}

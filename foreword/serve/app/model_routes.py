@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from foreword.serve.app.experiments import Experiment
 from foreword.serve.app.service import Service
 from foreword.serve.engine.library import BASE, Entry, checked_name
 from foreword.serve.wire.api_errors import ApiError
@@ -41,7 +42,8 @@ async def models(request: Request) -> dict[str, Any]:
     """The bare model and every foreword."""
     service: Service = request.app.state.service
     entries = [service.library.entry(name) for name in service.library.names()]
-    return {"object": "list", "data": [_bare(service), *map(_model, entries)]}
+    splits = [_split(experiment) for experiment in service.experiments.all()]
+    return {"object": "list", "data": [_bare(service), *map(_model, entries), *splits]}
 
 
 @router.get("/v1/models/{name}")
@@ -69,6 +71,11 @@ def _model(entry: Entry) -> dict[str, Any]:
         "digest": entry.peek.digest,
         "metrics": metrics,
     }
+
+
+def _split(experiment: Experiment) -> dict[str, Any]:
+    behind = [experiment.a, experiment.b]
+    return {"id": experiment.name, "object": "model", "created": 0, "owned_by": "split", "forewords": behind}
 
 
 @router.post("/v1/forewords", response_model=None)

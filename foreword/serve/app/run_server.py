@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -99,6 +102,20 @@ def base_for(files: Sequence[Path], base: str | Base | None, progress: ProgressC
     return find_base(record.id, dtype=dtype, revision=record.revision, task_head=masked, progress=progress)
 
 
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """uvicorn stops on Ctrl-C and SIGTERM in good order and then raises the signal once more, which is no news."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None) if main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
 def serve(
     files: Sequence[str | Path] = (),
     *,
@@ -144,9 +161,8 @@ def serve(
         timeout_graceful_shutdown=int(FINISH_SECONDS),
     )
     try:
-        uvicorn.Server(config).run()
-    except KeyboardInterrupt:
-        pass  # It has stopped in good order before the signal is passed on.
+        with _stopped_in_order():
+            uvicorn.Server(config).run()
     except SystemExit as error:
         service.engine.stop(finish=False)
         raise ForewordError(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from foreword.core.base.load import Base
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import end_id
+from foreword.errors import SettingsError
+from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
 from foreword.serve.engine.engine import Engine
@@ -57,9 +59,18 @@ class Service:
                 if not path.is_dir():
                     self.library.add(path)
             self.watched.look()
+            self.experiments = Experiments(map(parse, settings.splits), settings.feedback)
+            self._check_splits()
         except BaseException:
             self.engine.stop(finish=False)
             raise
+
+    def _check_splits(self) -> None:
+        for experiment in self.experiments.all():
+            for name in (experiment.a, experiment.b):
+                self.library.entry(name)
+            if experiment.name in self.library.names():
+                raise SettingsError("a split has the name of a file", where="--split", received=experiment.name)
 
     async def watch(self) -> None:
         """Look at the folders now and then, for ever."""
@@ -67,8 +78,9 @@ class Service:
             await asyncio.sleep(self.settings.watch_seconds)
             await asyncio.to_thread(self.watched.look)
 
-    async def foreword(self, name: str) -> Served:
-        """The foreword of a request, loaded where it is not."""
+    async def foreword(self, model: str, answer: str, user: str | None = None) -> Served:
+        """The foreword of a request, loaded where it is not; ``answer`` is the id that the answer will have."""
+        name = self.experiments.choose(model, answer, user)
         if name == BASE:
             return self.library.bare
         served = await asyncio.to_thread(self.library.get, name)

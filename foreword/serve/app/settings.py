@@ -26,6 +26,8 @@ class ServeSettings:
         requests_a_minute: of one key; 0: any number.
         max_tokens: tokens of an answer where neither the request nor the file says it.
         watch_seconds: how often the folders are looked at.
+        splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
+        feedback: the file that keeps their scores.
 
     Raises:
         SettingsError: an address that others can reach, without keys.
@@ -43,6 +45,8 @@ class ServeSettings:
     requests_a_minute: int = 0
     max_tokens: int = 256
     watch_seconds: float = 2.0
+    splits: tuple[str, ...] = ()
+    feedback: Path | None = None
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and self.keys is None:

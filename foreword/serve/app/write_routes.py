@@ -29,7 +29,8 @@ router = APIRouter(prefix="/v1")
 async def chat(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation, or the row whose ``fields`` are given."""
     service: Service = request.app.state.service
-    served = await service.foreword(body.model)
+    form = Envelope(True, body.model)
+    served = await service.foreword(body.model, form.id, body.user)
     if body.fields is None and not body.messages:
         raise SettingsError("there is nothing to answer", where="messages", expected="messages, or fields")
     if body.model == BASE:
@@ -42,17 +43,19 @@ async def chat(body: ChatRequest, request: Request) -> Response:
         _refuse_label(served)
         fields = body.fields or fields_of_messages(served.task, [message.turn() for message in body.messages])
         ids = await _row_ids(service, served, fields)
+    form.model = served.name
     told = (body.top_logprobs or 0) if body.logprobs else None
     wanted = body.max_completion_tokens or body.max_tokens
     rows = _rows(service, served, [ids], body, wanted, told)
-    return await _answer(service, rows, body, request, Envelope(True, body.model))
+    return await _answer(service, rows, body, request, form)
 
 
 @router.post("/completions", response_model=None)
 async def complete(body: CompletionRequest, request: Request) -> Response:
     """Go on with a text: what a foreword's template is about, or the bare model's whole prompt."""
     service: Service = request.app.state.service
-    served = await service.foreword(body.model)
+    form = Envelope(False, body.model)
+    served = await service.foreword(body.model, form.id, body.user)
     if body.fields is None and body.prompt is None:
         raise SettingsError("there is nothing to go on with", where="prompt", expected="a prompt, or fields")
     texts = [] if body.prompt is None else [body.prompt] if isinstance(body.prompt, str) else body.prompt
@@ -64,8 +67,9 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
         _refuse_label(served)
         fields = [body.fields] if body.fields else [fields_of_text(served.task, text) for text in texts]
         prompts = [await _row_ids(service, served, row) for row in fields]
+    form.model = served.name
     rows = _rows(service, served, prompts, body, body.max_tokens, body.logprobs)
-    return await _answer(service, rows, body, request, Envelope(False, body.model))
+    return await _answer(service, rows, body, request, form)
 
 
 def _never_empty() -> Served:

@@ -15,8 +15,9 @@ from pathlib import Path
 from foreword.artifact.peek import Peek, peek
 from foreword.core.base.load import Base
 from foreword.core.inject.value import EMPTY
+from foreword.core.passes.memory import available
 from foreword.data.task.task import Task
-from foreword.errors import FileFormatError, ForewordError, SettingsError
+from foreword.errors import FileFormatError, ForewordError, ResourceError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.runs.prepare.start import same_base
 from foreword.runs.use.use import open_foreword
@@ -29,6 +30,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 class UnknownModelError(ForewordError):
     """No foreword of this name is served."""
+
+
+class UnknownAnswerError(ForewordError):
+    """Feedback for an answer that no split gave, or that is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,15 @@ class Library:
             return ready
 
     def _load(self, entry: Entry) -> Served:
+        # As it is in the file, as rows run behind it, and in the bank of running rows.
+        need, there = 3 * entry.peek.num_values * self.base.dtype.itemsize, available(self.base.device)
+        if there and need > there:
+            raise ResourceError(
+                f"not enough memory to load {entry.name}",
+                expected=f"{need / 2**20:.0f} MiB",
+                received=f"{there / 2**20:.0f} MiB",
+                hint="try again when fewer forewords are in use",
+            )
         try:
             opened = open_foreword(entry.path, self.base)
             make: Callable[[], Served] = lambda: served(  # noqa: E731

@@ -7,7 +7,7 @@ keys and values of a foreword are in no row's slot. Parts of prompts are compute
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,16 +35,17 @@ def by_rows(model: PreTrainedModel, cache: SlotCache, bank: PrefixBank, plan: St
 
 
 @contextmanager
-def routed_by_rows(model: PreTrainedModel) -> Iterator[None]:
-    """Send the model's attention here; afterwards it is as it was. Passes of other threads must not run meanwhile."""
-    parts = [(m, m.config._attn_implementation) for m in model.modules() if isinstance(m, PreTrainedModel)]
-    for part, _ in parts:
+def routed_by_rows(parts: Sequence[PreTrainedModel]) -> Iterator[None]:
+    """Send the attention of a model's ``parts`` here; afterwards it is as it was. Passes of other threads must not run
+    meanwhile."""
+    before = [part.config._attn_implementation for part in parts]
+    for part in parts:
         part.config._attn_implementation = NAME
     try:
         yield
     finally:
-        for part, before in parts:
-            part.config._attn_implementation = before
+        for part, name in zip(parts, before, strict=True):
+            part.config._attn_implementation = name
 
 
 def attend_by_rows(

@@ -42,6 +42,7 @@ class Running:
         self.rows: list[RunningRow] = []
         self._changing: set[int] = set()
         self._moves = find_sites(model).moves_positions
+        self._parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
         self._embed = model.get_input_embeddings()
 
     def has_room(self) -> bool:
@@ -128,7 +129,7 @@ class Running:
         """The logits that are wanted ``[B, V]`` in float32."""
         at = torch.tensor(plan.wanted(), dtype=torch.long, device=plan.device)
         with (
-            routed_by_rows(self.model),
+            routed_by_rows(self._parts),
             by_rows(self.model, self.cache, self.prefixes, plan),
             changed(self.deltas, plan, self._changing),
         ):

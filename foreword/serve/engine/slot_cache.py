@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.inject.sites import Site, find_sites
+from foreword.core.passes.memory import available
 from foreword.errors import ResourceError, UnsupportedBaseError
 from foreword.serve.engine.step_plan import StepPlan
 
@@ -57,16 +58,17 @@ class SlotCache:
     def __init__(self, model: PreTrainedModel, slots: int, length: int) -> None:
         self.slots, self.length = slots, length
         self.sites = decoder_sites(model)
-        try:
-            self.keys = [self._empty(model, slots, length, site.heads, site.key_size) for site in self.sites]
-            self.values = [self._empty(model, slots, length, site.heads, site.value_size) for site in self.sites]
-        except (RuntimeError, MemoryError) as error:
-            need = slots * length * bytes_a_token(model) / 2**30
+        need, there = slots * length * bytes_a_token(model), available(model.device)
+        if there and need > there:
+            # Asked before, not when pages are first written to: then the system would end the process.
             raise ResourceError(
                 "not enough memory for the rows' keys and values",
-                expected=f"{need:.1f} GiB for {slots} rows of {length} tokens",
+                expected=f"{need / 2**30:.1f} GiB for {slots} rows of {length} tokens",
+                received=f"{there / 2**30:.1f} GiB",
                 hint="serve fewer rows at once or shorter ones: --max-rows, --max-length",
-            ) from error
+            )
+        self.keys = [self._empty(model, slots, length, site.heads, site.key_size) for site in self.sites]
+        self.values = [self._empty(model, slots, length, site.heads, site.value_size) for site in self.sites]
         places = {site.name: place for place, site in enumerate(self.sites)}
         self._at: dict[nn.Module, int] = {
             module: places[names[0]] for module, names in find_sites(model).modules.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foreword.errors import BaseError, DataError, FileFormatError, ForewordError, ResourceError, SettingsError
-from foreword.serve.engine.library import UnknownModelError
+from foreword.serve.engine.library import UnknownAnswerError, UnknownModelError
 from foreword.serve.engine.waiting import QueueFullError, StoppedError
 
 RETRY_SECONDS = 1
@@ -38,6 +38,7 @@ class ApiError(Exception):
 
 _STATUS: tuple[tuple[type[ForewordError], int, str], ...] = (
     (UnknownModelError, 404, "model_not_found"),
+    (UnknownAnswerError, 404, "answer_not_found"),
     (QueueFullError, 429, "queue_full"),
     (StoppedError, 503, "stopping"),
     (DataError, 400, "invalid_input"),

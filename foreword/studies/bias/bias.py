@@ -16,6 +16,7 @@ from foreword.data.row import Row, Source, references
 from foreword.errors import DataError
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.runs.prepare.calibrate_prompt import CONTENT_FREE
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.train.result import versions
@@ -54,14 +55,17 @@ class BiasResult:
         found = [one for one in self.findings if one.flagged]
         said = [one["label"] for one in self.priors if one.get("flagged")]
         if not found and not said:
-            return f"Nothing was flagged on {self.rows} rows; what was probed, and how surely, stands below."
-        parts = []
-        if found:
-            axes = list(dict.fromkeys(one.axis for one in found))
-            parts.append(f"answers depend on {', '.join(axes)}")
-        if said:
-            parts.append(f"said too often or too seldom: {', '.join(said)}")
-        return f"Flagged: {'; '.join(parts)}."
+            return Message(
+                "Nothing was flagged on {n} rows; what was probed, and how surely, stands below.", n=self.rows
+            )
+        axes = [Message(axis) for axis in dict.fromkeys(one.axis for one in found)]
+        if not said:
+            return Message("Flagged: answers depend on {names}.", names=axes)
+        if not axes:
+            return Message("Flagged: said too often or too seldom: {names}.", names=said)
+        return Message(
+            "Flagged: answers depend on {names}; said too often or too seldom: {others}.", names=axes, others=said
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -161,15 +165,15 @@ def probe(
     known = [one for one in answers if one is not None]
     if not known:
         raise DataError("no row fits what the base can read", hint="give shorter rows")
-    notes = []
+    notes: list[str] = []
     probing = Probing(subject, answers, tolerance, seed, report)
     found = counterfactuals(probing, axes)
     named = {one.axis for one in found}
-    absent = [axis.name for axis in axes if axis.name not in named]
+    absent = [Message(axis.name) for axis in axes if axis.name not in named]
     if absent:
-        notes.append(f"no row names anything of: {', '.join(absent)}")
+        notes.append(Message("no row names anything of: {names}", names=absent))
     if len(known) < len(answers):
-        notes.append(f"{len(answers) - len(known)} rows are too long and were left out")
+        notes.append(Message("{n} rows are too long and were left out", n=len(answers) - len(known)))
     ordered, why = orders(probing)
     found += ordered + paraphrases(probing)
     lines = _priors(subject, known, seed)
@@ -211,7 +215,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             one.change,
             one.rows,
             f"{100 * one.share:.1f}%",
-            f"{100 * one.low:.1f} to {100 * one.high:.1f}%",
+            Message("{low} to {high}", low=f"{100 * one.low:.1f}", high=f"{100 * one.high:.1f}%"),
             _moved(one),
             one.note,
         ]
@@ -223,7 +227,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
     ]
     more = len(result.flagged) - len(rows)
     return {
-        "title": f"Bias and sensitivity: {subject.name}",
+        "title": Message("Bias and sensitivity: {name}", name=subject.name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": list(result.notes),
         "tables": [
@@ -240,7 +244,7 @@ def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:
             _labels(result.priors),
             {
                 "title": "Rows that changed their answer",
-                "notes": [f"{more} more are in flagged.jsonl."] if more > 0 else [],
+                "notes": [Message("{n} more are in flagged.jsonl.", n=more)] if more > 0 else [],
                 "head": ["change", "id", "input", "answer", "changed input", "answer then"],
                 "lines": rows,
                 "own": [0],
@@ -262,7 +266,8 @@ def _labels(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         line += [f"{100 * one[key]:.0f}%" for key in ("without_input", "lowest", "highest", "said")]
         if "too_often" in one:
             low, high = 100 * one["low"], 100 * one["high"]
-            line += [f"{100 * one['too_often']:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+            ends = Message("{low} to {high}", low=f"{low:+.1f}", high=f"{high:+.1f}")
+            line += [f"{100 * one['too_often']:+.1f}", ends]
         lines.append(line)
     notes = ["Without an input: the label's probability where a row says nothing, the mean over several ways to do so."]
     if judged:

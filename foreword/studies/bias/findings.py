@@ -11,6 +11,7 @@ import numpy as np
 
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.statistics.intervals import resamples, wilson_interval
+from foreword.messages import Message
 
 LEVEL = 0.95
 FEW = 10
@@ -159,7 +160,7 @@ def finding(change: Change, pairs: Sequence[Pair]) -> Finding:
     shift = _largest(pairs, change.labels, change.seed, change.family) if change.labels else None
     enough = len(pairs) >= FEW
     moved = shift is not None and shift.decided and abs(shift.mean) >= 0.01
-    note = "" if enough else f"only {len(pairs)} row{'s' * (len(pairs) > 1)}: a hint, no more"
+    note = "" if enough else Message("only {n} row{n!p}: a hint, no more", n=len(pairs))
     flagged = enough and (interval.low > change.tolerance or moved)
     return Finding(*names, len(pairs), changed, interval.low, interval.high, shift, flagged, note)
 

@@ -11,6 +11,7 @@ from foreword.core.inject.value import Foreword
 from foreword.data.quality.unicode import cjk_share
 from foreword.data.row import Row
 from foreword.evaluation.predictions import Prediction
+from foreword.messages import Message
 from foreword.studies.bias.findings import Change, Finding, Flags, Pair, finding
 from foreword.studies.bias.subject import Subject
 from foreword.studies.bias.terms import Axis
@@ -61,11 +62,12 @@ def counterfactuals(probing: Probing, axes: Sequence[Axis]) -> list[Finding]:
             before = answers[index]
             if one is None or before is None:
                 continue
-            sign, change = 1, f"about {group}"
+            sign, way = 1, Message("about {name}", name=Message(group))
             if axis.exchange:
                 first, second = axis.groups
-                sign, change = (1 if group == first else -1), f"{first} instead of {second}"
-            groups.setdefault(change, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
+                sign = 1 if group == first else -1
+                way = Message("{a} instead of {b}", a=Message(first), b=Message(second))
+            groups.setdefault(way, []).append(Pair(before, one, sign, _undone(axis, one, before, subject)))
         for change, pairs in groups.items():
             out.append(probing.judge("counterfactual", axis.name, change, pairs, family))
     return out
@@ -133,7 +135,7 @@ def _orders(subject: Subject, dice: random.Random) -> Iterator[tuple[tuple[str, 
         made = "\n\n".join([blocks[0], *mixed]) + text[len(text.rstrip()) :]
         if made not in seen:
             seen.add(made)
-            yield ("order of the examples", f"mixed {number}"), made
+            yield ("order of the examples", Message("mixed {n}", n=number)), made
 
 
 def paraphrases(probing: Probing) -> list[Finding]:

@@ -14,29 +14,31 @@ from typing import Any
 from foreword.artifact.store import load
 from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
-from foreword.errors import Interrupted, ResumeError, SettingsError
+from foreword.errors import Interrupted, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.verdict import planned_detectable
+from foreword.messages import Message, restored
 from foreword.methods.base import Method
 from foreword.progress import duration
+from foreword.progress import plan as announce
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
 from foreword.runs.train.result import versions
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, recorded, to_resume
+from foreword.runs.train.run_verdict import about_rows
 from foreword.runs.workers.pool import Workers, refuse_memory
 from foreword.settings.budget import Clock
-from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest, TrainSettings
 from foreword.storage import write_atomically
 from foreword.studies.compare import compare_report, retention
 from foreword.studies.compare.active_learning import check_pool, label_next
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.costs import latency_of, pareto, price, work, written_tokens
-from foreword.studies.compare.decisions import Decision, between, columns, decide, margin_of
+from foreword.studies.compare.decisions import Decision, between, columns, decide, margin_of, runs_seen
 from foreword.studies.compare.gate import Gate, parse
 from foreword.studies.compare.learning_curve import learning_curve
 from foreword.studies.compare.plan import Plan
@@ -116,16 +118,8 @@ def resume(folder: str | Path, progress: ProgressCall | None = None, workers: Wo
     Raises:
         ResumeError: there is no comparison in ``folder``, its data were in memory, or they have changed.
     """
-    saved = dict(recorded(Path(folder), NAME)["request"])
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
-        raise ResumeError(
-            "the comparison's data were in memory",
-            where=str(folder),
-            hint="call compare() again with the same data and resume=True in its request",
-        )
-    options = CompareOptions.from_json(saved.pop("compare"))
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return compare(replace(request, output_dir=folder), options, workers=workers)
+    request, options = to_resume(folder, "compare", progress, name=NAME, more="compare")
+    return compare(request, CompareOptions.from_json(options), workers=workers)
 
 
 def _systems(methods: Mapping[str, Method]) -> list[str]:
@@ -166,25 +160,30 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
     metric, rows = get_metric(prepared.task.metric), len(prepared.examples["test"])
     found: dict[str, Any] = {"rows": rows, "seeds": len(plan.seeds), "comparisons": len(plan.methods)}
     if metric.form != "proportion":
-        sentence = f"{rows} test rows; what they can show in {metric.title} is told by the intervals."
+        sentence = Message(
+            "{n} test rows; what they show in {metric} is told by the intervals.",
+            n=rows,
+            metric=Message(metric.title),
+        )
         return {**found, "detectable": None, "sentence": sentence}
     shown = planned_detectable(rows, (len(plan.seeds), 1), len(plan.methods), level=options.level)
-    sentence = (
-        f"{rows} test rows with {len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)} and {len(plan.methods)} "
-        f"comparison{'s' * (len(plan.methods) > 1)} show a true difference of {100 * shown:.1f} points with 80% power, "
-        "if two systems disagree about 20% of the rows and seeds differ by 1 point."
-    )
+    sentence = Message(
+        "{n} test rows with {k} seed{k!p} and {m} comparison{m!p} show differences above {gain} with 80% power, if two "
+        "systems disagree about 20% of the rows and seeds differ by 1 point.",
+        n=rows, k=len(plan.seeds), m=len(plan.methods), gain=Message("{n} points", n=f"{100 * shown:.1f}"),
+    )  # fmt: skip
     return {**found, "detectable": shown, "discordance": 0.2, "deviation": 0.01, "sentence": sentence}
 
 
 def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     power = power_of(done.prepared, plan, done.options)
-    done.report(f"plan: about {duration(plan.seconds)}; {power['sentence']}", 1, 1)
+    announce(done.report, f"plan: about {duration(plan.seconds)}; {power['sentence']}", plan.seconds)
     before = done.before()
     done.untrained()
     done.trained(plan)
     prepared, options = done.prepared, done.options
-    decision = decide(prepared.task, done.systems, options)
+    alarms = {name: [restored(one.get("alarms", [])) for one in found] for name, found in done.records.items()}
+    decision = decide(prepared.task, done.systems, options, alarms)
     curve = _curve(done, plan, decision) if options.curve and decision.trained else None
     values = {name: load(done.file(name))[0] for name in done.systems if name not in (*BASELINES, *PROMPTS)}
     pooled = None
@@ -194,7 +193,7 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     systems = compare_report.summaries(prepared.task, done.systems, names, options.level)
     costs = _costs(done, values, systems)
     kept = _retention(done, values, before)
-    judged = None if gate is None else _judge(done, gate)
+    judged = None if gate is None else _judge(done, gate, decision)
     done.spend()
     found = {
         "systems": systems,
@@ -205,13 +204,18 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         "curve": curve,
         "label_next": pooled,
         "gate": judged,
-        "tables": compare_report.tables(decision, systems, prepared.task.metric, costs, power, kept, curve, pooled),
+        "tables": [
+            compare_report.prompts(done.records),
+            *compare_report.tables(decision, systems, prepared.task.metric, costs, power, kept, curve, pooled),
+        ],
     }
-    report = {**_told(done, plan, decision), **found}
+    lines = [*decision.lines, *_about_rows(done, decision)]
+    report = {**_told(done, plan, decision), **found, "verdict_lines": lines}
     write_report(done.folder, report)
     return CompareResult(
-        str(done.folder), list(decision.lines), prepared.task.metric, systems, costs, report["comparisons"], power,
+        str(done.folder), lines, prepared.task.metric, systems, costs, report["comparisons"], power,
         judged, plan.to_json(), curve, pooled, report["warnings"], report["seconds"], compare_report.render(report),
+        decision.verdict.state,
     )  # fmt: skip
 
 
@@ -219,11 +223,17 @@ def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
     """What a report says besides its figures: the verdict, what was done, and all that doing it again needs."""
     prepared = done.prepared
     return {
-        "title": f"Comparison on {prepared.base.id.rsplit('/', 1)[-1]}",
+        "title": Message("Comparison on {b}", b=prepared.base.id.rsplit("/", 1)[-1]),
         "kind": "comparison",
         "schema": compare_report.SCHEMA,
+        "subtitle": Message(
+            "{base}; {rows} rows; {date}",
+            base=prepared.base.id.rstrip("/").rsplit("/", 1)[-1],
+            rows=f"{sum(map(len, prepared.tables.values())):,}",
+            date=f"{datetime.now(UTC):%Y-%m-%d}",
+        ),
         "verdict": decision.lines[0],
-        "verdict_lines": list(decision.lines),
+        "state": decision.verdict.state,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": [*plan.notes, *done.skipped, *_alarms(done)],
         "metric": prepared.task.metric,
@@ -244,6 +254,14 @@ def _told(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
     }
 
 
+def _about_rows(done: Work, decision: Decision) -> list[Message]:
+    """What the rows leave open, of the two systems in the verdict."""
+    if decision.prompt is None or decision.trained is None:
+        return []
+    answers = {"prompt": done.systems[decision.prompt].test[0], "foreword": done.systems[decision.trained].test[0]}
+    return list(about_rows(done.prepared, answers))
+
+
 def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
     """What the best method learned from fewer rows, and what it would learn from more."""
     system = str(decision.trained)
@@ -253,7 +271,8 @@ def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
     outputs = {count: columns(metric, found)[0] for count, found in runs.items()}
     references = columns(metric, runs[plan.rows["train"]])[1]
     margin = margin_of(metric, done.options)
-    found = learning_curve(metric, outputs, references, 2 * margin, margin, level=done.options.level)
+    seen = runs_seen(metric, done.systems)
+    found = learning_curve(metric, outputs, references, 2 * margin, margin, seen=seen, level=done.options.level)
     return {**found, "system": system}
 
 
@@ -300,10 +319,11 @@ def _counts(metric: str) -> bool:
 
 def _retention(done: Work, values: Mapping[str, Foreword], before: str) -> dict[str, Any]:
     same = retention.behaviour(done.prepared) == before
-    said = "is bit-equal to what it was before training" if same else "HAS CHANGED: another machine or thread count?"
+    equal = Message("Without a foreword the base is bit-equal to what it was before training.")
+    changed = Message("Without a foreword the base HAS CHANGED: another machine or thread count?")
     found: dict[str, Any] = {
         "unchanged": same,
-        "unchanged_sentence": f"Without a foreword the base {said}.",
+        "unchanged_sentence": equal if same else changed,
         "neutral_reason": retention.measured(done.prepared),
     }
     if found["neutral_reason"] is None:
@@ -313,7 +333,7 @@ def _retention(done: Work, values: Mapping[str, Foreword], before: str) -> dict[
     return found
 
 
-def _judge(done: Work, gate: Gate) -> dict[str, Any]:
+def _judge(done: Work, gate: Gate, decision: Decision) -> dict[str, Any]:
     """Whether the requirement is met, by the lower end of the interval or by the figure; what is missing is not met."""
     metric = get_metric(done.prepared.task.metric)
     scale = 100.0 if metric.top == 1 and metric.name != "perplexity" else 1.0
@@ -321,7 +341,14 @@ def _judge(done: Work, gate: Gate) -> dict[str, Any]:
     base = {"text": gate.text, "by": by}
     for name in (gate.left, gate.right):
         if name is not None and name not in done.systems:
-            return {**base, "met": False, "value": None, "said": f"{name} is not among the systems of this run"}
+            return {
+                **base,
+                "met": False,
+                "value": None,
+                "said": Message("{name} is not among the systems of this run", name=name),
+            }
+    if decision.verdict.state == "nothing_learned" and decision.trained == gate.left:
+        return {**base, "met": False, "value": None, "said": decision.lines[0]}
     if gate.right is None:
         names = compare_report.summaries(
             done.prepared.task, {gate.left: done.systems[gate.left]}, [metric.name], done.options.level
@@ -332,9 +359,10 @@ def _judge(done: Work, gate: Gate) -> dict[str, Any]:
         found = between(metric, done.systems, gate.left, gate.right, done.options.level)
         low = found.interval.low if metric.better == "higher" else -found.interval.high
         value = found.estimate * (1 if metric.better == "higher" else -1) if by == "estimate" else low
-    what = "the lower end of the interval" if by == "interval" else "the figure"
+    text = figure_text(metric.name, value, gate.right is not None)
+    lowest, estimate = Message("the lower end of the interval is {n}", n=text), Message("the figure is {n}", n=text)
     return {**base, "met": gate.met(scale * value), "value": value,
-            "said": f"{what} is {figure_text(metric.name, value, gate.right is not None)}"}  # fmt: skip
+            "said": lowest if by == "interval" else estimate}  # fmt: skip
 
 
 def _alarms(done: Work) -> list[str]:
@@ -343,16 +371,18 @@ def _alarms(done: Work) -> list[str]:
     told: dict[str, dict[str, list[int]]] = {}
     for name, found in done.records.items():
         for one in found:
-            for alarm in one.get("alarms", []):
+            for alarm in restored(one.get("alarms", [])):
                 told.setdefault(alarm, {}).setdefault(name, []).append(one["seed"])
-    lines = []
+    lines: list[str] = []
     for alarm, systems in told.items():
         some = {name: len(seeds) < len(done.records[name]) for name, seeds in systems.items()}
-        said = [
-            f"{title(name)} (seed {' and '.join(map(str, seeds))})" if some[name] else title(name)
+        names = [
+            Message("{name} (seed {seeds})", name=title(name), seeds=" and ".join(map(str, seeds)))
+            if some[name]
+            else title(name)
             for name, seeds in systems.items()
         ]
-        lines.append(f"{alarm}: {', '.join(said)}")
+        lines.append(Message("{alarm}: {names}", alarm=alarm, names=names))
     return lines
 
 

@@ -12,9 +12,10 @@ from foreword.data.task.task import Task
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import groups_of
 from foreword.evaluation.report.rows_to_read import rows_to_read
-from foreword.evaluation.report.summary import evaluate, figure_text, heading
+from foreword.evaluation.report.summary import amount, evaluate, figure_text, heading
 from foreword.evaluation.statistics.repeated_seeds import score_of_runs
-from foreword.evaluation.statistics.verdict import Comparison, amount
+from foreword.evaluation.statistics.verdict import Comparison
+from foreword.messages import Message
 from foreword.studies.compare.decisions import Decision, Runs, columns
 from foreword.studies.compare.system_names import title
 
@@ -56,9 +57,21 @@ def tables(
         {
             "title": "Comparisons",
             "notes": [
-                "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on dev."
+                Message(
+                    "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on "
+                    "dev."
+                )
             ],
-            "head": ["", "against", "difference", "interval", "p", "decision", "can show", "rows for this difference"],
+            "head": [
+                "",
+                "against",
+                "difference",
+                "interval",
+                "p",
+                "decision",
+                "smallest visible difference",
+                "rows for this difference",
+            ],
             "lines": [_compared(one) for one in (*decision.worth, *decision.which)],
             "own": True,
         },
@@ -70,23 +83,38 @@ def tables(
         points = {point["rows"]: point["value"] for point in curve["points"]}
         lines = [
             [one["rows"], _figure(curve, points.get(one["rows"])), _figure(curve, one["value"]),
-             f"{_figure(curve, one['low'])} to {_figure(curve, one['high'])}"]
+             Message("{low} to {high}", low=_figure(curve, one["low"]), high=_figure(curve, one["high"]))]
             for one in curve["expected"]
         ]  # fmt: skip
-        chart = {"kind": "band", "title": f"{heading(curve['metric'])} by training rows", "metric": curve["metric"],
+        by_rows = Message("{metric} by training rows", metric=heading(curve["metric"]))
+        chart = {"kind": "band", "title": by_rows, "metric": curve["metric"],
                  "axis": "training rows", "points": curve["points"], "expected": curve["expected"]}  # fmt: skip
         made.append({"title": "Learning curve", "notes": [curve["sentence"]], "chart": chart,
                      "head": ["training rows", "measured", "expected", "interval"], "lines": lines})  # fmt: skip
     if label_next is not None:
-        note = f"{label_next['rows']} of {label_next['pool']} rows are in {label_next['file']}, the most telling first."
+        note = Message(
+            "{n} of {m} rows are in {file}, the most telling first.",
+            n=label_next["rows"], m=label_next["pool"], file=label_next["file"],
+        )  # fmt: skip
         made.append({"title": "Rows to label next", "notes": [note], "head": [], "lines": []})
     return [table for table in made if table["lines"] or table["notes"]]
 
 
+def prompts(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """What each prompt says: the best of them is what training had to beat, so its text is shown."""
+    lines = []
+    for name, found in records.items():
+        chosen = found[0].get("chosen") if found else None
+        if chosen and "variant" in chosen:
+            words = "\n".join(f"{label}: {text.strip()!r}" for label, text in chosen["variant"]["labels"].items())
+            lines.append([_called(name), chosen["text"].strip(), chosen["template"], words])
+    head = ["", "guidance", "template", "label words"]
+    return {"title": "The prompts", "notes": [], "head": head, "lines": lines, "own": [0]}
+
+
 def _called(name: str) -> str:
     """A system's title where it begins a line."""
-    said = title(name)
-    return said[:1].upper() + said[1:]
+    return Message("{name!c}", name=title(name))
 
 
 def _figure(curve: Mapping[str, Any], value: float | None) -> str:
@@ -96,15 +124,15 @@ def _figure(curve: Mapping[str, Any], value: float | None) -> str:
 def _compared(one: Comparison) -> list[Any]:
     metric = one.difference.metric
     low, high = (figure_text(metric, end, True) for end in one.bounds)
-    decision = "better" if one.better else "worse" if one.worse else "open"
+    decision = Message("better") if one.better else Message("worse") if one.worse else Message("cannot tell")
     p_value = "< 0.001" if one.corrected < 0.001 else f"{one.corrected:.3f}"
-    needed = "more seeds" if one.rows_needed is None else f"{one.rows_needed:,}"
+    needed = Message("more seeds") if one.rows_needed is None else f"{one.rows_needed:,}"
     shown = amount(metric, one.detectable, False)
     return [
         _called(one.a),
         _called(one.b),
         amount(metric, one.gain),
-        f"{low} to {high}",
+        Message("{low} to {high}", low=low, high=high),
         p_value,
         decision,
         shown,
@@ -135,14 +163,16 @@ def _costs(
         for name, cost in costs.items()
     ]  # fmt: skip
     notes = [
-        "Training is that of one seed at its mean; seeds that train side by side share their time. Operations are "
-        "counted, not measured; ms is one row alone, the prompt read anew each time. Tokens saved are those of the "
-        "few-shot prompt (or the prompt, without one). The last column: no other system is at least as good for less "
-        "work a row."
+        Message(
+            "Training is that of one seed at its mean; seeds that train side by side share their time. Operations are "
+            "counted, not measured; ms is one row alone, the prompt read anew each time. Tokens saved are those of the "
+            "few-shot prompt (or the prompt, without one). The last column: no other system is at least as good for "
+            "less work a row."
+        )
     ]
     chart = {
         "kind": "pareto",
-        "title": f"{heading(metric)} by work",
+        "title": Message("{metric} by work", metric=heading(metric)),
         "metric": metric,
         "axis": "GFLOP a row, fewer is cheaper",
         "points": [
@@ -151,7 +181,7 @@ def _costs(
             for name, cost in costs.items()
         ],
     }  # fmt: skip
-    head = ["", *(one[0] for one in kept), "worth its work"]
+    head = ["", *(one[0] for one in kept), "best for its cost"]
     return {"title": "Costs", "notes": notes, "chart": chart, "head": head, "lines": lines, "own": True}
 
 
@@ -163,7 +193,7 @@ def _retention(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name, system in one["systems"].items()
     ]
     if found.get("neutral_reason"):
-        notes.append(f"Perplexity on neutral text was not measured: {found['neutral_reason']}.")
+        notes.append(Message("Perplexity on neutral text was not measured: {why}.", why=found["neutral_reason"]))
     head = ["", "neutral text", "perplexity without", "with it in front", "drift"]
     made = [{"title": "Elsewhere", "notes": notes, "head": head, "lines": lines, "own": True}]
     other = found.get("other") or {}
@@ -178,12 +208,15 @@ def _retention(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             ]
             for name, one in other["systems"].items()
         ]
-        note = f"{other['rows']} rows of {other['data']}, asked by their own prompt, {heading(metric)}."
+        note = Message(
+            "{n} rows of {file}, asked by their own prompt, {metric}.",
+            n=other["rows"], file=other["data"], metric=heading(metric),
+        )  # fmt: skip
         made.append({"title": "On another task", "notes": [note], "head": ["", "without", "with", "change"],
                      "lines": rows, "own": True})  # fmt: skip
     elif other:
-        made.append({"title": "On another task", "notes": [f"Not measured: {other['reason']}."], "head": [],
-                     "lines": []})  # fmt: skip
+        note = Message("Not measured: {why}.", why=other["reason"])
+        made.append({"title": "On another task", "notes": [note], "head": [], "lines": []})
     return made
 
 
@@ -208,6 +241,10 @@ def render(report: Mapping[str, Any]) -> str:
     lines.append(f"  ({heading(metric)}, {next(iter(report['systems'].values()))['rows']} test rows)")
     if report.get("curve"):
         lines.append(report["curve"]["sentence"])
+    best = (report.get("chosen_on_dev") or {}).get("prompt")
+    for line in next((table["lines"] for table in report["tables"] if table["title"] == "The prompts"), []):
+        if best is not None and line[0] == _called(best):
+            lines.append(f"{title(best)}: {line[1]!r}" if line[1] else f"{title(best)}: {line[2]!r}")
     lines += [f"note: {warning}" for warning in report["warnings"]]
     if report.get("gate"):
         gate = report["gate"]

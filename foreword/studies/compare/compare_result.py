@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from foreword.evaluation.report.figures import Shown
 
-@dataclass(frozen=True)
-class CompareResult:
+
+@dataclass(frozen=True, repr=False)
+class CompareResult(Shown):
     """A finished comparison.
 
     Args:
         folder: where everything is.
-        verdict: sentences, the decision first.
+        verdict: sentences, the decision first; ``state`` is what they say (evaluation.report.verdict_text).
         systems: name -> figures on test (see ``evaluation.summary.evaluate``), means over seeds.
         costs: name -> values, bytes, training seconds, operations, latency, tokens, price.
         comparisons: ``worth`` (trained methods against the best prompt) and ``which`` (others against the best one).
@@ -37,6 +39,7 @@ class CompareResult:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     text: str = ""
+    state: str = "measured"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

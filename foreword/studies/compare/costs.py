@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from foreword.core.inject.value import Foreword
+from foreword.core.passes.flops import weights
 from foreword.data.tokens.examples import Example, encode
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction
@@ -22,20 +23,12 @@ _TIMED = 5
 _WHOLE = 0.05
 
 
-def weights(prepared: Prepared) -> int:
-    """Parameters that a token passes: all but the embeddings, which are looked up."""
-    model = prepared.base.model
-    table = model.get_input_embeddings()
-    own = sum(p.numel() for p in table.parameters()) if table is not None else 0
-    return sum(p.numel() for p in model.parameters()) - own
-
-
 def work(prepared: Prepared, record: Mapping[str, Any], read: float, written: float) -> dict[str, float]:
     """Floating point operations by the usual count of 2 a weight and token: a row answered, and the whole training.
 
     Backward through a frozen base computes the gradients of its activations only: 2 more; where weights are trained 4.
     """
-    size = weights(prepared)
+    size = weights(prepared.base.model)
     row = 2.0 * size * (read + written)
     settings = prepared.request.settings
     batch = settings.batch_rows * settings.gradient_accumulation_steps

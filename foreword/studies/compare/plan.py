@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import registry
 from foreword.progress import duration
 from foreword.settings.schema import TrainSettings
@@ -242,11 +243,12 @@ def _cut(whole: Plan, most: Mapping[str, float], fewer_seeds: bool) -> Plan:
 
 def _note(what: str, most: float) -> str:
     counted = f"{most:g}"
-    return {
-        "rates": f"{counted} learning rate{'s' * (most > 1)} a method",
-        "seeds": f"{counted} seed{'s' * (most > 1)}",
-        "epochs": f"{counted} epoch{'s' * (most > 1)}",
-        "train": f"{counted} training rows",
-        "dev": f"{counted} dev rows",
-        "test": f"{counted} test rows",
-    }[what] + " to fit the budget"
+    forms = {
+        "rates": Message("{n} learning rate{n!p} a method to fit the budget", n=counted),
+        "seeds": Message("{n} seed{n!p} to fit the budget", n=counted),
+        "epochs": Message("{n} epoch{n!p} to fit the budget", n=counted),
+        "train": Message("{n} training rows to fit the budget", n=counted),
+        "dev": Message("{n} dev rows to fit the budget", n=counted),
+        "test": Message("{n} test rows to fit the budget", n=counted),
+    }
+    return forms[what]

@@ -74,6 +74,8 @@ def reproduce(
         DataError, BaseError: the data or the base are not where they were.
     """
     path = Path(report)
+    if path.is_dir():
+        path /= "report.json"
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         comparison = isinstance(old, dict) and old.get("kind") == "comparison"

@@ -19,6 +19,7 @@ from foreword.data.tokens.examples import Example, encode
 from foreword.errors import ForewordError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predict import Asker
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
 
 LANGUAGES = ("en", "zh")
@@ -52,7 +53,7 @@ def _neutral(prepared: Prepared, language: str) -> tuple[Asker, list[Example]]:
 def measured(prepared: Prepared) -> str | None:
     """Why the perplexity of neutral text cannot be measured, None where it can."""
     if prepared.base.kind != "decoder":
-        return f"the base is an {prepared.base.kind}: it does not continue text"
+        return Message("the base is an {word}: it does not continue text", word=prepared.base.kind)
     return None
 
 
@@ -95,7 +96,7 @@ def elsewhere(prepared: Prepared, data: str, values: Mapping[str, Foreword]) -> 
     table = read(data)
     task = make_task(table)
     if task.kind == "tagging" or prepared.base.kind == "encoder":
-        return {"reason": "that task has no prompt that this base could answer"}
+        return {"reason": Message("that task has no prompt that this base could answer")}
     asker = replace(prepared.asker, task=task)
     try:
         rows = encode(

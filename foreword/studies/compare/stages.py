@@ -12,6 +12,7 @@ from typing import Any
 
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from foreword.messages import Message, restored, stored
 from foreword.methods.base import Method
 from foreword.progress import duration
 from foreword.runs.prepare.prepare import Prepared, say_nothing
@@ -85,7 +86,7 @@ class Work:
             saved = self._made(fixed)
             write_atomically(path, [json.dumps(saved, ensure_ascii=False, indent=1).encode()])
         self.costs = {name: Cost(**cost) for name, cost in saved["costs"].items()}
-        self.skipped += saved["refused"]
+        self.skipped += restored(saved["refused"])
         plan = Plan.from_json(saved["plan"])
         self.prepared = planned_rows(self.prepared, plan)
         return plan
@@ -114,7 +115,9 @@ class Work:
         return {
             "plan": plan.to_json(),
             "costs": {name: vars(cost) for name, cost in costs.items()},
-            "refused": [f"{name} was left out: {why}" for name, why in refused.items()],
+            "refused": [
+                stored(Message("{name} was left out: {why}", name=name, why=why)) for name, why in refused.items()
+            ],
         }
 
     def _patience(self) -> float:
@@ -153,7 +156,7 @@ class Work:
             done = keep(folder, {**done, "seconds": round(time.monotonic() - began, 3)})
             self.spend()
         if "absent" in done:
-            self.skipped.append(f"{name}: no such prompt fits this base")
+            self.skipped.append(Message("{name}: no such prompt fits this base", name=name))
             return
         self.records[name] = [done]
         self.systems[name] = Runs(done["dev"], (tuple(read_jsonl(folder / "predictions" / "test.jsonl")),))
@@ -164,8 +167,12 @@ class Work:
             if number and not self._fits(plan, number):
                 left = sum(map(len, plan.waves[number:]))
                 self.skipped.append(
-                    f"{left} of {len(plan.seeds)} seeds were left out: the budget of {duration(self.options.seconds)} "
-                    "would not have held them"
+                    Message(
+                        "{n} of {m} seeds were left out: the budget of {time} would not have held them",
+                        n=left,
+                        m=len(plan.seeds),
+                        time=duration(self.options.seconds),
+                    )
                 )
                 break
             groups = [group for name in plan.methods for group in self._groups(plan, name, seeds)]
@@ -252,7 +259,14 @@ class Work:
         found = self.records.pop(system, [])
         for one in found:
             if "failed" in one:
-                self.skipped.append(f"{system}, seed {one['seed']}: no learning rate worked ({one['failed']})")
+                self.skipped.append(
+                    Message(
+                        "{name}, seed {n}: no learning rate worked ({why})",
+                        name=system,
+                        n=one["seed"],
+                        why=one["failed"],
+                    )
+                )
         good = [one for one in found if "failed" not in one]
         if good:
             runs = tuple(tuple(self.answers(system, one["seed"])) for one in good)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from foreword.messages import Message
 from foreword.methods.base import registry
 
 BASELINES = {
-    "majority": "the most frequent label",
-    "one_tag": "the most frequent tag",
-    "word_tags": "the tag that each word had most often",
-    "tfidf": "TF-IDF with logistic regression",
-    "nearest": "the answer of the nearest training row",
+    "majority": Message("the most frequent label"),
+    "one_tag": Message("the most frequent tag"),
+    "word_tags": Message("the tag that each word had most often"),
+    "tfidf": Message("TF-IDF with logistic regression"),
+    "nearest": Message("the answer of the nearest training row"),
 }
-PROMPTS = {"prompt": "your prompt", "best_prompt": "your best prompt", "few_shot": "the few-shot prompt"}
+PROMPTS = {
+    "prompt": Message("your prompt"),
+    "best_prompt": Message("your best prompt"),
+    "few_shot": Message("the few-shot prompt"),
+}
 
 
 def system_of(method: str) -> str:
@@ -25,5 +30,5 @@ def title(system: str) -> str:
         return {**BASELINES, **PROMPTS}[system]
     for name, method in registry().items():
         if system_of(name) == system:
-            return method.title or name
+            return Message(method.title) if method.title else name
     return system

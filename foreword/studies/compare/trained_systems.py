@@ -15,13 +15,14 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
+from foreword.messages import stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts
 from foreword.runs.train.outcome import Outcome
-from foreword.runs.train.rates_side_by_side import Run, learn_abreast
+from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
 from foreword.runs.train.run_record import claim
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
@@ -91,7 +92,7 @@ def train_units(prepared: Prepared, units: Sequence[Unit], plan: Plan, interrupt
     if len(todo) > 1:
         front = f"{todo[0].system}, {len(todo)} side by side: "
         told = partial(_named, prepared.request.progress or say_nothing, front)
-        found = learn_abreast(runs, todo[0].folder.parent, interrupts, told)
+        found = learn_side_by_side(runs, todo[0].folder.parent, interrupts, told)
     else:
         found = [_alone(run.prepared, run.folder, run.dev, interrupts) for run in runs]
     took = time.monotonic() - began
@@ -150,7 +151,7 @@ def _end(unit: Unit, own: Prepared, sweep: Sweep, alarms: list[str], told: dict[
             "dev": best.metric, "dev_loss": best.loss, "learning_rate": trial.learning_rate,
             "best_step": trial.progress.best_step, "steps": trial.progress.step,
             "steps_of_search": sum(o.steps for o in sweep.results), "trained_values": values,
-            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": alarms,
+            "values": result.num_values, "bytes": result.bytes, "file": "model.foreword", "alarms": stored(alarms),
             "virtual_tokens": value.num_virtual_tokens, "lead_tokens": len(own.asker.lead(value)),
             "digest": value.digest(), **told,
         },

@@ -20,6 +20,7 @@ from foreword.data.table import Table
 from foreword.data.tokens.examples import Example
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.use.use import Opened, open_foreword, table_of
 from foreword.settings.schema import ProgressCall
@@ -160,7 +161,7 @@ def _common(table: Table) -> list[str]:
 
 def _write(folder: Path, result: Explained) -> None:
     path = folder / "report.json"
-    report: dict[str, Any] = {"title": f"Explained: {result.name}"}
+    report: dict[str, Any] = {"title": Message("Explained: {name}", name=result.name)}
     if path.exists():
         report = json.loads(path.read_text(encoding="utf-8"))
     own = [table for table in report.get("tables") or [] if table.get("part") != PART]

@@ -8,6 +8,7 @@ from typing import Any
 
 from foreword.evaluation.report.blocks import short
 from foreword.evaluation.report.summary import figure_text
+from foreword.messages import Message
 from foreword.studies.explain.ablation import Without
 from foreword.studies.explain.attention_share import Mass
 from foreword.studies.explain.imitation import Imitation
@@ -69,37 +70,48 @@ class Explained:
         """What the tables come to, a sentence each."""
         found, parts = self.imitation, sorted(self.without[1:], key=lambda one: -one.more)
         if found is not None:
-            same = f"answers {_share(found.equal)} of {found.rows} rows as it does"
+            facts = {"k": found.tried, "n": _share(found.equal), "m": found.rows}
             if found.low >= _SURE:
-                yield f"It can be said in words: a text {same}."
+                yield Message("It can be said in words: a text answers {n} of {m} rows as it does.", **facts)
             elif found.high < _SURE:
-                yield f"It cannot be said in the words that were tried: the best of {found.tried} texts {same}."
+                yield Message(
+                    "It cannot be said in the words that were tried: the best of {k} texts answers {n} of {m} rows as "
+                    "it does.",
+                    **facts,
+                )
             else:
-                yield f"The best of {found.tried} texts {same}."
-        lost = [f"{one.part} ({one.more:+.2f})" for one in parts if one.low > 0][:3]
+                yield Message("The best of {k} texts answers {n} of {m} rows as it does.", **facts)
+        lost = [Message("{part} ({m})", part=called(one.part), m=f"{one.more:+.2f}") for one in parts if one.low > 0][
+            :3
+        ]
         if lost:
-            yield f"Most is lost without {', '.join(lost)}."
+            yield Message("Most is lost without {names}.", names=lost)
         elif parts:
-            yield "No single part is missed by more than chance in these rows."
+            yield Message("No single part is missed by more than chance in these rows.")
         if len(self.attention) > 1:
             most, least = (pick(self.attention, key=lambda one: one.share) for pick in (max, min))
-            yield (
-                f"Attention goes to it most at {most.site} ({_share(most.share)}), least at {least.site} "
-                f"({_share(least.share)})."
-            )
+            yield Message(
+                "Attention goes to it most at {word} ({n}), least at {site} ({m}).",
+                word=most.site, n=_share(most.share), site=least.site, m=_share(least.share),
+            )  # fmt: skip
 
     def _nearest(self) -> dict[str, Any]:
         # Keys and values have a distance at every site, and so none to show.
         far = any(one.distance is not None for one in self.nearest)
         lines = [
-            [one.name, "  ".join(repr(token) for token in one.tokens), "yes" if one.readable else "not readable",
+            [called(one.name), "  ".join(repr(token) for token in one.tokens),
+             "yes" if one.readable else "not readable",
              f"{one.cosines[0]:.3f}", f"{one.chance:.3f}", *([one.distance] if far else [])]
             for one in self.nearest
         ]  # fmt: skip
         count = sum(one.readable for one in self.nearest)
         notes = [
-            f"{count} of {len(lines)} virtual tokens are nearer to a word than chance. Where one is not, its nearest "
-            "words are no reading of it. Chance: 99 of 100 random directions stay below this cosine."
+            Message(
+                "{n} of {m} virtual tokens are nearer to a word than chance. Where one is not, its nearest words are "
+                "no reading of it. Chance: 99 of 100 random directions stay below this cosine.",
+                n=count,
+                m=len(lines),
+            )
         ]
         head = ["", "nearest tokens", "readable", "cosine", "chance", *(["distance"] if far else [])]
         return {"title": "Nearest words", "notes": notes if lines else [], "head": head, "lines": lines, "own": [0, 2],
@@ -109,15 +121,19 @@ class Explained:
         found, notes, lines = self.imitation, [], []
         if found is not None:
             notes = [
-                f"Share of {found.rows} rows that a text answers as the foreword does. The best found is the best of "
-                f"{found.tried}, chosen on other rows; the prompt is the task's own."
+                Message(
+                    "Share of {n} rows that a text answers as the foreword does. The best found is the best of {m}, "
+                    "chosen on other rows; the prompt is the task's own.",
+                    n=found.rows,
+                    m=found.tried,
+                )
             ]
             best, prompt = (
                 (found.equal, found.low, found.high),
                 (found.prompt_equal, found.prompt_low, found.prompt_high),
             )
             lines = [
-                [name, text, _share(equal), f"{_share(low)} to {_share(high)}"]
+                [name, text, _share(equal), Message("{low} to {high}", low=_share(low), high=_share(high))]
                 for name, text, (equal, low, high) in (
                     ("the best found", found.text.strip(), best), ("the prompt", found.prompt.strip(), prompt)
                 )
@@ -127,17 +143,28 @@ class Explained:
 
     def _without(self, title: str, parts: Sequence[Without]) -> dict[str, Any]:
         lines = [
-            [one.part, f"{one.loss:.4f}", f"{one.more:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}", _right(one)]
+            [
+                called(one.part),
+                f"{one.loss:.4f}",
+                f"{one.more:+.4f}",
+                Message("{low} to {high}", low=f"{one.low:+.4f}", high=f"{one.high:+.4f}"),
+                _right(one),
+            ]
             for one in parts
         ]
         notes = [
-            f"Mean loss of {self.rows} rows without each part. {sum(one.matters for one in parts)} of {len(parts)} "
-            "matter by more than chance in these rows (95%, each for itself)."
+            Message(
+                "Mean loss of {n} rows without each part. {m} of {k} matter by more than chance in these rows (95%, "
+                "each for itself).",
+                n=self.rows,
+                m=sum(one.matters for one in parts),
+                k=len(parts),
+            )
         ]
         if any(one.part.startswith("token") for one in parts):
-            notes.append("A removed token moves those behind it.")
+            notes.append(Message("A removed token moves those behind it."))
         if any(one.part.startswith("slot") for one in parts):
-            notes.append("A soft slot keeps its place and becomes a mean embedding.")
+            notes.append(Message("A soft slot keeps its place and becomes a mean embedding."))
         chart = None
         if len(lines) > 1:
             points = [{"name": _number(one.part), "value": one.more, "low": one.low, "high": one.high} for one in parts]
@@ -174,6 +201,13 @@ class Explained:
             widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
             out += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         return "\n".join(out)
+
+
+def called(part: str) -> str:
+    """A part's name as people read it: ``token 3``, ``encoder layer 2``."""
+    kind, _, number = part.rpartition(" ")
+    forms = {"token": "token {n}", "slot": "slot {n}", "layer": "layer {n}", "encoder layer": "encoder layer {n}"}
+    return Message(forms[kind], n=int(number)) if kind in forms and number.isdigit() else part
 
 
 def _share(value: float) -> str:

@@ -12,6 +12,7 @@ from foreword.data.quality.unicode import cjk_share
 from foreword.data.task.infer import separator
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
+from foreword.messages import Message
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -86,7 +87,7 @@ def formats(best: Variant, task: Task) -> Iterator[Variant]:
     for name, form in _FORMATS[language(best)]:
         target = task.target.replace("_", " ").strip().capitalize()
         source = form.replace("{{ T }}", target).replace("{{ X }}", written.group(0))
-        yield reformatted(best, task, source, f"format: {name}")
+        yield reformatted(best, task, source, Message("format: {what}", what=name))
 
 
 def reformatted(best: Variant, task: Task, source: str, change: str) -> Variant:
@@ -102,18 +103,24 @@ def wordings(best: Variant, task: Task) -> Iterator[Variant]:
     body, rest = text.rstrip(), text[len(text.rstrip()) :] or "\n\n"
     glue = "" if tongue == "zh" else " "
     for opening in _OPENINGS[tongue]:
-        yield best.made("rules", f"opening {opening.strip()!r}", guidance=opening + body + rest)
+        yield best.made(
+            "rules", Message("opening {quoted}", quoted=repr(opening.strip())), guidance=opening + body + rest
+        )
     for ending in _ENDINGS[tongue, task.kind]:
-        yield best.made("rules", f"ending {ending!r}", guidance=body + glue + ending + rest if body else ending + rest)
+        ends = Message("ending {quoted}", quoted=repr(ending))
+        yield best.made("rules", ends, guidance=body + glue + ending + rest if body else ending + rest)
     if best.labels:
         words = ("、" if tongue == "zh" else ", ").join(one.strip() for one in best.labels.values())
         for form in _WHOLE[tongue]:
-            yield best.made("rules", f"written as {form!r}", guidance=form.format(words) + rest)
+            yield best.made(
+                "rules", Message("written as {quoted}", quoted=repr(form)), guidance=form.format(words) + rest
+            )
     for old, new in _SYNONYMS:
         for one, other in ((old, new), (new, old)):
             found = replaced_word(body, one, other, best.labels)
             if found != body:
-                yield best.made("rules", f"{one!r} became {other!r}", guidance=found + rest)
+                change = Message("{quoted} became {other}", quoted=repr(one), other=repr(other))
+                yield best.made("rules", change, guidance=found + rest)
 
 
 def replaced_word(text: str, old: str, new: str, labels: Mapping[str, str]) -> str:
@@ -133,7 +140,7 @@ def orders(best: Variant, task: Task) -> Iterator[Variant]:
     for change, arrange in (("reversed", _reversed), ("rotated", _rotated), ("sorted", sorted)):
         text = with_label_order(best.guidance, list(best.labels.values()), arrange)
         if text is not None and text != best.guidance:
-            yield best.made("rules", f"label order {change}", guidance=text)
+            yield best.made("rules", Message("label order {what}", what=Message(change)), guidance=text)
     sentences = [one for one in _SENTENCE.findall(best.guidance) if one]
     if len(sentences) > 1:
         parts = [one.strip() for one in sentences]
@@ -167,7 +174,11 @@ def with_label_order(text: str, labels: list[str], arrange: object) -> str | Non
 
 def cases(best: Variant, task: Task) -> Iterator[Variant]:
     """Label words in lower case, with a capital, in capitals; in the instruction, too."""
-    for change, style in (("lower case", str.lower), ("a capital", str.capitalize), ("capitals", str.upper)):
+    for change, style in (
+        (Message("label words with lower case"), str.lower),
+        (Message("label words with a capital"), str.capitalize),
+        (Message("label words with capitals"), str.upper),
+    ):
         labels = {}
         for label, words in best.labels.items():
             labels[label] = words[: len(words) - len(words.lstrip())] + style(words.strip())
@@ -176,4 +187,4 @@ def cases(best: Variant, task: Task) -> Iterator[Variant]:
         text = best.guidance
         for label, words in best.labels.items():
             text = re.sub(rf"\b{re.escape(words.strip())}\b", labels[label].strip().replace("\\", r"\\"), text)
-        yield best.made("rules", f"label words with {change}", guidance=text, labels=labels)
+        yield best.made("rules", change, guidance=text, labels=labels)

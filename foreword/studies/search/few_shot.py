@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from foreword.data.row import Row, references
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
+from foreword.messages import Message
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -44,7 +45,7 @@ class Shots:
             for size in sizes:
                 chosen = self._typical(size) if typical else self._drawn(size, dice)
                 typical = False
-                change = f"{size} example{'s' if size > 1 else ''} in front"
+                change = Message("{n} example{n!p} in front", n=size)
                 made.append(best.made(self.name, change, examples=tuple(row.id for row in chosen)))
         return made[:wanted]
 

@@ -17,6 +17,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import compare, figure_text, heading
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.messages import Message
 from foreword.studies.prompts.successive_halving import fair_order
 
 
@@ -97,24 +98,39 @@ class Gain:
     def sentence(self) -> str:
         """The verdict, for people."""
         if self.honest is None or self.optimistic is None:
-            return "Keep your prompt: nothing that was tried beat it on the search rows."
-        there, here = self._said(self.honest), self._said(self.optimistic)
-        figures = f"{there} on {self.honest.rows} rows that the search never saw"
-        flattering = f"({here[: here.index(' (')]} on the rows that chose it)"
+            return Message("Keep your prompt: nothing that was tried beat it on the search rows.")
+        facts = {"gain": self._gain(self.honest), "m": self.honest.rows, "optimistic": self._amount(self.optimistic)}
         if self.found:
-            return f"The prompt that was found beats yours by {figures} {flattering}."
+            return Message(
+                "The prompt that was found beats yours by {gain} on {m} rows that the search never saw ({optimistic} "
+                "on the rows that chose it).",
+                **facts,
+            )
         if self.lost:
-            return f"Keep your prompt: the best that was found is worse, by {figures} {flattering}."
-        return f"No gain beyond noise: the best prompt that was found differs from yours by {figures} {flattering}."
+            return Message(
+                "Keep your prompt: the best that was found is worse, by {gain} on {m} rows that the search never saw "
+                "({optimistic} on the rows that chose it).",
+                **facts,
+            )
+        return Message(
+            "No gain beyond noise: the best prompt that was found differs from yours by {gain} on {m} rows that the "
+            "search never saw ({optimistic} on the rows that chose it).",
+            **facts,
+        )
 
-    def _said(self, difference: Difference) -> str:
-        low, high = difference.interval.low, difference.interval.high
-        texts = [figure_text(self.metric, value, True) for value in (difference.estimate, low, high)]
+    def _amount(self, difference: Difference) -> Message:
         title = get_metric(self.metric).title
         name = title if title[1:2].isupper() else title[:1].lower() + title[1:]
-        unit = f"points of {name}" if heading(self.metric).endswith("(%)") else name
+        form = "{n} points of {metric}" if heading(self.metric).endswith("(%)") else "{n} {metric}"
+        return Message(form, n=figure_text(self.metric, difference.estimate, True), metric=Message(name))
+
+    def _gain(self, difference: Difference) -> Message:
+        low, high = (
+            figure_text(self.metric, value, True) for value in (difference.interval.low, difference.interval.high)
+        )
         level = f"{100 * difference.interval.level:g}%"
-        return f"{texts[0]} {unit} ({level} interval {texts[1]} to {texts[2]})"
+        amount = self._amount(difference)
+        return Message("{gain} ({level} interval {low} to {high})", gain=amount, level=level, low=low, high=high)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -22,6 +22,7 @@ from foreword.data.quality.unicode import is_cjk
 from foreword.data.row import Row
 from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import pieces, token_ids
+from foreword.messages import Message
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
@@ -98,7 +99,11 @@ class Swaps:
             if token_ids(tokenizer, text) != changed:
                 continue
             old, new = str(tokenizer.decode([own[here]])), str(tokenizer.decode([token]))
-            made.append(best.made(self.name, f"{old!r} became {new!r}", guidance=text))
+            made.append(
+                best.made(
+                    self.name, Message("{quoted} became {other}", quoted=repr(old), other=repr(new)), guidance=text
+                )
+            )
             used[place] = used.get(place, 0) + 1
         return made
 

@@ -18,6 +18,7 @@ from foreword.core.passes.scoring import pad
 from foreword.data.row import Row, references
 from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import answer_ids
+from foreword.messages import Message
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
@@ -52,7 +53,8 @@ class Words:
         for label, text in single:
             labels = {**best.labels, label: text}
             if len({one.strip().lower() for one in labels.values()}) == len(labels):
-                made.append(state.best.made(self.name, f"{label} is called {text.strip()!r}", labels=labels))
+                change = Message("{label} is called {quoted}", label=label, quoted=repr(text.strip()))
+                made.append(state.best.made(self.name, change, labels=labels))
         return made[:wanted]
 
     def _candidates(self, best: Variant, groups: dict[str, list[Row]]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from foreword.messages import Message
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -53,13 +54,17 @@ def _own(best: Variant) -> Iterator[Variant]:
         return
     for i, part in enumerate(parts):
         left = "".join(parts[:i] + parts[i + 1 :]).strip()
-        yield best.made("edit", f"without {part.strip()!r}", guidance=left + rest)
-        yield best.made("edit", f"{part.strip()!r} once more", guidance=f"{body} {part.strip()}{rest}")
+        yield best.made("edit", Message("without {quoted}", quoted=repr(part.strip())), guidance=left + rest)
+        yield best.made(
+            "edit", Message("{quoted} once more", quoted=repr(part.strip())), guidance=f"{body} {part.strip()}{rest}"
+        )
     for i in range(len(parts)):
         for j in range(i + 1, len(parts)):
             swapped = [one.strip() for one in parts]
             swapped[i], swapped[j] = swapped[j], swapped[i]
-            change = f"{parts[i].strip()!r} and {parts[j].strip()!r} swapped"
+            change = Message(
+                "{quoted} and {other} swapped", quoted=repr(parts[i].strip()), other=repr(parts[j].strip())
+            )
             yield best.made("edit", change, guidance=" ".join(swapped) + rest)
 
 
@@ -68,5 +73,5 @@ def _taken_over(best: Variant, others: tuple[Variant, ...]) -> Iterator[Variant]
     for other in others:
         for part in phrases(other.guidance.rstrip()):
             if len(part.split()) > 1 and part.strip() not in body:
-                change = f"{part.strip()!r} from {other.name}"
+                change = Message("{quoted} from {name}", quoted=repr(part.strip()), name=other.name)
                 yield best.made("edit", change, guidance=f"{body} {part.strip()}{best.guidance[len(body) :]}")

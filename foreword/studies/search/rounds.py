@@ -11,10 +11,11 @@ from itertools import chain, zip_longest
 from typing import Any, Protocol
 
 from foreword.evaluation.predictions import Prediction
+from foreword.messages import Message
 from foreword.studies.prompts.successive_halving import Answer, Place, Race, Scored, better, race
 from foreword.studies.prompts.variant import Variant, distinct
 
-SPENT = "the budget was spent"
+SPENT = Message("the budget was spent")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def play(start: Variant, others: Sequence[Variant], proposers: Sequence[Proposer
         )
         entrants = distinct(proposed, seen)
         if not entrants:
-            played.ended = "no new prompt could be made"
+            played.ended = Message("no new prompt could be made")
             return played
         result = race(entrants, played.champion, rules.rows, rules.answer, rules.scored)
         _finish(played, number, result, began, rules.record)

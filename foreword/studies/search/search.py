@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from foreword.errors import Interrupted, ResumeError, SettingsError
+from foreword.errors import Interrupted, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import write_jsonl
 from foreword.evaluation.report.summary import evaluate
@@ -19,9 +19,8 @@ from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.dev_score import metric_names, score_of
-from foreword.runs.train.run_record import claim, recorded
+from foreword.runs.train.run_record import claim, to_resume
 from foreword.settings.budget import Clock
-from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.storage import write_atomically
 from foreword.studies.prompts.prompt_file import read_variants
@@ -90,17 +89,8 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> SearchRe
     Raises:
         ResumeError: there is no search in ``folder``, its data were in memory, or they have changed.
     """
-    saved = dict(recorded(Path(folder), NAME)["request"])
-    if any(str(saved[name]).startswith("<") for name in ("data", "dev", "test")):
-        raise ResumeError(
-            "the search's data were in memory",
-            where=str(folder),
-            hint="call search() again with the same data and resume=True in its request",
-        )
-    asked = saved.pop("search")
-    settings = SearchSettings(**{**asked, "operators": tuple(asked["operators"])})
-    request = from_json(saved, str(folder)).request(progress=progress, resume=True)
-    return search(replace(request, output_dir=folder), settings)
+    request, asked = to_resume(folder, "search", progress, name=NAME, more="search")
+    return search(request, SearchSettings(**{**asked, "operators": tuple(asked["operators"])}))
 
 
 def _search(

@@ -12,6 +12,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import figure_text, heading, render
 from foreword.evaluation.statistics.power import minimum_detectable_difference
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.train.result import versions
 from foreword.settings.schema import TrainRequest
@@ -47,7 +48,7 @@ def contents(
     answers = {place.variant.name: judge.answer(place.variant, pool.search) for place in side}
     lock = judge.prepared.lock.to_json(ids=False)
     return {
-        "title": f"Prompts on {base.id.rsplit('/', 1)[-1]}",
+        "title": Message("Prompts on {b}", b=base.id.rsplit("/", 1)[-1]),
         "verdict": found.sentence(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "warnings": _warnings(pool, played, task.metric),
@@ -109,32 +110,36 @@ def plain(metric: str, score: float) -> float:
 
 
 def _warnings(pool: Pool, played: Played, metric: str) -> list[str]:
-    out = []
+    out: list[str] = []
     if played.ended != "every round was played":
-        out.append(f"The search ended early: {played.ended}.")
+        out.append(Message("The search ended early: {why}.", why=played.ended))
     if get_metric(metric).form == "proportion":
         least = minimum_detectable_difference(len(pool.held))
         if least > 0.08:
             out.append(
-                f"{len(pool.held)} held rows can only show differences above about {100 * least:.0f} points "
-                "(when the two prompts disagree on a fifth of the rows); a larger --rows shows smaller ones."
+                Message(
+                    "{n} held rows can only show differences above about {m} points (when the two prompts disagree on "
+                    "a fifth of the rows); a larger --rows shows smaller ones.",
+                    n=len(pool.held),
+                    m=f"{100 * least:.0f}",
+                )
             )
     if pool.borrowed:
-        out.append(f"dev is small: {pool.borrowed} training rows were scored on as well.")
+        out.append(Message("dev is small: {n} training rows were scored on as well.", n=pool.borrowed))
     return out
 
 
 def _prompt_table(prompts: Sequence[Mapping[str, Any]], metric: str, rows: int) -> dict[str, Any]:
     def state(one: Mapping[str, Any]) -> str:
         if one["refused"]:
-            return f"refused: {one['refused']}"
-        return "" if one["whole"] else f"stopped after {one['rows']} of {rows} rows"
+            return Message("refused: {why}", why=one["refused"])
+        return "" if one["whole"] else Message("stopped after {n} of {m} rows", n=one["rows"], m=rows)
 
     lines = [
         [
             one["name"],
             figure_text(metric, one["metric"]),
-            one["change"] + (f" (of {one['parent']})" if one["parent"] else ""),
+            Message("{what} (of {name})", what=one["change"], name=one["parent"]) if one["parent"] else one["change"],
             one["origin"],
             one["rows"],
             one["tokens"],
@@ -142,11 +147,19 @@ def _prompt_table(prompts: Sequence[Mapping[str, Any]], metric: str, rows: int) 
         ]
         for one in prompts
     ]
-    note = (
+    note = Message(
         "These figures are from the rows that chose among the prompts: the best of many is flattered by them. "
         "The results above are from rows that the search never saw."
     )
-    head = ["prompt", f"{heading(metric)}, search rows", "what changed", "made by", "rows", "tokens in front", ""]
+    head = [
+        "prompt",
+        Message("{metric}, search rows", metric=heading(metric)),
+        "what changed",
+        "made by",
+        "rows",
+        "tokens in front",
+        "",
+    ]
     return {"title": "Prompts", "notes": [note], "head": head, "lines": lines, "own": [0, 2, 3, 6]}
 
 
@@ -165,7 +178,7 @@ def _best(prompts: Sequence[Mapping[str, Any]], winner: str, found: Gain) -> dic
 
 def _words(one: Mapping[str, Any]) -> str:
     words = ", ".join(f"{label} -> {text!r}" for label, text in one["labels"].items())
-    return words + (", calibrated" if one["calibrate"] else "")
+    return Message("{text}, calibrated", text=words) if one["calibrate"] else words
 
 
 def _texts(prompts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -211,7 +224,11 @@ def _rounds(played: Played, metric: str) -> dict[str, Any]:
         points.append({"name": str(made.number), "value": after})
     chart = None
     if len(points) > 1:
-        chart = {"title": f"Best {heading(metric)} by round, search rows", "metric": metric, "points": points}
+        chart = {
+            "title": Message("Best {metric} by round, search rows", metric=heading(metric)),
+            "metric": metric,
+            "points": points,
+        }
     head = ["round", "what changed", "best", "before", "after", "new prompts", "asked every row"]
     notes = ["Each round makes new prompts from the best so far and races them on the search rows."]
     return {"title": "Rounds", "notes": notes, "chart": chart, "head": head, "lines": lines, "own": [1, 2]}

@@ -16,6 +16,7 @@ from foreword.core.inject.value import Foreword
 from foreword.data.row import Row
 from foreword.data.task.task import Decoding
 from foreword.evaluation.generate import decode, text_of
+from foreword.messages import Message
 from foreword.studies.prompts.prompt_scorer import Judge
 from foreword.studies.prompts.rule_variants import language
 from foreword.studies.prompts.variant import Variant, examples_text, replace_words
@@ -70,7 +71,8 @@ class Model:
                 continue
             made.append(best.made(self.name, change, guidance=text + rest))
             if best.labels and labels not in text:
-                made.append(best.made(self.name, f"{change}, the labels named", guidance=text + named + rest))
+                more = Message("{what}, the labels named", what=Message(change))
+                made.append(best.made(self.name, more, guidance=text + named + rest))
         return made[:wanted]
 
     def write(self, asked: Sequence[dict[str, str]], tongue: str, seed: str) -> list[str]:

@@ -17,6 +17,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.report.summary import compare, figure_text, heading
 from foreword.evaluation.report.write_report import write_report
 from foreword.evaluation.statistics.intervals import Difference
+from foreword.messages import Message
 from foreword.runs.prepare.base import base_for, built, copy_base
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.prepare.ready_data import ready_data
@@ -68,12 +69,19 @@ class TransferResult:
 
     def verdict(self) -> str:
         """In a sentence or two."""
-        said = []
-        for decision in ("helps", "hurts"):
-            found = [f"{c.start} for {c.task}" for c in self.cells if c.decision == decision]
-            if found:
-                said.append(f"Another start {decision}: {', '.join(found)}.")
-        return " ".join(said) or "No start can be told from the default one on any task."
+        pairs = {
+            decision: [
+                Message("{start} for {task}", start=c.start, task=c.task) for c in self.cells if c.decision == decision
+            ]
+            for decision in ("helps", "hurts")
+        }
+        helps = Message("Another start helps: {names}.", names=pairs["helps"])
+        hurts = Message("Another start hurts: {names}.", names=pairs["hurts"])
+        if pairs["helps"] and pairs["hurts"]:
+            return Message("{first} {second}", first=helps, second=hurts)
+        if pairs["helps"] or pairs["hurts"]:
+            return helps if pairs["helps"] else hurts
+        return Message("No start can be told from the default one on any task.")
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Head and lines: a line for each start, a column for each task."""

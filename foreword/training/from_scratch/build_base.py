@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,17 @@ from foreword.data.task.template import Template
 from foreword.data.tokens.encode_row import slot_starts, spoken
 from foreword.data.tokens.examples import encode, lead_ids
 from foreword.data.tokens.tokenize import answer_ids, completion, pieces, token_ids
-from foreword.errors import DataError, SettingsError
+from foreword.errors import DataError, SettingsError, TrainingError
 from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall
 from foreword.storage import building, cache_folder
-from foreword.training.from_scratch.language_model import BaseTraining, Line
+from foreword.training import checkpoint
+from foreword.training.from_scratch.language_model import Line, base_trial
 from foreword.training.from_scratch.make_tokenizer import make_tokenizer
+from foreword.training.loop import Evaluated, Step, Trial
+from foreword.training.side_by_side import train_all
 
 # A later version that trains otherwise must not find what an earlier one has trained.
-_VERSION = "1"
+_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def build_base(
     if target.is_dir():
         return target
     model, tokenizer = untrained(cell, texts, settings)
-    training = BaseTraining(
+    trial = base_trial(
         model,
         [line for text in texts for line in lines(text.task, text.train, tokenizer, settings)],
         [line for text in texts for line in lines(text.task, text.dev, tokenizer, settings)],
@@ -77,21 +81,42 @@ def build_base(
         int(tokenizer.pad_token_id),
     )
     unfinished = target.with_name(f"{target.name}.training")
-    checkpoint = unfinished / "checkpoint.safetensors"
-    training.load(checkpoint)
-    for event in training.run(checkpoint):
-        progress(f"train the {cell}", training.state.step, training.total, **event)
-        if interrupted():
-            training.save(checkpoint)
-            raise KeyboardInterrupt
-    # Early stopping ends before the last step.
-    progress(f"train the {cell}", training.total, training.total)
+    train_base(trial, unfinished, partial(progress, f"train the {cell}"), interrupted)
     with building(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / "training.json").write_text(json.dumps(_facts(cell, texts, settings, training), indent=1) + "\n")
+        (folder / "training.json").write_text(json.dumps(_facts(cell, texts, settings, trial), indent=1) + "\n")
     shutil.rmtree(unfinished, ignore_errors=True)
     return target
+
+
+def train_base(
+    trial: Trial, folder: Path, report: Callable[..., None], interrupted: Callable[[], bool] = lambda: False
+) -> None:
+    """Train to the end, or from where an earlier training in ``folder`` stopped, and leave the best weights.
+
+    Raises:
+        TrainingError: the loss is not a number.
+        ResumeError: the checkpoint in ``folder`` cannot be read.
+    """
+    path = folder / "trial" / "checkpoint.safetensors"
+    checkpoint.settle(folder)
+    checkpoint.load(trial, path)
+
+    def on_event(trial: Trial, event: Step | Evaluated) -> None:
+        figures = {"loss": event.loss} if isinstance(event, Step) else {"dev loss": event.score.loss}
+        report(event.step, trial.total, **figures)
+
+    [failure] = train_all([trial], on_event, interrupted, paths=[path])
+    if failure is not None:
+        raise TrainingError(
+            f"step {failure.step} of the base's training is not finite",
+            received=failure.why,
+            hint="lower base.learning_rate",
+        )
+    trial.writer.load_state_dict(trial.best_state)
+    # Early stopping ends before the last step.
+    report(trial.total, trial.total)
 
 
 def untrained(
@@ -163,7 +188,7 @@ def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> l
             kept = settings.max_length - len(tail)
             text = (*text[: max(1, kept)], *tail)
         if text:
-            out.append(Line(lead, tuple(text), tuple(answer) if settings.answers else (end,)))
+            out.append(Line.of(lead, text, answer if settings.answers else (end,)))
     return out
 
 
@@ -178,16 +203,16 @@ def _key(cell: str, texts: Sequence[Text], settings: BaseSettings) -> str:
     return digest.hexdigest()[:16]
 
 
-def _facts(cell: str, texts: Sequence[Text], settings: BaseSettings, training: BaseTraining) -> Mapping[str, Any]:
-    state = training.state
+def _facts(cell: str, texts: Sequence[Text], settings: BaseSettings, trial: Trial) -> Mapping[str, Any]:
+    seen, best = trial.progress, trial.progress.best
     return {
         "cell": cell,
         "settings": settings.to_json(),
         "rows": [{"file": t.train.name, "train": len(t.train), "dev": len(t.dev)} for t in texts],
-        "values": sum(p.numel() for p in training.model.parameters()),
-        "vocabulary": training.model.config.vocab_size,
-        "steps": state.step,
-        "best_step": state.best_step,
-        "dev_loss": state.best,
-        "dev_losses": state.dev,
+        "values": sum(p.numel() for p in trial.parameters),
+        "vocabulary": trial.model.config.vocab_size,
+        "steps": seen.step,
+        "best_step": seen.best_step,
+        "dev_loss": None if best is None else best.loss,
+        "dev_losses": [event.score.loss for event in seen.evaluations],
     }

@@ -1,156 +1,105 @@
 """Train an LSTM or GRU from scratch as a language model of rows and of the answers behind them.
 
-What stands in front of every row (the guidance) is read and not learned: no loss is taken on it, and as it is the same
-for every row it is read once a step. Text and answers weigh the same, however few tokens the answers have.
+It is a :class:`~foreword.training.loop.Trial` like any other whose writer holds the base's own weights, with nothing in
+front of a row. What stands in front of every row (the guidance) is read and not learned: no loss is taken on it, and as
+it is the same for every row it is read once a pass. Text and answers weigh the same, however few tokens the answers
+have.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import random
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from foreword.core.base.device import seeded
 from foreword.core.base.lstm import Memory, RecurrentForCausalLM
+from foreword.core.inject.value import EMPTY, Foreword
 from foreword.core.passes.scoring import pad
-from foreword.errors import ResumeError, TrainingError
-from foreword.settings.schema import BaseSettings
-from foreword.storage import explained
+from foreword.data.quality.row_sampling import Course
+from foreword.data.tokens.examples import Example, eval_batches, length_of
+from foreword.methods.base import Writer
+from foreword.settings.schema import BaseSettings, TrainSettings
+from foreword.training.heads.base import Objective, Outputs
+from foreword.training.loop import Score, Trial
 
-_SAVE_EVERY = 20.0
 _WARMUP = 0.05
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Example):
     """What the base learns to write: a row's ids and its answer's, behind ``lead``, on which no loss is taken."""
 
-    lead: tuple[int, ...]
-    text: tuple[int, ...]
-    answer: tuple[int, ...]
+    lead: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, lead: Sequence[int], text: Sequence[int], answer: Sequence[int]) -> Line:
+        """A line of these token ids."""
+        return cls("", tuple(text), tuple(answer), -1, "", lead=tuple(lead))
 
 
-@dataclass
-class _State:
-    step: int = 0
-    best: float = math.inf
-    best_step: int = 0
-    without_gain: int = 0
-    stopped: bool = False
-    losses: list[float] = field(default_factory=list)
-    dev: list[float] = field(default_factory=list)
+class OwnWeights(Writer):
+    """A model's own weights as what is trained; it writes nothing in front of a row."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(model.parameters())
+
+    def write(self) -> Foreword:
+        """Nothing."""
+        return EMPTY
 
 
-class BaseTraining:
-    """The training of one base; it can stop after any step and go on later, bit for bit on CPU.
+@dataclass(frozen=True)
+class LanguageModel(Objective):
+    """-log p of every token of texts and answers, with the model's own dropout.
 
     Args:
-        model: with its first weights.
-        lines: what is learned; ``dev`` is what early stopping looks at.
-        settings: of the base.
         fill: the padding id.
+        shares: what a token of a text and of an answer weighs (see :func:`weigh`).
+        seed: of dropout, which depends on it and on the ids of a pass's rows alone: a resumed training is the same one.
     """
 
-    def __init__(
-        self, model: RecurrentForCausalLM, lines: Sequence[Line], dev: Sequence[Line], settings: BaseSettings, fill: int
-    ) -> None:
-        self.model, self.lines, self.dev, self.settings, self.fill = model, lines, dev, settings, fill
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.steps_per_epoch = math.ceil(len(lines) / settings.batch_size)
-        planned = max(1, math.ceil(self.steps_per_epoch * settings.num_train_epochs))
-        self.total = planned if settings.max_steps < 0 else min(planned, max(1, settings.max_steps))
-        self.state = _State()
-        self.best: dict[str, Tensor] = {}
+    fill: int
+    shares: tuple[float, float] = (1.0, 1.0)
+    seed: int = 0
+    lead: tuple[int, ...] = ()
 
-    def run(self, path: Path) -> Iterator[dict[str, float]]:
-        """Train to the end and leave the best weights in the model; yields the loss of each step and each dev loss.
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """The weighed -log p of the tokens ``[N]``: of all texts, then of all answers."""
+        ids = "/".join(row.id for row in batch)
+        with seeded(random.Random(f"{self.seed}/{ids}").getrandbits(62), model.device):
+            model.train()
+            text, answer = self.parts(model, batch)
+            model.eval()
+        values = torch.cat([text * self.shares[0], answer * self.shares[1]])
+        return Outputs(values, torch.zeros(len(values), dtype=torch.long, device=values.device))
 
-        Args:
-            path: the checkpoint, written after every evaluation and every 20 seconds.
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        """They depend on nothing in front."""
+        return found.values
 
-        Raises:
-            TrainingError: the loss is not a number.
-        """
-        saved = time.monotonic()
-        while self.state.step < self.total and not self.state.stopped:
-            loss = self._step()
-            due = self.state.step % self.steps_per_epoch == 0 or self.state.step == self.total
-            if due:
-                self._evaluate()
-            if due or time.monotonic() - saved > _SAVE_EVERY:
-                self.save(path)
-                saved = time.monotonic()
-            yield {"loss": loss, **({"dev loss": self.state.dev[-1]} if due else {})}
-        self.model.load_state_dict(self.best)
-        cast(Any, self.model).eval()
-
-    def _step(self) -> float:
-        number = self.state.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _rate(number, self.total)
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        # Dropout of a step depends on its number alone, so that a resumed training is the same one.
-        with seeded(self.settings.seed * 1_000_003 + number, self.model.device):
-            text, answer = self._losses([self.lines[i] for i in self._batch(number)])
-            loss = text.mean() + (answer.mean() if answer.numel() else 0.0)
-            loss.backward()
-        value = float(loss.detach())
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
-        if not math.isfinite(value) or not math.isfinite(norm):
-            raise TrainingError(
-                f"step {number + 1} of the base's training is not finite",
-                received=f"loss {value:g}, gradient norm {norm:g}",
-                hint="lower base.learning_rate",
-            )
-        self.optimizer.step()
-        self.state.step += 1
-        self.state.losses.append(value)
-        return value
-
-    def _batch(self, step: int) -> list[int]:
-        """The rows of a step: batches of like length in an order that depends on seed and epoch alone."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        dice = random.Random(f"{self.settings.seed}/{epoch}")
-        keys = [_length(line) * (1 + 0.1 * dice.random()) + dice.random() for line in self.lines]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        size = self.settings.batch_size
-        starts = list(range(0, len(order), size))
-        dice.shuffle(starts)
-        return order[starts[place] : starts[place] + size]
-
-    def _losses(self, batch: Sequence[Line]) -> tuple[Tensor, Tensor]:
+    def parts(self, model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """-log p of the tokens of the texts ``[N]`` and of the answers ``[M]``."""
-        leads = list(dict.fromkeys(line.lead for line in batch))
-        texts, answers = [], []
-        for lead in leads:
-            text, answer = self._behind(lead, [line for line in batch if line.lead == lead])
-            texts.append(text)
-            answers.append(answer)
+        groups: dict[tuple[int, ...], list[Example]] = {}
+        for row in batch:
+            groups.setdefault(_lead(row), []).append(row)
+        texts, answers = zip(*(self._behind(model, lead, rows) for lead, rows in groups.items()), strict=True)
         return torch.cat(texts), torch.cat(answers)
 
-    def _behind(self, lead: tuple[int, ...], batch: Sequence[Line]) -> tuple[Tensor, Tensor]:
-        device = self.model.device
-        rows = pad([(*line.text, *line.answer) for line in batch], self.fill, device)
+    def _behind(self, model: PreTrainedModel, lead: tuple[int, ...], batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        device = model.device
+        rows = pad([(*row.input_ids, *row.target_ids) for row in batch], self.fill, device)
         before, memory = None, None
         if lead:
-            found = self.model(torch.tensor([lead], device=device), logits_to_keep=1)
-            states = [(k.expand(len(batch), -1), v.expand(len(batch), -1)) for k, v in found.past_key_values.states]
-            memory, before = Memory(states, len(lead)), found.logits.expand(len(batch), -1, -1)
-        logits = self.model(rows.ids, rows.mask, memory, use_cache=False).logits[:, :-1]
+            front = model(torch.tensor([lead], device=device), logits_to_keep=1)
+            states = [(k.expand(len(batch), -1), v.expand(len(batch), -1)) for k, v in front.past_key_values.states]
+            memory, before = Memory(states, len(lead)), front.logits.expand(len(batch), -1, -1)
+        logits = model(rows.ids, rows.mask, memory, use_cache=False).logits[:, :-1]
         labels = rows.ids
         # Without a lead nothing stands before the first token: it cannot be asked for.
         if before is not None:
@@ -160,78 +109,64 @@ class BaseTraining:
         losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
         losses = losses.view(labels.shape)
         at = torch.arange(rows.ids.shape[1], device=device)[rows.ids.shape[1] - labels.shape[1] :]
-        ends = torch.tensor([len(line.text) for line in batch], device=device)[:, None]
-        wholes = torch.tensor([_length(line) for line in batch], device=device)[:, None]
+        ends = torch.tensor([len(row.input_ids) for row in batch], device=device)[:, None]
+        wholes = torch.tensor([length_of(row) for row in batch], device=device)[:, None]
         return losses[at < ends], losses[(at >= ends) & (at < wholes)]
 
-    def _evaluate(self) -> None:
-        cast(Any, self.model).eval()
-        sums = torch.zeros(4)
-        with torch.no_grad():
-            order = sorted(self.dev, key=_length, reverse=True)
-            for start in range(0, len(order), self.settings.batch_size):
-                for place, part in enumerate(self._losses(order[start : start + self.settings.batch_size])):
-                    sums[2 * place] += part.sum().cpu()
-                    sums[2 * place + 1] += part.numel()
-        text, text_tokens, answer, answer_tokens = sums.tolist()
-        loss = text / max(1, text_tokens) + answer / max(1, answer_tokens)
-        state = self.state
-        state.dev.append(loss)
-        if loss < state.best:
-            state.best, state.best_step, state.without_gain = loss, state.step, 0
-            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        else:
-            state.without_gain += 1
-            patience = self.settings.early_stopping_patience
-            state.stopped = bool(patience) and state.without_gain >= patience
 
-    def save(self, path: Path) -> None:
-        """Write the whole state to ``path``: there whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"now/{n}": t for n, t in self.model.state_dict().items()}
-        tensors |= {f"best/{n}": t for n, t in self.best.items()}
-        for index, one in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{n}": t for n, t in one.items()}
-        beside = path.with_suffix(".partial")
-        # Copies: a tied output layer would be the embedding's own memory, which safetensors refuses.
-        copies = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
-        with explained(path):
-            save_file(copies, beside, {"state": json.dumps(asdict(self.state))})
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
-        beside.replace(path)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint, if there is one. Raises ResumeError for one that cannot be read."""
-        if not path.exists():
-            return
-        try:
-            with safe_open(path, "pt") as file:
-                state = _State(**json.loads(file.metadata()["state"]))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as problem:
-            raise ResumeError(
-                "the base's checkpoint cannot be read", where=str(path), received=str(problem), hint="delete it"
-            ) from problem
-        rooms: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            room, _, rest = name.partition("/")
-            rooms[room][rest] = tensor
-        self.model.load_state_dict(rooms["now"])
-        self.best = rooms["best"]
-        states: dict[int, dict[str, Any]] = {}
-        for name, tensor in rooms["optimizer"].items():
-            index, _, part = name.partition("/")
-            states.setdefault(int(index), {})[part] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(cast(Any, {"state": states, "param_groups": groups}))
-        self.state = state
+def weigh(rows: Sequence[Example]) -> tuple[float, float]:
+    """What a token of a text and of an answer weighs so that all of each weigh as much together, and a step's mean is
+    that of its texts plus that of its answers."""
+    # Without a lead the first token of a text cannot be asked for.
+    text = sum(len(row.input_ids) - (not _lead(row)) for row in rows)
+    answer = sum(len(row.target_ids) for row in rows)
+    return (text + answer) / max(1, text), (text + answer) / max(1, answer)
 
 
-def _length(line: Line) -> int:
-    return len(line.text) + len(line.answer)
+def base_trial(
+    model: RecurrentForCausalLM, rows: Sequence[Line], dev: Sequence[Line], settings: BaseSettings, fill: int
+) -> Trial:
+    """The training of a base.
+
+    Args:
+        model: with its first weights.
+        rows: what is learned; ``dev`` is what early stopping looks at.
+        fill: the padding id.
+    """
+    # A row's id tells its epoch, so that dropout is another one each time.
+    course = Course(rows, vary=lambda epoch, index: replace(rows[index], id=f"{epoch}.{index}"))
+    objective = LanguageModel(fill, weigh(rows), settings.seed)
+
+    def evaluate(value: Foreword) -> Score:
+        loss = dev_loss(model, objective, dev, settings.batch_size)
+        return Score(-loss, loss)
+
+    own = TrainSettings(
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_ratio=_WARMUP,
+        lr_scheduler_type="linear",
+        max_grad_norm=1.0,
+        num_train_epochs=settings.num_train_epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        early_stopping_patience=settings.early_stopping_patience,
+        seed=settings.seed,
+    )
+    return Trial(model, OwnWeights(model), objective, course, own, settings.learning_rate, evaluate)
 
 
-def _rate(step: int, total: int) -> float:
-    warm = math.ceil(_WARMUP * total)
-    return (step + 1) / warm if step < warm else 1 - (step - warm) / max(1, total - warm)
+def dev_loss(model: PreTrainedModel, objective: LanguageModel, rows: Sequence[Line], batch_size: int) -> float:
+    """Mean -log p a token of the texts plus that of the answers."""
+    sums = torch.zeros(4)
+    with torch.no_grad():
+        for batch in eval_batches(rows, batch_size):
+            for place, part in enumerate(objective.parts(model, [rows[i] for i in batch])):
+                sums[2 * place] += part.sum().cpu()
+                sums[2 * place + 1] += part.numel()
+    text, text_tokens, answer, answer_tokens = sums.tolist()
+    return float(text / max(1, text_tokens) + answer / max(1, answer_tokens))
+
+
+def _lead(row: Example) -> tuple[int, ...]:
+    return row.lead if isinstance(row, Line) else ()

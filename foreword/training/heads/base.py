@@ -9,9 +9,10 @@ One pass of the model (``outputs``) may be shared by rows with different forewor
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import ClassVar, Self
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.base.architecture import Kind
+from foreword.core.base.device import tensor_on
+from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
@@ -32,29 +35,96 @@ class Outputs:
     """What one pass of the model gives: ``values`` ``[N, ...]``, and the row of the batch each belongs to ``[N]``.
 
     A row has one value (scores of its choices, a pooled state) or several (one a token), in the order of the rows.
-    ``choices`` names the columns of scores.
+    ``choices`` names the columns of scores; ``sizes`` says how many values each row has, so that those of some rows are
+    taken without asking the device.
     """
 
     values: Tensor
     rows: Tensor
     choices: tuple[tuple[int, ...], ...] = ()
+    sizes: tuple[int, ...] | None = None
 
     def of(self, start: int, stop: int) -> Outputs:
         """What belongs to the rows ``start..stop``, counted from 0 again."""
+        if self.sizes is not None:
+            first, last = sum(self.sizes[:start]), sum(self.sizes[:stop])
+            rows = self.rows[first:last] - start
+            return Outputs(self.values[first:last], rows, self.choices, self.sizes[start:stop])
         chosen = (self.rows >= start) & (self.rows < stop)
         return Outputs(self.values[chosen], self.rows[chosen] - start, self.choices)
 
 
-class Head(ABC):
+@dataclass(frozen=True)
+class Asked:
+    """What a head is asked with.
+
+    Args:
+        model: the base.
+        value: the foreword in front; it is not in force yet.
+        task: what is asked.
+        write: token ids in, what the model writes behind each and how many tokens that has.
+    """
+
+    model: PreTrainedModel
+    value: Foreword
+    task: Task
+    write: Callable[[Sequence[Sequence[int]]], Sequence[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says to one row.
+
+    Args:
+        output: the label, the tags with a space between, or the text.
+        score: its log-probability; ``nan`` where that is not known.
+        tokens: that were written, or read where nothing is written.
+        scores: label -> log-probability, where the head chooses one.
+        gold: -log p of the right answer and how many tokens (or words) it has, where the head can tell.
+    """
+
+    output: str
+    score: float = math.nan
+    tokens: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    gold: tuple[float, int] | None = None
+
+
+class Objective(ABC):
     """Losses of a batch, in two steps: a pass of the model while the forewords are in force, and what is read from it.
 
-    A subclass is a frozen dataclass in a file of this folder, with the fields ``fill`` (the padding id) and ``lead``.
+    A subclass is a frozen dataclass with the fields ``fill`` (the padding id) and ``lead``.
     """
+
+    lead: tuple[int, ...]
+
+    @property
+    def reads_the_end(self) -> bool:
+        """Whether it asks only what follows a row: it can be asked of the row's last part, behind the keys and values
+        of the rest."""
+        return False
+
+    @abstractmethod
+    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
+        """One pass over the rows of ``batch``, whatever stands in front of each."""
+
+    @abstractmethod
+    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
+        """One -log p for each unit that counts (a row, a word, or a token of a completion) ``[N]``, of rows behind
+        ``foreword``."""
+
+    def with_lead(self, lead: Sequence[int]) -> Self:
+        """The same with other tokens in front."""
+        moved: Self = replace(self, lead=tuple(lead))  # type: ignore[type-var]
+        return moved
+
+
+class Head(Objective):
+    """The objective of a task, and how it answers. A subclass stands in a file of this folder."""
 
     name: ClassVar[str]
     # The values of the task's ``pooling`` that it reads; of a classification with a trained head only.
     poolings: ClassVar[tuple[str, ...]] = ()
-    lead: tuple[int, ...]
 
     @classmethod
     @abstractmethod
@@ -81,25 +151,14 @@ class Head(ABC):
         """Whether it has weights of its own, the foreword's ``head``."""
         return False
 
-    @property
-    def reads_the_end(self) -> bool:
-        """Whether it asks only what follows a row: it can be asked of the row's last part, behind the keys and values
-        of the rest."""
-        return False
-
     @abstractmethod
-    def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
-        """One pass over the rows of ``batch``, whatever stands in front of each."""
+    def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
+        """What the model says to each row of ``batch``."""
 
-    @abstractmethod
-    def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        """One -log p for each unit that counts (a row, a word, or a token of a completion) ``[N]``, of rows behind
-        ``foreword``."""
-
-    def with_lead(self, lead: Sequence[int]) -> Self:
-        """The same with other tokens in front."""
-        made: Self = replace(self, lead=tuple(lead))  # type: ignore[type-var]
-        return made
+    def passed(self, asked: Asked, batch: Sequence[Example]) -> Outputs:
+        """One pass without gradients, with the foreword in front."""
+        with torch.no_grad(), injected(asked.model, [asked.value]):
+            return self.outputs(asked.model, batch)
 
 
 class Chooser(Head):
@@ -108,6 +167,21 @@ class Chooser(Head):
     @abstractmethod
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
         """The logits ``[N, C]`` of the classes, or log p but for a constant of the row."""
+
+    def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
+        """The most probable label of each row."""
+        labels, logp = asked.task.labels, self.logp(self.passed(asked, batch), asked.value).tolist()
+        answers = []
+        for row, scores in zip(batch, logp, strict=True):
+            best = max(range(len(scores)), key=scores.__getitem__)
+            by_label = dict(zip(labels, scores, strict=True))
+            answers.append(Answer(labels[best], scores[best], len(row.input_ids), by_label))
+        return answers
+
+    def logp(self, found: Outputs, foreword: Foreword) -> Tensor:
+        """log p of the classes ``[N, C]``."""
+        with torch.no_grad():
+            return self.scores(found, foreword).log_softmax(-1)
 
 
 @cache
@@ -132,9 +206,9 @@ def fill_of(tokenizer: Tokenizer) -> int:
 
 
 def one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outputs:
-    return Outputs(values, torch.arange(len(values), device=values.device), choices)
+    return Outputs(values, torch.arange(len(values), device=values.device), choices, (1,) * len(values))
 
 
 def cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
-    gold = torch.tensor([e.gold for e in batch], device=scores.device)
+    gold = tensor_on([e.gold for e in batch], scores.device)
     return nn.functional.cross_entropy(scores, gold, reduction="none")

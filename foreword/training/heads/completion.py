@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -15,7 +16,7 @@ from foreword.core.passes.scoring import completion_losses
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
-from foreword.training.heads.base import Head, Outputs, fill_of
+from foreword.training.heads.base import Answer, Asked, Head, Outputs, fill_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,24 @@ class Complete(Head):
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
         """-log p of every token ``[N]``."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
-        return Outputs(*completion_losses(model, inputs, [e.target_ids for e in batch], self.fill))
+        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill)
+        return Outputs(losses, rows, sizes=tuple(len(e.target_ids) for e in batch))
+
+    def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
+        """The text that the model writes, with the likelihood of the right one where every row has it."""
+        likelihood: Sequence[tuple[float, int] | None] = [None] * len(batch)
+        if all(row.target_ids for row in batch):
+            likelihood = self._likelihood(self.passed(asked, batch), batch)
+        written = asked.write([(*self.lead, *row.input_ids) for row in batch])
+        return [
+            Answer(text, tokens=tokens, gold=gold) for (text, tokens), gold in zip(written, likelihood, strict=True)
+        ]
+
+    def _likelihood(self, found: Outputs, batch: Sequence[Example]) -> list[tuple[float, int]]:
+        """-log p of each row's completion and its tokens."""
+        losses = found.values
+        totals = torch.zeros(len(batch), device=losses.device).index_add(0, found.rows, losses).tolist()
+        return [(total, len(row.target_ids)) for total, row in zip(totals, batch, strict=True)]
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return found.values

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.token_states import states_at
+from foreword.core.passes.scoring import states_at
+from foreword.data.task.tagging import OUTSIDE
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
-from foreword.training.heads.base import Chooser, Outputs, fill_of, linear
+from foreword.training.heads.base import Answer, Asked, Chooser, Outputs, fill_of, linear
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,25 @@ class Tag(Chooser):
         """The states of the words ``[N, E]``, row by row."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
         places = [[len(self.lead) + place for place in e.places if place >= 0] for e in batch]
-        return Outputs(*states_at(model, inputs, places, self.fill))
+        values, rows = states_at(model, inputs, places, self.fill)
+        return Outputs(values, rows, sizes=tuple(len(some) for some in places))
+
+    def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
+        """A tag for every word; one that was cut off is outside of everything (or has the first tag)."""
+        found, labels = self.passed(asked, batch), asked.task.labels
+        logp = self.logp(found, asked.value)
+        outside = OUTSIDE if OUTSIDE in labels else labels[0]
+        answers = []
+        for number, row in enumerate(batch):
+            lines = logp[found.rows == number]
+            best = lines.max(-1)
+            read = iter(best.indices.tolist())
+            output = " ".join(outside if place < 0 else labels[next(read)] for place in row.places)
+            tags = [tag for tag, place in zip(row.tags, row.places, strict=False) if place >= 0]
+            right = [float(line[tag]) for line, tag in zip(lines, tags, strict=False) if tag >= 0]
+            gold = (-sum(right), len(right)) if row.tags else None
+            answers.append(Answer(output, float(best.values.sum()), len(row.input_ids), gold=gold))
+        return answers
 
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
         """The head's logits ``[N, C]``, one row a word."""
@@ -56,5 +76,9 @@ class Tag(Chooser):
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         """-log p of the tag of every word whose tag can be given ``[N]``."""
         tags = [tag for e in batch for tag, place in zip(e.tags, e.places, strict=True) if place >= 0]
-        gold = torch.tensor(tags, device=found.values.device, dtype=torch.long)
-        return nn.functional.cross_entropy(self.scores(found, foreword)[gold >= 0], gold[gold >= 0], reduction="none")
+        device, counted = found.values.device, [place for place, tag in enumerate(tags) if tag >= 0]
+        scores = self.scores(found, foreword)
+        if len(counted) < len(tags):
+            scores = scores.index_select(0, tensor_on(counted, device, torch.long))
+        gold = tensor_on([tags[place] for place in counted], device, torch.long)
+        return nn.functional.cross_entropy(scores, gold, reduction="none")

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from foreword.core.base.architecture import Kind
+from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.masked_scores import masked_scores
 from foreword.core.passes.scoring import choice_scores
@@ -89,12 +90,14 @@ class Choose(Chooser):
         """
         values = found.values
         if found.choices != self.choices:
-            values = values[:, [found.choices.index(choice) for choice in self.choices]]
+            columns = [found.choices.index(choice) for choice in self.choices]
+            values = values.index_select(1, tensor_on(columns, values.device))
         if self.owners:
             classes = range(max(self.owners) + 1)
             own = [[i for i, owner in enumerate(self.owners) if owner == number] for number in classes]
-            values = torch.stack([values[:, places].logsumexp(1) for places in own], 1)
-        return values - values.new_tensor(self.prior) if self.prior else values
+            parts = [values.index_select(1, tensor_on(places, values.device)) for places in own]
+            values = torch.stack([part.logsumexp(1) for part in parts], 1)
+        return values - tensor_on(self.prior, values.device, values.dtype) if self.prior else values
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return cross_entropy(self.scores(found, foreword), batch)

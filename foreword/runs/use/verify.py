@@ -1,0 +1,90 @@
+"""Replay the golden rows that a file carries."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from foreword.core.base.load import Base
+from foreword.data.row import Row, Source
+from foreword.data.tokens.examples import encode
+from foreword.errors import DataError
+from foreword.runs.use.use import open_foreword
+from foreword.settings.schema import ProgressCall
+
+# log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest
+    change of a score."""
+
+    ok: bool
+    rows: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """For people."""
+        wrong = [row for row in self.rows if not row["equal"]]
+        if not wrong:
+            return f"verified: {len(self.rows)} golden rows give the answers that were saved"
+        lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
+        lines += [
+            f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})"
+            for row in wrong
+        ]
+        return "\n".join(lines)
+
+
+def verify(file: str | Path, base: str | Base | None = None, progress: ProgressCall | None = None) -> VerifyReport:
+    """Ask the golden rows again: input ids, outputs and scores must be those in the file (scores within 1e-3).
+
+    Raises:
+        FileFormatError, BaseMismatchError: as :func:`open_foreword`.
+        DataError: the file has no golden rows.
+    """
+    opened = open_foreword(file, base, progress)
+    golden = opened.manifest.golden
+    if not golden:
+        raise DataError("the file has no golden rows to replay", where=str(file))
+    rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
+    examples = encode(
+        rows,
+        opened.task,
+        opened.base.tokenizer,
+        special_tokens=opened.asker.special_tokens,
+        max_length=None,
+        labelled=False,
+        first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
+    )
+    answers = opened.asker.answer(opened.value, examples)
+    out = []
+    for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True)):
+        change = 0.0
+        if wanted.scores is not None:
+            now = [answer.scores[label] for label in opened.task.labels]
+            change = max((abs(a - b) for a, b in zip(wanted.scores, now, strict=True)), default=0.0)
+        why = ""
+        if list(example.input_ids) != wanted.input_ids:
+            why = "the tokens differ"
+        elif answer.output != wanted.output:
+            why = "another answer"
+        elif change > _TOLERANCE:
+            why = f"a score changed by {change:.2g}"
+        out.append(
+            {
+                "row": index,
+                "equal": not why,
+                "why": why,
+                "expected": wanted.output,
+                "received": answer.output,
+                "change": change,
+            }
+        )
+    return VerifyReport(all(row["equal"] for row in out), out)
