@@ -21,12 +21,14 @@ from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import aside, within
 from foreword.core.attention.routing import refuse_kernel, routed, watched
 from foreword.core.attention.sources import Call
-from foreword.core.base.architecture import Kind
+from foreword.core.base.architecture import Kind, kind_of
 from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values, same_states
 from foreword.errors import SettingsError, UnsupportedBaseError
 
 # Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
 _ENCODER_LENGTH, _DECODER_LENGTH = 3, 2
+# Long enough that attention which sums up every few tokens (DeepSeek-V4) has keys of its own for them.
+_LENGTH = 9
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,9 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     calls = _first_calls(model)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     kind: Kind = "encoder-decoder" if encoder_decoder else "decoder" if any(c.causal for c in calls) else "encoder"
+    _refuse_other_kind(model, kind)
+    if not encoder_decoder and any(not c.state and c.key.shape[2] != c.query_length for c in calls):
+        raise _refuse(model, "its attention reads other keys than one for each token")
     sites: dict[str, Site] = {}
     modules: dict[nn.Module, tuple[str, ...]] = {}
     for site, module in _number(calls, kind):
@@ -183,15 +188,18 @@ def _probe(model: PreTrainedModel) -> SiteMap:
 def _first_calls(model: PreTrainedModel) -> list[Call]:
     calls: list[Call] = []
     try:
-        ids = torch.ones(1, _ENCODER_LENGTH, dtype=torch.long, device=model.device)
+        length = _ENCODER_LENGTH if model.config.is_encoder_decoder else _LENGTH
+        ids = torch.ones(1, length, dtype=torch.long, device=model.device)
         with aside(fused=False), torch.no_grad():
             expected = run(model, ids, ids[:, :_DECODER_LENGTH])
             with routed(model), within(calls=calls), watched(model) as askers:
                 got = run(model, ids, ids[:, :_DECODER_LENGTH])
-    except (ValueError, NotImplementedError, TypeError, IndexError, RuntimeError) as problem:
+    except (ValueError, NotImplementedError, TypeError, LookupError, AttributeError, RuntimeError) as problem:
         if isinstance(problem, torch.OutOfMemoryError):
             raise
-        raise _refuse(model, f"{problem}") from problem
+        short = f"{type(problem).__name__}: {problem}".partition("\n")[0]
+        told = str(problem) if isinstance(problem, NotImplementedError) else f"it cannot read a few tokens ({short})"
+        raise _refuse(model, told) from problem
     if not calls:
         raise _refuse(model, "its attention does not pass through the interface")
     if any(call.module is asker for call in calls for asker in askers):
@@ -210,6 +218,17 @@ def _refuse_several_devices(model: PreTrainedModel) -> None:
             received=", ".join(devices),
             hint="load it without device_map; a smaller number format (dtype bfloat16) halves its size",
         )
+
+
+def _refuse_other_kind(model: PreTrainedModel, kind: Kind) -> None:
+    """A decoder that sees both ways, or an encoder that does not, is neither (BERT's decoder without its switch)."""
+    try:
+        told = kind_of(model.config)
+    except UnsupportedBaseError:
+        return  # a part of something larger, whose attention says all there is
+    if told != kind:
+        sees = "only what stands before it" if kind == "decoder" else "both ways"
+        raise _refuse(model, f"its family is a {told}, but a token of it sees {sees}")
 
 
 def _refuse_missing(model: PreTrainedModel, sites: Mapping[str, Site]) -> None:
