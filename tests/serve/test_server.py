@@ -233,7 +233,19 @@ def test_the_serve_command_serves_until_it_is_stopped(
             seen["models"] = [model["id"] for model in client.get("/v1/models").json()["data"]]
 
     monkeypatch.setattr(run_server.uvicorn.Server, "run", run)
-    given = ["serve", str(tmp_path), "--base", str(base_folder), "--max-rows", "2", "--max-length", "64", "--json"]
+    given = [
+        "serve",
+        str(tmp_path),
+        "--base",
+        str(base_folder),
+        "--max-rows",
+        "2",
+        "--max-length",
+        "64",
+        "--dtype",
+        "bfloat16",
+        "--json",
+    ]
     assert main(given) == 0
     out, err = capsys.readouterr()
     assert seen["models"] == ["base", "writer"]
