@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foreword.errors import DataError
+
+_CAUSES = 5
+
 
 @dataclass(frozen=True)
 class Source:
@@ -69,21 +73,43 @@ class Raw:
     records: list[tuple[dict[str, object], int]]
     problems: list[Problem] = field(default_factory=list)
     description: str = ""
+    turns: str = ""
+    """The field with a conversation's turns, where the rows were conversations."""
+    unnamed: bool = False
+    """The rows are texts alone, so that their column has any name that is asked for."""
+
+
+def with_causes(error: DataError, problems: Iterable[Problem]) -> DataError:
+    """The same error with the rows that could not be read: what was refused may be missing for their sake."""
+    unreadable = [problem for problem in problems if problem.severity == "error"]
+    if not unreadable:
+        return error
+    shown = "".join(f"\n    {problem.where}: {problem.message}" for problem in unreadable[:_CAUSES])
+    more = f"\n    and {len(unreadable) - _CAUSES:,} more" if len(unreadable) > _CAUSES else ""
+    hint = f"look first at the rows that cannot be read ({len(unreadable):,}):{shown}{more}"
+    if error.hint:
+        hint += f"\n    then: {error.hint}"
+    return DataError(error.problem, where=error.where, expected=error.expected, received=error.received, hint=hint)
 
 
 def canonical(value: object) -> str:
     """One spelling for one value: JSON with sorted keys. Two rows with equal fields give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_spelled)
 
 
-def make_rows(records: Iterable[tuple[dict[str, object], int]], file: str) -> tuple[Row, ...]:
+def _spelled(value: object) -> str:
+    # An object of an unknown class may spell its address, which differs from run to run.
+    return str(value) if isinstance(value, bytes | set | frozenset) else f"<{type(value).__name__}>"
+
+
+def make_rows(records: Iterable[tuple[dict[str, object], int, str]]) -> tuple[Row, ...]:
     """Rows with ids ``<12 hex digits of the fields' sha256>-<ordinal among equal rows>``.
 
     The id depends on the content and not on the line, so it survives a reordering of the file.
     """
     seen: Counter[str] = Counter()
     rows: list[Row] = []
-    for fields, line in records:
+    for fields, line, file in records:
         digest = hashlib.sha256(canonical(fields).encode("utf-8", "surrogatepass")).hexdigest()[:12]
         rows.append(Row(f"{digest}-{seen[digest]}", fields, Source(file, line)))
         seen[digest] += 1
@@ -101,12 +127,25 @@ def is_missing(value: object) -> bool:
     return isinstance(value, list | tuple) and not value
 
 
+def what_it_is(value: object) -> str:
+    """A cell that is no text, in words: "an object with the keys a, b"; "" for texts, numbers and booleans."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return ""
+    if isinstance(value, Mapping):
+        keys = ", ".join(map(str, list(value)[:5]))
+        return f"an object with the keys {keys}" if keys else "an empty object"
+    if isinstance(value, list | tuple):
+        inner = next((what_it_is(item) for item in value if what_it_is(item)), "")
+        return f"a list of {len(value)}" + (f", of which an item is {inner}" if inner else "")
+    return f"of the type {type(value).__name__}"
+
+
 def label_text(value: object) -> str:
-    """A label as text: 0 and "0" and 0.0 are "0", true is "true"; "" when it is missing.
+    """A label as text: 0 and "0" and 0.0 are "0", true is "true"; "" when it is missing or no text.
 
     A column of whole numbers with a gap becomes floating point in pandas, so 1.0 must stay the label 1.
     """
-    if is_missing(value):
+    if is_missing(value) or what_it_is(value):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -118,7 +157,7 @@ def label_text(value: object) -> str:
 def references(value: object) -> tuple[str, ...]:
     """The reference texts in a target cell: one, or several when the cell is a list. Missing ones are left out."""
     values = value if isinstance(value, list | tuple) else (value,)
-    return tuple(text for text in (label_text(one) for one in values) if text)
+    return tuple(text for text in (label_text(item) for item in values) if text)
 
 
 def unusable(value: object) -> str:

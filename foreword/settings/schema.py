@@ -37,7 +37,7 @@ class TrainSettings:
         learning_rate: the one learning rate to use; None tries the rates in ``sweep``.
         sweep: learning rates to try; empty means the method's own.
         num_train_epochs: passes over the training rows.
-        max_steps: optimizer steps at most; -1 means as many as the epochs give.
+        max_steps: optimizer steps, whatever the epochs; -1 means as many as the epochs give.
         per_device_train_batch_size: rows in a training batch; auto: 16, of which as many at a time as fit in memory.
         per_device_eval_batch_size: rows in an evaluation batch.
         gradient_accumulation_steps: batches per optimizer step.
@@ -163,6 +163,7 @@ class TaskOptions:
         labels: label -> words that the model says for it, as typed; also the text ``a=words,b=words``.
         inputs: columns of the input.
         target: column of the label or of the text to generate.
+        task_kind: classification, generation or tagging, whatever the columns are called; None means recognised.
         metric: the metric that decides on dev.
         metrics: more metrics to report.
         chat: use the base model's chat template.
@@ -197,6 +198,7 @@ class TaskOptions:
     labels: Mapping[str, str] | None = None
     inputs: tuple[str, ...] = ()
     target: str | None = None
+    task_kind: Literal["classification", "generation", "tagging"] | None = None
     metric: str | None = None
     metrics: tuple[str, ...] = ()
     chat: bool = False

@@ -27,11 +27,13 @@ class Score:
         metric: the task's metric, higher is better (perplexity comes negated).
         loss: mean -log p.
         constant: whether every prediction was the same.
+        unrelated: p-value of the labels hit, if answers were dealt out at random; 0 where there are no labels.
     """
 
     metric: float
     loss: float
     constant: bool = False
+    unrelated: float = 0.0
 
     def above(self, other: Score | None) -> bool:
         """Better on the metric; an equal one is not, whatever its loss."""

@@ -245,7 +245,7 @@ def test_pairs_in_a_text_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the 1 rows") as caught:
         read(write(tmp_path, "b.txt", "just prose\n"))
     assert "tab" in str(caught.value.hint)
-    assert cells(read(tmp_path / "b.txt", labelled=False), "source") == ["just prose"]
+    assert cells(read(tmp_path / "b.txt", inputs=["source"], labelled=False), "source") == ["just prose"]
 
 
 def test_parquet_and_its_class_names(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_objects_in_memory() -> None:
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     assert cells(read(data), "label") == ["yes", "no"]
     with pytest.raises(DataError, match="train"):
-        read(datasets.DatasetDict({"train": data}))
+        read(datasets.DatasetDict({"train": data, "test": data}))
     table = read([{"text": "a", "label": 1}, "junk", {"text": "b", "label": 0}])
     assert lines(table) == [1, 3]
     assert table.problems[0].where == "list:2"

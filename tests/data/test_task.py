@@ -84,7 +84,7 @@ def test_several_fields_and_names_that_are_not_identifiers() -> None:
 
 
 def test_generation_tasks() -> None:
-    task = make_task(read([{"instruction": "a", "input": "", "output": "b"}]))
+    task = make_task(read([{"instruction": "a", "input": "", "output": "one sentence of several words"}]))
     assert task.template == "{{ instruction }}\n{% if input %}{{ input }}\n{% endif %}"
     assert (task.kind, task.verbalizer, task.target, task.metric) == ("generation", {}, "output", "bleu")
     assert make_task(read([{"document": "a", "summary": "b"}])).metric == "rouge_l"

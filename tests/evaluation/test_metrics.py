@@ -81,6 +81,70 @@ def test_rouge_is_rouge_scores(ours: str, theirs: str) -> None:
     assert METRICS[ours].corpus(["a cat ran home"], [several]) == pytest.approx(best)
 
 
+NASTY = [
+    "", " ", "\n\t", ".", "...", "0", "__", "-", "\u200b", "\ufeff", "a" * 300, "a " * 200, "Ünïcödé",
+    "e\u0301te\u0301", "\U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467", "مرحبا بالعالم", "שלום עולם",
+    "ไม่มีช่องว่าง", "x\x00y", "%s {} \\n", "<s> </s> [MASK]", "don't can't", "3.14 1,000 50%",
+    "\u2028line\u2029", "A", "a", "aa aa aa aa aa",
+]  # fmt: skip
+
+
+def test_nasty_texts_score_as_the_references_packages_say() -> None:
+    """Every nasty output against every nasty reference: alone, and all as one corpus."""
+    pairs = [(o, r) for o in NASTY for r in NASTY]
+    outputs, references = [o for o, _ in pairs], [r for _, r in pairs]
+    bleu, chrf = METRICS["bleu"], METRICS["chrf"]
+    for o, r in pairs[::7]:
+        theirs = BLEU(tokenize=bleu_tokenizer([r]), force=True).corpus_score([o], [[r]]).score
+        assert bleu.corpus([o], [r]) == pytest.approx(theirs, abs=1e-9), (o, r)
+        assert chrf.corpus([o], [r]) == pytest.approx(CHRF().corpus_score([o], [[r]]).score, abs=1e-9), (o, r)
+    tokenizer = bleu_tokenizer(references)
+    assert bleu.corpus(outputs, references) == pytest.approx(
+        BLEU(tokenize=tokenizer, force=True).corpus_score(outputs, [references]).score, abs=1e-9
+    )
+    assert chrf.corpus(outputs, references) == pytest.approx(CHRF().corpus_score(outputs, [references]).score)
+    ascii_only = [(o, r) for o, r in pairs if o.isascii() and r.isascii()]
+    for name, theirs in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")):
+        scorer = RougeScorer([theirs])
+        expected = [scorer.score(r, o)[theirs].fmeasure for o, r in ascii_only]
+        ours = METRICS[name].per_row([o for o, _ in ascii_only], [r for _, r in ascii_only])
+        assert ours == pytest.approx(expected)
+    for name in ("exact_match", "rouge_l", "bleu", "chrf"):
+        assert METRICS[name].corpus(["", ""], ["", ""]) in (0.0, 1.0)
+
+
+def test_marks_are_part_of_their_word() -> None:
+    """Vowel signs, nasals, points and joiners of scripts in which they are characters of their own."""
+    assert words("हिन्दी में नमस्ते") == ["हिन्दी", "में", "नमस्ते"]
+    assert words("தமிழ் மொழி") == ["தமிழ்", "மொழி"]
+    assert words("বাংলা ভাষা, ক্ষুদ্র") == ["বাংলা", "ভাষা", "ক্ষুদ্র"]
+    assert words("עִבְרִית مُحَمَّد") == ["עִבְרִית", "مُحَمَّد"]
+    assert words("می\u200cخواهم رفت") == ["می\u200cخواهم", "رفت"]
+    assert words("cafe\u0301") == words("caf\u00e9") == ["café"]
+    assert METRICS["rouge_1"].corpus(["हिन्दी"], ["हिन्दू"]) == 0.0
+    assert METRICS["rouge_l"].corpus(["मैं घर जाता हूँ"], ["मैं घर जाता हूँ"]) == 1.0
+    assert METRICS["exact_match"].corpus(["cafe\u0301"], ["caf\u00e9"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "golds"),
+    [
+        (["a", "b", "c"], ["a", "a", "b"]),  # a label that no row has
+        (["x", "y"], ["a", "b"]),  # nothing is right, no label is known
+        (["a"] * 5, ["a"] * 5),
+        (["a"] * 5, ["a", "a", "a", "a", "b"]),  # a label that is never said
+        ([""], ["a"]),
+        (["ä", "a\u0308"], ["ä", "ä"]),
+    ],
+)
+def test_labels_that_were_never_seen_count_as_scikit_learn_counts_them(outputs: list[str], golds: list[str]) -> None:
+    assert METRICS["accuracy"].corpus(outputs, golds) == pytest.approx(accuracy_score(golds, outputs))
+    expected = f1_score(golds, outputs, average="macro", zero_division=0)
+    assert METRICS["macro_f1"].corpus(outputs, golds) == pytest.approx(expected)
+    report = classification_report(outputs, golds, sorted(set(golds)))
+    assert sum(map(sum, report["confusion"])) == len(golds)
+
+
 def test_rouge_counts_chinese_by_character() -> None:
     assert words("GPT-2在2019年。發布 Ürün") == ["gpt", "2", "在", "2019", "年", "發", "布", "ürün"]
     assert METRICS["rouge_1"].corpus(["今天天气好"], ["今天天气很好"]) == pytest.approx(10 / 11)

@@ -428,7 +428,7 @@ def test_rows_that_changed_sides_come_first_and_the_surest_mistakes_after_them()
     ]  # fmt: skip
     assert found[0]["outputs"] == {"prompt": "y", "foreword": "x"}
     text = render_markdown({"rows": found})
-    assert "### Better with The foreword than with The prompt" in text
+    assert "### Better with the foreword than with the prompt" in text
     assert rows_to_read({}, "accuracy") == []
     written = [Prediction("1", "", "the cat sat", "the cat sat"), Prediction("2", "", "dogs", "the cat sat")]
     assert [one["why"] for one in rows_to_read({"foreword": written}, "rouge_l")] == ["worst", "best"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import get_metric
@@ -39,6 +42,31 @@ def test_figures_by_hand() -> None:
     # 3 said, 1 right, 2 gold: precision 1/3, recall 1/2, F1 2/5.
     assert get_metric("span_f1").corpus(["B-a O B-b B-b"], ["B-a O B-b I-b"]) == pytest.approx(2 / 5)
     assert get_metric("span_f1").corpus(["O"], ["O"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_tags_score_as_seqeval_says(seed: int) -> None:
+    """Broken sequences among them: an I- behind nothing, behind another type, rows without a span, rows of one word."""
+    rng = random.Random(seed)
+    tags = ["O", "B-a", "I-a", "B-b", "I-b"]
+    golds = [rng.choices(tags, k=rng.randint(1, 12)) for _ in range(60)]
+    outputs = [[tag if rng.random() < 0.7 else rng.choice(tags) for tag in row] for row in golds]
+    columns = [" ".join(row) for row in outputs], [" ".join(row) for row in golds]
+    theirs = {"span_f1": f1_score, "span_precision": precision_score, "span_recall": recall_score}
+    for name, score in theirs.items():
+        assert get_metric(name).corpus(*columns) == pytest.approx(score(golds, outputs)), name
+    by_type = classification_report(golds, outputs, output_dict=True)
+    for kind, figures in span_report(*columns)["classes"].items():
+        assert figures["f1"] == pytest.approx(by_type[kind]["f1-score"])
+        assert figures["support"] == by_type[kind]["support"]
+
+
+def test_rows_without_words_or_spans() -> None:
+    assert get_metric("span_f1").corpus(["", "O"], ["", "O"]) == 0
+    assert get_metric("token_accuracy").corpus(["", "O"], ["", "O"]) == 1
+    assert get_metric("token_accuracy").corpus([""], [""]) == 0
+    assert get_metric("span_recall").corpus(["O O"], ["B-a I-a"]) == 0
+    assert get_metric("span_precision").corpus(["B-a O"], ["O O"]) == 0
 
 
 def test_report_by_type() -> None:

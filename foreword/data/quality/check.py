@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.duplicates import Entry, near_repeats, repeated
+from foreword.data.quality.label_names import alike, nearest
 from foreword.data.quality.unicode import cjk_share
-from foreword.data.row import Problem
+from foreword.data.row import Problem, Row, what_it_is
 from foreword.data.table import Table
 from foreword.data.task.columns import target_texts
 from foreword.data.task.guidance import front_of, of_row, replaced
 from foreword.data.task.tagging import is_bio, problems_of, tag_set, words_of
 from foreword.data.task.task import Task
-from foreword.data.task.template import empty_fields, parsed
+from foreword.data.task.template import Template, empty_fields, parsed
 from foreword.errors import TemplateError
 
 __all__ = ["CheckReport", "check", "clean"]
@@ -60,9 +61,10 @@ def check(
     problems += repeated(entries, classes)
     problems += near_repeats(entries, classes)
     problems += _kept_whole(tables, task)
+    problems += _leaks(tables, task)
     tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
     balance = {name: _balance(entries, name) for name in tables} if classes else {}
-    return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables)))
+    return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables, task)))
 
 
 def _inputs(table: Table, task: Task | None) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
     if template and task:
         template.validate(table.columns, (task.target, task.guidance_column))
     target = task.target if task else layout.target
+    labels = (task.kind if task else layout.kind) == "classification"
     found: list[Problem] = []
     for row in table.rows:
         if template:
@@ -93,14 +96,34 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
         else:
             needed = [one for one in layout.inputs if one not in layout.optional]
             names = [one for one in needed if not str(row.fields.get(one) or "").strip()]
-        if target and not target_texts(row, target):
+        if target and not target_texts(row, target) and not what_it_is(row.fields.get(target)):
             names.append(target)
+        for kind, message in _not_text(row, task, template, target, labels):
+            found.append(Problem(kind, str(row.source), message, "error", row.id, name))
         for field in names:
             kind = "empty" if field in row.fields else "missing"
             message = f"the field {field!r} is {kind}"
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
     problems += found
     return found
+
+
+def _not_text(
+    row: Row, task: Task | None, template: Template | None, target: str, labels: bool
+) -> Iterator[tuple[str, str]]:
+    """What of a row is no text although it has to be: kind and message."""
+    if template and task:
+        message = template.not_text(row.fields, of_row(task, row.fields))
+        if message:
+            yield "not_text", message
+    answer = row.fields.get(target)
+    if not target or not what_it_is(answer):
+        return
+    several = target_texts(row, target)
+    if labels and len(several) > 1:
+        yield "several_labels", f"the row has several labels ({', '.join(several)}), and one label a row is learned"
+    elif not several or isinstance(answer, Mapping):
+        yield "not_text", f"the field {target!r} is {what_it_is(answer)}, and no text"
 
 
 def _tags(name: str, tables: Mapping[str, Table], task: Task | None, problems: list[Problem]) -> Sequence[Problem]:
@@ -125,13 +148,20 @@ def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | 
     shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
     for entry in entries:
         if entry.answer not in known:
-            yield entry.problem("unknown_label", f"the label {entry.answer!r} is not one of {shown}")
+            near = nearest(entry.answer, known)
+            meant = f"; did you mean {near!r}?" if near else ""
+            yield entry.problem("unknown_label", f"the label {entry.answer!r} is not one of {shown}{meant}")
     for name, table in tables.items():
         counts = _balance(entries, name)
         if not counts:
             continue
         for label in sorted(known - set(counts)):
             yield Problem("missing_class", table.name, f"no row of {name} has the label {label!r}", "warning", "", name)
+        for label, other in alike(counts):
+            message = (
+                f"{name}: {label!r} ({counts[label]} rows) looks like {other!r} ({counts[other]}); are they one label?"
+            )
+            yield Problem("similar_labels", table.name, message, "warning", "", name)
         most = max(counts.values())
         for label, count in sorted(counts.items()):
             if count * 10 < most:
@@ -215,7 +245,24 @@ def _counts(tables: Mapping[str, Table], problems: Sequence[Problem]) -> dict[st
     return result
 
 
-def _notes(tables: Mapping[str, Table]) -> Iterator[str]:
+def _leaks(tables: Mapping[str, Table], task: Task | None) -> Iterator[Problem]:
+    """A warning for each column that the model reads although it says the label again."""
+    for name, table in tables.items():
+        for column in table.layout.leaks:
+            if column in _inputs(table, task):
+                message = f"{name}: the column {column!r} says the label again, so that the model can read it off"
+                yield Problem("leak", table.name, message, "warning", "", name)
+
+
+def _unused(table: Table, task: Task | None) -> str:
+    """The columns that nothing reads, for people; "" where there are none."""
+    used = {*_inputs(table, task), task.target if task else table.layout.target}
+    names = [name for name in table.columns if name not in used]
+    parts = [f"{name} (it says the label again)" if name in table.layout.leaks else name for name in names]
+    return f"not used: {', '.join(parts)}" if parts else ""
+
+
+def _notes(tables: Mapping[str, Table], task: Task | None) -> Iterator[str]:
     for name, table in tables.items():
         cells = [str(row.fields.get(one) or "") for row in table.rows[:500] for one in table.layout.inputs]
         share = cjk_share(cells)
@@ -223,6 +270,8 @@ def _notes(tables: Mapping[str, Table]) -> Iterator[str]:
         parts = [f"{name} is {table.layout.description}"]
         if table.encoding not in ("utf-8", "memory", "binary"):
             parts.append(f"read as {table.encoding}")
+        if _unused(table, task):
+            parts.append(_unused(table, task))
         if script:
             parts.append(f"mostly {script}" if share > 0.5 else script)
         yield ", ".join(parts)

@@ -85,6 +85,7 @@ def decode(data: bytes, where: str, encoding: str | None = None) -> tuple[str, s
         if data.startswith(mark):
             return _decode_as(data, where, name)
     _refuse_binary(data, where)
+    _refuse_other_text(data, where)
     try:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
@@ -117,6 +118,17 @@ def _refuse_binary(data: bytes, where: str) -> None:
     if (zeros + control) * 20 > max(len(data[:65536]), 20):
         hint = "give a CSV, TSV, JSON, JSONL, Parquet or text file"
         raise DataError("this is a binary file, not text", where=where, hint=hint)
+
+
+def _refuse_other_text(data: bytes, where: str) -> None:
+    """Refuse texts that stand where a data file should be, mostly after a download that went wrong."""
+    start = data[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        hint = "fetch the file itself with `git lfs pull`"
+        raise DataError("this is a Git LFS pointer, not the data", where=where, hint=hint)
+    if start.startswith((b"<!doctype html", b"<html")):
+        hint = "download the file itself (its raw form), not the page that shows it"
+        raise DataError("this is a web page, not a data file", where=where, hint=hint)
 
 
 def _undecodable(data: bytes, error: UnicodeDecodeError, where: str, encoding: str) -> DataError:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from foreword.data.readers.charset import decode, load_bytes
-from foreword.data.readers.chat_messages import expand_messages, has_messages
-from foreword.data.readers.conll import looks_like_conll, read_conll
-from foreword.data.readers.delimited import read_csv, read_pairs, read_tsv
-from foreword.data.readers.in_memory import read_memory, read_parquet
-from foreword.data.readers.json_lines import read_json, read_jsonl
+from foreword.data.quality.label_names import unified
+from foreword.data.readers.chat_messages import expand_conversations
 from foreword.data.readers.semantic_roles import expand_roles, has_roles
-from foreword.data.row import Problem, Raw, canonical, make_rows, unusable
+from foreword.data.readers.sources import Content, open_source
+from foreword.data.row import Problem, Raw, Row, make_rows, unusable, with_causes
 from foreword.data.table import Table
-from foreword.data.task.columns import known_names, recognise
+from foreword.data.task.columns import Kind, Layout, recognise
 from foreword.data.task.tagging import find_columns, join_lists
 from foreword.errors import DataError
 
-__all__ = ["Table", "read"]
-
-_SUFFIXES = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "txt",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
+__all__ = ["Table", "read", "read_splits"]
 
 
 def read(
@@ -46,94 +25,151 @@ def read(
     inputs: Sequence[str] = (),
     target: str | None = None,
     labelled: bool = True,
+    kind: Kind | None = None,
 ) -> Table:
-    """Read a data file (CSV, TSV, JSON, JSON Lines, Parquet, pairs, CoNLL; .gz too) or data in memory.
+    """Read a data file (docs/data-formats.md lists the formats), a folder of such files, or data in memory.
 
     Args:
-        source: a path, a pandas DataFrame, a Hugging Face Dataset, or a list of dictionaries.
+        source: a path, "-" for standard input, a pandas DataFrame, a Hugging Face Dataset, a list of dictionaries, or
+            a list of texts.
         encoding: of the text; None: found out (UTF-8, UTF-16 and UTF-32 with a mark, GBK).
         inputs: columns of the input; empty: recognised.
         target: column of the label or completion; None: recognised.
         labelled: False when the rows need no target (data to predict on).
+        kind: classification, generation or tagging; None: recognised.
 
     Raises:
-        DataError: the file cannot be read, has no rows, or its columns are not recognised. A single bad row is no
-            error here: it is in ``Table.problems`` with its line.
+        DataError: the data cannot be read, have no rows or several splits, or their columns are not recognised. A
+            single bad row is no error here: it is in ``Table.problems`` with its line.
         SettingsError: the encoding is unknown.
     """
-    if isinstance(source, str | Path):
-        path = Path(source)
-        file, name = str(source), path.name
-        data = load_bytes(path)
-        raw, used, kind = _parse(data, file, encoding, (*inputs, *((target,) if target else ())), labelled)
-        digest = hashlib.sha256(data).hexdigest()
-    else:
-        raw, file = read_memory(source)
-        name, used, kind = file, "memory", "memory"
-        digest = hashlib.sha256(
-            "\n".join(canonical(fields) for fields, _ in raw.records).encode("utf-8", "surrogatepass")
-        ).hexdigest()
-    if has_messages(raw.columns):
-        raw = expand_messages(raw, file, labelled)
-    elif has_roles(raw.columns):
+    tables = read_splits(source, encoding=encoding, inputs=inputs, target=target, labelled=labelled, kind=kind)
+    if len(tables) > 1:
+        raise DataError(
+            "the data have several splits, and one is wanted here",
+            where=str(source) if isinstance(source, str) else next(iter(tables.values())).name,
+            received=", ".join(tables),
+            hint='give one: the file or folder of that split, or data["test"] in Python',
+        )
+    return next(iter(tables.values()))
+
+
+def read_splits(
+    source: object,
+    *,
+    encoding: str | None = None,
+    inputs: Sequence[str] = (),
+    target: str | None = None,
+    labelled: bool = True,
+    kind: Kind | None = None,
+) -> dict[str, Table]:
+    """Every split of a source: train, dev and test where it has them, else the whole of it under the name ``""``.
+
+    Arguments and errors as of :func:`read`.
+    """
+    named = (*inputs, *((target,) if target else ()))
+    contents = open_source(source, encoding, named, labelled)
+    return {name: _table(content, inputs, target, labelled, kind) for name, content in contents.items()}
+
+
+def _table(content: Content, inputs: Sequence[str], target: str | None, labelled: bool, kind: Kind | None) -> Table:
+    raws = [(_expanded(part.raw, part.file, inputs, target, labelled), part.file) for part in content.parts]
+    columns = tuple(dict.fromkeys(name for raw, _ in raws for name in raw.columns))
+    problems = tuple(problem for raw, _ in raws for problem in raw.problems)
+    rows = make_rows((fields, line, file) for raw, file in raws for fields, line in raw.records)
+    where = content.parts[0].file
+    if not rows:
+        _refuse_empty(problems, where, content.kind)
+    layout = _layout(columns, rows, inputs, target, labelled, kind, problems, where)
+    first = raws[0][0]
+    if first.description and not inputs and target is None:
+        layout = replace(layout, description=first.description)
+    if first.turns:
+        layout = replace(layout, turns=first.turns)
+    if layout.kind == "classification":
+        rows = unified(rows, layout.target)
+    return Table(rows, columns, content.name, layout, problems, content.digest, content.encoding)
+
+
+def _layout(
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    inputs: Sequence[str],
+    target: str | None,
+    labelled: bool,
+    kind: Kind | None,
+    problems: Sequence[Problem],
+    where: str,
+) -> Layout:
+    try:
+        return recognise(columns, rows, inputs, target, labelled=labelled, kind=kind)
+    except DataError as error:
+        placed = DataError(
+            error.problem, where=where, expected=error.expected, received=error.received, hint=error.hint
+        )
+        raise with_causes(placed, problems) from error
+
+
+def _expanded(raw: Raw, file: str, inputs: Sequence[str], target: str | None, labelled: bool) -> Raw:
+    """One file's rows with conversations, semantic roles and lists of words as text."""
+    if raw.unnamed and len(inputs) == 1:
+        raw.columns = tuple(inputs)
+        raw.records = [({inputs[0]: fields["text"]}, line) for fields, line in raw.records]
+    _strip_names(raw, file)
+    raw = expand_conversations(raw, file, inputs, target, labelled)
+    if has_roles(raw.columns):
         raw = expand_roles(raw, file)
     tagged = find_columns(raw.columns)
     if tagged is not None:
         raw = join_lists(raw, tagged, file)
+    _flatten(raw)
     _set_unusable_aside(raw, file)
-    if not raw.records:
-        _refuse_empty(raw, file, kind)
-    rows = make_rows(raw.records, file)
-    try:
-        layout = recognise(raw.columns, rows, inputs, target, labelled=labelled)
-    except DataError as error:
-        raise DataError(
-            error.problem, where=file, expected=error.expected, received=error.received, hint=error.hint
-        ) from error
-    if raw.description and not inputs and target is None:
-        layout = replace(layout, description=raw.description)
-    return Table(rows, raw.columns, name, layout, tuple(raw.problems), digest, used)
+    return raw
 
 
-def _parse(
-    data: bytes, file: str, encoding: str | None, named: tuple[str, ...], labelled: bool
-) -> tuple[Raw, str, str]:
-    if not data.strip():
-        raise DataError("the file is empty", where=file, hint="give a file with at least a few rows")
-    if data.startswith(b"PAR1"):
-        return read_parquet(data, file), "binary", "parquet"
-    kind = _SUFFIXES.get(Path(file.lower().removesuffix(".gz")).suffix, "")
-    if kind == "parquet":
-        raise DataError("this is not a Parquet file", where=file, expected="the bytes PAR1 at its start")
-    text, used = decode(data, file, encoding)
-    if not text.strip():
-        raise DataError("the file is empty", where=file, hint="give a file with at least a few rows")
-    kind = kind or _guess(text)
-    if kind in ("txt", "tsv") and looks_like_conll(text):
-        kind = "conll"
-    if kind == "csv":
-        raw = read_csv(text, file)
-    elif kind == "tsv":
-        raw = read_tsv(text, file, known_names() | {name.lower() for name in named})
-    elif kind == "txt":
-        raw = read_pairs(text, file, labelled)
-    elif kind == "conll":
-        raw = read_conll(text, file)
-    elif kind == "json":
-        raw = read_json(text, file)
-    else:
-        raw = read_jsonl(text, file)
-    return raw, used, kind
+def _strip_names(raw: Raw, file: str) -> None:
+    """Take the white space off column names. Raises DataError where two are then the same."""
+    if all(name == name.strip() for name in raw.columns):
+        return
+    stripped = [name.strip() for name in raw.columns]
+    if len(set(stripped)) < len(stripped):
+        raise DataError("two columns have the same name", where=file, received=", ".join(map(repr, raw.columns)))
+    raw.columns = tuple(stripped)
+    raw.records = [({name.strip(): value for name, value in fields.items()}, line) for fields, line in raw.records]
 
 
-def _guess(text: str) -> str:
-    """The format of a file whose name does not tell."""
-    start = text.lstrip()
-    if start.startswith("["):
-        return "json"
-    if start.startswith("{"):
-        return "json"  # which notices JSON Lines by itself
-    return "tsv" if "\t" in start.split("\n", 1)[0] else "csv"
+def _flatten(raw: Raw) -> None:
+    """Cells of a known form as columns or texts: translations by language, and answers as SQuAD has them."""
+    if "translation" in raw.columns:
+        _spread(raw, "translation")
+    if "answers" in raw.columns and "answer" not in raw.columns:
+        _take_texts(raw, "answers", "answer")
+
+
+def _spread(raw: Raw, column: str) -> None:
+    """A column of objects as a column for each of their keys."""
+    opened = []
+    for fields, line in raw.records:
+        cell = fields.get(column)
+        if not isinstance(cell, Mapping):
+            return
+        opened.append(({**{k: v for k, v in fields.items() if k != column}, **cell}, line))
+    raw.records = opened
+    raw.columns = tuple(dict.fromkeys(name for fields, _ in opened for name in fields))
+
+
+def _take_texts(raw: Raw, column: str, new: str) -> None:
+    """A column of objects with a list of texts under ``text`` as a column of these lists, each text once."""
+    taken = []
+    for fields, line in raw.records:
+        cell = fields.get(column)
+        texts = cell.get("text") if isinstance(cell, Mapping) else None
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return
+        rest = {name: value for name, value in fields.items() if name != column}
+        taken.append(({**rest, new: list(dict.fromkeys(texts))}, line))
+    raw.records = taken
+    raw.columns = tuple(new if name == column else name for name in raw.columns)
 
 
 def _set_unusable_aside(raw: Raw, file: str) -> None:
@@ -148,11 +184,14 @@ def _set_unusable_aside(raw: Raw, file: str) -> None:
     raw.problems.sort(key=lambda problem: int(problem.where.rpartition(":")[2]))
 
 
-def _refuse_empty(raw: Raw, file: str, kind: str) -> None:
-    if raw.problems:
-        first = raw.problems[0]
-        message = f"none of the {len(raw.problems)} rows can be read"
+def _refuse_empty(problems: Sequence[Problem], where: str, kind: str) -> None:
+    unreadable = [problem for problem in problems if problem.severity == "error"]
+    if unreadable:
+        first = unreadable[0]
         hint = "a .txt file is one dialogue pair a line, with a tab between" if kind == "txt" else "repair the file"
-        raise DataError(message, where=first.where, received=first.message, hint=hint)
-    hint = "add rows below the header" if kind in ("csv", "tsv") else "give at least one row"
-    raise DataError("there are no rows in the data", where=file, hint=hint)
+        error = DataError(
+            f"none of the {len(unreadable)} rows can be read", where=first.where, received=first.message, hint=hint
+        )
+        raise with_causes(error, unreadable[1:])
+    hint = "add rows below the header" if kind in ("csv", "tsv", "excel") else "give at least one row"
+    raise DataError("there are no rows in the data", where=where, hint=hint)

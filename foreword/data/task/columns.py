@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from foreword.data.row import Row, is_missing, label_text, references
+from foreword.data.row import Row, is_missing, label_text, references, what_it_is
 from foreword.data.task.tagging import TAGS, WORDS, find_columns
 from foreword.errors import DataError
 
@@ -38,9 +38,11 @@ _GENERATION: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     *((pair, (), target) for pair in GAPS for target in ("completion", "middle")),
     (("prompt",), (), "completion"),
     (("prompt",), (), "response"),
+    (("prompt",), (), "chosen"),
     (("source",), (), "reply"),
     (("source",), (), "target"),
     (("context", "question"), (), "answer"),
+    (("passage", "question"), (), "answer"),
     (("question",), (), "answer"),
     (("document",), (), "summary"),
     (("article",), (), "summary"),
@@ -59,12 +61,17 @@ _GENERATION: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
 _NOT_INPUTS = ("id", "idx", "index", "guid", "uid", "version", "split", "source_file", "label_desc", "keywords")
 
 
+_LEAST_ROWS = 8
+"""Below, a column may go with the label by chance."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the columns mean.
 
     ``inputs`` are the fields the model sees (those in ``optional`` may be empty), ``target`` is the field it must give
-    ("" for rows without one), ``description`` is shown to the user.
+    ("" for rows without one), ``description`` is shown to the user. ``turns`` is the field with a conversation's turns,
+    ``leaks`` are columns that say the label again and are therefore not taken as input.
     """
 
     kind: Kind
@@ -72,6 +79,8 @@ class Layout:
     target: str
     description: str
     optional: tuple[str, ...] = ()
+    turns: str = ""
+    leaks: tuple[str, ...] = ()
 
     def without(self, column: str) -> Layout:
         """The same with one column fewer among the inputs."""
@@ -96,6 +105,7 @@ def recognise(
     target: str | None = None,
     *,
     labelled: bool = True,
+    kind: Kind | None = None,
 ) -> Layout:
     """The layout of a table.
 
@@ -103,6 +113,7 @@ def recognise(
         inputs: the columns of the input, as the user says; empty: recognised by name.
         target: the column of the label or the completion, as the user says.
         labelled: False for data to predict on, where a target may be absent.
+        kind: what the task is, as the user says, whatever the columns are called.
 
     Raises:
         DataError: a column named by the user is not there, or nothing is recognised.
@@ -112,11 +123,11 @@ def recognise(
     if target in inputs:
         hint = "choose another --input or --target"
         raise DataError("a column is both input and target", received=target, hint=hint)
-    found = _tagged(columns, tuple(inputs), target)
-    if found is None:
-        found = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
-    if found is not None:
-        return found
+    layout = _tagged(columns, tuple(inputs), target) if kind in (None, "tagging") else None
+    if layout is None:
+        layout = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
+    if layout is not None:
+        return _of_kind(_without_leaks(layout, columns, rows, tuple(inputs)), kind, columns, rows, tuple(inputs))
     if not labelled:
         chosen = tuple(inputs) or _text_columns(columns, "")
         return Layout("generation", chosen, "", f"{' + '.join(chosen)} (no target)")
@@ -124,8 +135,47 @@ def recognise(
     hint = "name them: --input TEXT_COLUMN --target LABEL_COLUMN (the first line of a CSV file holds the names)"
     if any("，" in name for name in columns):
         hint = "the first line has full-width commas (，); columns are divided by commas, semicolons, tabs or bars"
+    if len(columns) == 2 and not any(name.startswith("column_") for name in columns):
+        hint += "; if the first line is a pair and no header, call the file .txt"
     expected = "text,label or prompt,completion or instruction,input,output or messages"
     raise DataError("the columns are not recognised", expected=expected, received=listed, hint=hint)
+
+
+def _of_kind(
+    layout: Layout, kind: Kind | None, columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]
+) -> Layout:
+    """The layout as another kind of task, where the user says so."""
+    if kind is None or kind == layout.kind:
+        return layout
+    if "tagging" in (kind, layout.kind):
+        hint = "tagging has a column of words and one of tags: --input tokens --target tags"
+        raise DataError(f"the columns are not those of a {kind}", received=", ".join(columns), hint=hint)
+    chosen = inputs or (_label_inputs(columns, layout.target) if kind == "classification" else layout.inputs)
+    optional = tuple(name for name in layout.optional if name in chosen)
+    return _without_leaks(_layout(kind, chosen, layout.target, optional), columns, rows, inputs)
+
+
+def _without_leaks(layout: Layout, columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]) -> Layout:
+    """The layout without inputs that say the label again; those that the user names stay, and are named as leaks."""
+    if layout.kind != "classification" or len(rows) < _LEAST_ROWS:
+        return layout
+    leaks = tuple(name for name in layout.inputs if _says_label(name, layout.target, rows))
+    rest = tuple(name for name in layout.inputs if name not in leaks)
+    if not leaks or inputs or not rest:
+        return replace(layout, leaks=leaks)
+    return replace(_layout(layout.kind, rest, layout.target), leaks=leaks)
+
+
+def _says_label(name: str, target: str, rows: Sequence[Row]) -> bool:
+    """Whether a column of few short values has one label for each of them."""
+    if not _few_values(name, rows):
+        return False
+    labels: dict[str, str] = {}
+    for row in rows:
+        value, label = label_text(row.fields.get(name)), label_text(row.fields.get(target))
+        if value and label and labels.setdefault(value, label) != label:
+            return False
+    return len(set(labels.values())) > 1
 
 
 def _require(name: str, columns: Sequence[str]) -> None:
@@ -159,6 +209,8 @@ def _by_name(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...
             if target in names and all(name in names for name in required):
                 if target in _LABELS and _few_values(names[target], rows):
                     continue  # input,target with a handful of short values is classification
+                if _are_booleans(names[target], rows):
+                    return _layout("classification", _label_inputs(columns, names[target]), names[target])
                 extra = tuple(names[name] for name in optional if name in names)
                 chosen = tuple(names[name] for name in required) + extra
                 return _layout("generation", chosen, names[target], extra)
@@ -174,8 +226,10 @@ def _by_name(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...
 
 
 def _by_target(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...], target: str) -> Layout | None:
-    is_label = target.lower() in _LABELS or (
-        target.lower() not in {name for _, _, name in _GENERATION} and _few_values(target, rows)
+    is_label = (
+        target.lower() in _LABELS
+        or _are_booleans(target, rows)
+        or (target.lower() not in {name for _, _, name in _GENERATION} and _few_values(target, rows))
     )
     kind: Kind = "classification" if is_label else "generation"
     chosen = inputs
@@ -213,10 +267,16 @@ def _text_columns(columns: Sequence[str], target: str) -> tuple[str, ...]:
     )
 
 
+def _are_booleans(column: str, rows: Sequence[Row]) -> bool:
+    """Whether every value that a column has is true or false."""
+    cells = [row.fields.get(column) for row in rows if not is_missing(row.fields.get(column))]
+    return bool(cells) and all(isinstance(cell, bool) for cell in cells)
+
+
 def _few_values(column: str, rows: Sequence[Row]) -> bool:
     """Whether a column holds classes: few different short values for the number of rows."""
     cells = [row.fields.get(column) for row in rows]
-    if any(isinstance(cell, list | tuple) for cell in cells):
+    if any(what_it_is(cell) for cell in cells):
         return False
     values = {label_text(cell) for cell in cells if not is_missing(cell)}
     short = all(len(value) <= 40 and len(value.split()) <= 4 for value in values)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import keyword
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
-from foreword.data.row import label_text
+from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
@@ -72,6 +74,7 @@ def make_task(
     _check_columns(source, table, guidance_column or "")
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
+    _refuse_not_text(source, table)
     if labels and kind == "generation":
         raise SettingsError(
             f"{table.layout.description}: what is to be written has no labels",
@@ -88,6 +91,7 @@ def make_task(
         {label: some[0] for label, some in spaced.items()},
         metric or _metric(table, kind),
         chat=chat,
+        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
         head=head,
         pooling=pooling,
         decoding=decoding or Decoding(),
@@ -103,6 +107,22 @@ def make_task(
     if guidance_form == "text" or guidance_column:
         return replace(draft, guidance=guidance)
     return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
+
+
+def _refuse_not_text(source: str, table: Table) -> None:
+    """Refuse a template that no row can fill because a column holds objects or lists: its rows are all alike."""
+    template = parsed(source)
+    reasons = []
+    for row in table.rows:
+        reason = template.not_text(row.fields)
+        if not reason:
+            return
+        reasons.append((row, reason))
+    if reasons:
+        row, reason = reasons[0]
+        problem, _, hint = reason.partition("; ")
+        received = f"{len(reasons)} rows like that"
+        raise DataError(problem, where=str(row.source), received=received, hint=hint)
 
 
 def _tagging(
@@ -252,11 +272,42 @@ def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table)
         if found and all(label.lstrip("-").isdigit() for label in found):
             found.sort(key=int)
         return {label: (label,) for label in found}
+    return _as_in_rows(_given(labels), table)
+
+
+def _given(labels: str | Mapping[str, str] | Sequence[str]) -> dict[str, tuple[str, ...]]:
     if isinstance(labels, str):
         return _parse(labels)
     if isinstance(labels, Mapping):
         return {label_text(label): _several(str(words)) for label, words in labels.items()}
     return _without_repeats([(label_text(label), (label_text(label),)) for label in labels])
+
+
+def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tuple[str, ...]]:
+    """The labels that were given, spelled as the rows have them where only case, width or a fraction differ.
+
+    Raises:
+        VerbalizerError: a label is in no row, and one of the rows' that was not given looks like it.
+    """
+    if table.layout.kind != "classification":
+        return given
+    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    others = [label for label in counts if label not in given]
+    plain = {plain_label(label): label for label in others}
+    result: dict[str, tuple[str, ...]] = {}
+    for label, words in given.items():
+        same = plain.get(plain_label(label)) if label not in counts else None
+        near = "" if label in counts or same else nearest(label, others)
+        if near and counts[near] > 1:
+            raise VerbalizerError(
+                f"the label {label!r} is in no row",
+                where="--labels",
+                expected=", ".join(sorted(counts)[:20]),
+                received=label,
+                hint=f"did you mean {near!r}, which {counts[near]} rows have?",
+            )
+        result[same or label] = words
+    return result
 
 
 def _several(words: str) -> tuple[str, ...]:
@@ -279,6 +330,13 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def labels_of(table: Table) -> list[str]:
     """The labels in a table's target column, sorted.
 
@@ -288,12 +346,16 @@ def labels_of(table: Table) -> list[str]:
     counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
     where, shown = table.name, table.layout.target
     if not counts:
-        raise DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        error = DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        raise with_causes(error, table.problems)
     if len(counts) == 1:
         hint = "a classification needs two labels or more"
-        raise DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
+        error = DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
+        raise with_causes(error, table.problems)
     if len(counts) > _MAX_LABELS or (len(counts) > 20 and len(counts) * 2 > len(table.rows)):
-        hint = "if it is text to be written and not a class, name the column `completion` and the input `prompt`"
+        hint = "if it is text to be written and not a class, say `--task generation`"
+        if sum(map(_is_number, counts)) > len(counts) * 0.9:
+            hint = "numbers are not predicted here: cut them into classes, such as low, medium and high"
         received = f"{len(counts)} different values in {len(table.rows)} rows"
         raise DataError(f"the column {shown!r} does not look like labels", where=where, received=received, hint=hint)
     return sorted(counts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jinja2 import StrictUndefined
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from foreword.data.row import what_it_is
 
 MAX_OUTPUT = 1024 * 1024
 """Longest rendered row, in characters."""
@@ -55,7 +57,7 @@ def _replace(text: object, old: str, new: str) -> str:
 
 
 def _join(values: Iterable[object], separator: str = "") -> str:
-    parts = [str(value) for value in values]
+    parts = [str(_shown(value)) for value in values]
     if len(parts) * len(separator) + sum(map(len, parts)) > MAX_OUTPUT:
         raise SecurityError("join would make a very long text")
     return separator.join(parts)
@@ -69,7 +71,9 @@ def _range(*bounds: int) -> range:
 
 
 def _shown(value: object) -> object:
-    """Booleans are written as in JSON, like the labels."""
+    """Booleans are written as in JSON, like the labels; what is no text is refused, never spelled as Python does."""
+    if isinstance(value, Mapping | list | tuple | bytes | set | frozenset):
+        raise TypeError(f"a value is {what_it_is(value)}, and no text")
     return ("true" if value else "false") if isinstance(value, bool) else value
 
 

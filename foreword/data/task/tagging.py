@@ -9,11 +9,11 @@ outside.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from foreword.data.quality.unicode import is_cjk
-from foreword.data.row import Problem, Raw, Row, label_text
+from foreword.data.row import Problem, Raw, Row, label_text, what_it_is
 
 Severity = Literal["error", "warning"]
 WORDS = ("tokens", "words")
@@ -40,8 +40,10 @@ def as_text(value: object) -> str:
     words = []
     for place, item in enumerate(value, 1):
         word = _GAP.sub("\u00a0", label_text(item))
-        if not word or isinstance(item, Mapping | list | tuple):
-            raise ValueError(f"word {place} is empty" if not word else f"word {place} is not a text")
+        if what_it_is(item):
+            raise ValueError(f"word {place} is not a text")
+        if not word:
+            raise ValueError(f"word {place} is empty")
         words.append(word)
     return " ".join(words)
 

@@ -16,9 +16,19 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import TemplateError as JinjaError
 
-from foreword.data.row import is_missing, unusable
+from foreword.data.row import is_missing, unusable, what_it_is
 from foreword.data.task.sandbox import MAX_OUTPUT, SandboxEnvironment, environment
-from foreword.data.task.template_marks import ANSWER, GUIDANCE, MASK, WORDS, Mark, place_of, split, take
+from foreword.data.task.template_marks import (
+    ANSWER,
+    GUIDANCE,
+    MASK,
+    WORDS,
+    Mark,
+    place_of,
+    split,
+    take,
+    without_literals,
+)
 from foreword.errors import TemplateError
 
 MAX_SOURCE = 64 * 1024
@@ -132,8 +142,9 @@ class Template:
             raise TemplateError(f"the row has no value for {absent[0]!r}", where=f"template:{self._places[absent[0]]}")
         if self.soft or self.masked or self.gap:
             for name in self.fields & values.keys():
-                if unusable(values[name]):
-                    raise TemplateError(f"the field {name!r} has {unusable(values[name])}", where="template")
+                why = unusable(without_literals(values[name]))
+                if why:
+                    raise TemplateError(f"the field {name!r} has {why}", where="template")
         context = values if _ROW in values else {**values, _ROW: values}
         if self._woven:
             context = {**context, GUIDANCE: guidance}
@@ -152,6 +163,28 @@ class Template:
             if isinstance(error, UndefinedError):
                 kind = "asks for something that is not there"
             raise TemplateError(f"the template {kind}: {error}", where="template") from error
+
+    def not_text(self, fields: Mapping[str, object], guidance: str = "") -> str:
+        """What keeps a row from being written because a cell is no text; "" where nothing does."""
+        cells = [name for name in sorted(self.fields) if what_it_is(fields.get(name))]
+        if not cells:
+            return ""
+        try:
+            self.parts(fields, guidance)
+        except TemplateError:
+            name = next((name for name in cells if self._spells(name)), cells[0])
+            value, written = fields[name], name if name.isidentifier() else f"row[{name!r}]"
+            hint = f"name a part of it in --template: {{{{ {written}[0] }}}}"
+            if isinstance(value, Mapping) and value:
+                hint = f"name a part of it in --template: {{{{ {written}[{next(iter(value))!r}] }}}}"
+            elif isinstance(value, list | tuple) and not what_it_is(value[0] if value else ""):
+                hint = f"join it in --template: {{{{ {written} | join(' ') }}}}"
+            return f"the field {name!r} is {what_it_is(value)}, and no text; {hint}"
+        return ""
+
+    def _spells(self, name: str) -> bool:
+        """Whether the template writes a field as it is."""
+        return re.search(r"\{\{[-+]?\s*" + re.escape(name) + r"\s*[-+]?\}\}", self.source) is not None
 
     def before(self, word: str) -> str:
         """The template's source in front of ``{{ mask }}`` or ``{{ answer }}``; all of it where that is not there."""

@@ -6,6 +6,7 @@ A reference is one text or a sequence of texts (any of them counts); labels have
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,7 +82,8 @@ def _equal(output: str, references: list[str]) -> float:
 
 
 def _same_text(output: str, references: list[str]) -> float:
-    """Equal but for the white space around and between words and the width of characters (``，`` is ``,``)."""
+    """Equal but for the white space around and between words, the width of characters (``，`` is ``,``) and how accents
+    are written (NFC or NFD)."""
     said = _plain(output)
     return float(any(said == _plain(text) for text in references))
 
@@ -91,7 +93,7 @@ _NARROW = {0xFF01 + place: 0x21 + place for place in range(94)} | {0x3000: 0x20,
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.translate(_NARROW).split())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_NARROW)).split())
 
 
 METRICS: dict[str, Metric] = {

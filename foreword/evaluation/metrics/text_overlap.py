@@ -8,8 +8,10 @@ rouge-score (lower case, letters and digits, no stemming); other alphabets, whic
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,16 +20,28 @@ from foreword.evaluation.statistics.sufficient_statistics import Array, Sums, al
 
 _HAN = "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _KANA = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
-_TOKEN = re.compile(rf"[{_HAN}{_KANA}]|[^\W_{_HAN}{_KANA}]+")
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+")
+_MARK_PLANES = range(0x300, 0x20000)
 _LETTER = re.compile(r"[^\W\d_]")
 _HAN_LETTER = re.compile(f"[{_HAN}]")
 _KANA_LETTER = re.compile(f"[{_KANA}]")
 BLEU_ORDER, CHRF_ORDER, CHRF_BETA = 4, 6, 2
 
 
+@cache
+def _token() -> re.Pattern[str]:
+    """A word: letters and digits with what modifies them. The vowel signs and nasals of Indic scripts, Arabic and
+    Hebrew points, accents that are characters of their own and the joiners inside words are no letters to Python."""
+    marks = "".join(chr(code) for code in _MARK_PLANES if unicodedata.category(chr(code)).startswith("M"))
+    inside = f"(?:[^\\W_{_HAN}{_KANA}]|[{re.escape(marks)}\u200c\u200d])"
+    return re.compile(rf"[{_HAN}{_KANA}]|[^\W_{_HAN}{_KANA}]{inside}*")
+
+
 def words(text: str) -> list[str]:
-    """Lower-cased words; each Han or kana character is a word of its own."""
-    return _TOKEN.findall(text.lower())
+    """Lower-cased words, composed (NFC); each Han or kana character is a word of its own."""
+    if text.isascii():
+        return _ASCII_TOKEN.findall(text.lower())
+    return _token().findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def bleu_tokenizer(references: Sequence[object]) -> str:

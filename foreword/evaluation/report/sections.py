@@ -63,8 +63,13 @@ class Called:
         self.titles, self.translator = titles, translator
 
     def __call__(self, name: str) -> str:
+        inside = self.inside(name)
+        return inside if inside == name else Message("{name!c}", name=inside)
+
+    def inside(self, name: str) -> str:
+        """As in the middle of a sentence."""
         title = self.titles.get(name) or {"prompt": "the prompt", "foreword": "the foreword"}.get(name)
-        return name if title is None else Message("{name!c}", name=self.translator.ours(title))
+        return name if title is None else self.translator.ours(title)
 
 
 def _warnings(report: Report, called: Called) -> Iterator[str]:
@@ -79,7 +84,7 @@ def _asked(task: dict[str, Any] | str | None) -> Iterator[Block]:
     if not isinstance(task, Mapping) or not task.get("template"):
         return
     words = task.get("verbalizer") or {}
-    parts = [("prompt", str(task.get("guidance") or "")), ("template", str(task["template"]))]
+    parts = [("prompt", str(task.get("guidance") or "").strip()), ("template", str(task["template"]))]
     parts.append(("label words", "\n".join(f"{label}: {text.strip()!r}" for label, text in words.items())))
     yield Words([(name, text) for name, text in parts if text])
 
@@ -200,7 +205,7 @@ def _training(training: Mapping[str, Any]) -> Iterator[Block]:
     ]
     prompt = training.get("prompt_on_dev")
     if any(curves):
-        names = (Message("Training"), Message("Training loss"), Message("Dev {metric}", metric=_title(metric)))
+        names = (Message("By step"), Message("Training loss"), Message("Dev {metric}", metric=_title(metric)))
         level = float(prompt) if isinstance(prompt, (int, float)) else None
         yield Chart(charts.training(curves[0], curves[1], names, lambda value: _figure(metric, value), level))
         text = _learned(training, metric)
@@ -251,7 +256,8 @@ def _rows(rows: Sequence[Mapping[str, Any]], called: Called) -> Iterator[Block]:
         for row in order
     ]
     names = [called(name) for name in systems]
-    yield ReadRows(names, read, {why: why_text(why, names[0], names[-1]) for why in reasons})
+    ends = [called.inside(name) for name in (systems[:1] + systems[-1:])] or ["", ""]
+    yield ReadRows(names, read, {why: why_text(why, ends[0], ends[1]) for why in reasons})
 
 
 def _answer(row: Mapping[str, Any], name: str) -> Answer:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from foreword.data.quality.check import check as check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.split import split
 from foreword.data.readers.read import read
+from foreword.data.readers.read import read_splits as every_split
+from foreword.data.readers.sources import WHOLE
 from foreword.data.table import Table
 from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import make_task
@@ -62,12 +65,16 @@ def read_splits(
     Raises:
         DataError: a file cannot be read, or lacks a column of the training data.
     """
-    sources = {"train": data, "dev": dev, "test": test}
-    tables = {
-        name: read(source, encoding=encoding, inputs=options.inputs, target=options.target)
-        for name, source in sources.items()
-        if source is not None
-    }
+    kind = options.task_kind
+    if kind is None and options.labels and options.target:
+        kind = "classification"
+    how: dict[str, Any] = {"encoding": encoding, "inputs": options.inputs, "target": options.target, "kind": kind}
+    held = every_split(data, **how)
+    tables = {"train": held[WHOLE]} if WHOLE in held else held
+    if "train" not in tables:
+        raise DataError("the data have no split to train on", expected="train", received=", ".join(tables))
+    tables |= {name: read(source, **how) for name, source in (("dev", dev), ("test", test)) if source is not None}
+    tables = {name: tables[name] for name in ("train", "dev", "test") if name in tables}
     layout = tables["train"].layout
     return {name: table.aligned(layout) for name, table in tables.items()}
 

@@ -13,6 +13,7 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, get_met
 from foreword.evaluation.predict import Asker, Report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import same_answers
+from foreword.evaluation.statistics.association import unrelated_p
 from foreword.training.loop import Score
 
 
@@ -49,7 +50,8 @@ def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
         metric = get_metric("exact_match")
         figure = metric.corpus([p.output for p in found], [p.accepted for p in found])
     constant = len(found) > 1 and same_answers([p.output for p in found], metric.kind)
-    return Score(figure if metric.better == "higher" else -figure, loss, constant)
+    chance = unrelated_p([p.output for p in found], [p.gold for p in found]) if metric.kind == "classification" else 0.0
+    return Score(figure if metric.better == "higher" else -figure, loss, constant, chance)
 
 
 def with_and_without(

@@ -17,6 +17,7 @@ from foreword.evaluation.report.summary import compare, evaluate
 from foreword.evaluation.statistics.intervals import Difference
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, say_nothing
+from foreword.runs.train.alarms import alarms_on_test
 from foreword.runs.train.dev_score import metric_names, with_and_without
 from foreword.training.loop import Score
 from foreword.training.lr_search import Sweep
@@ -79,7 +80,7 @@ class Evaluation:
         systems: the figures of the first two.
         difference: foreword minus prompt, paired.
         guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
-        notes: words that were cut off, a sentence a split.
+        notes: words that were cut off, a sentence a split, and what the answers on test warn of.
     """
 
     answers: Mapping[str, list[Prediction]]
@@ -105,7 +106,8 @@ def evaluate_outcome(prepared: Prepared, outcome: Outcome, folder: Path) -> Eval
     if prepared.plain:
         wanted = {**({} if outcome.prompt is None else {"prompt": outcome.prompt}), "foreword": outcome.value}
         guidance = with_and_without(prepared.asker, prepared.examples["dev"], prepared.plain["dev"], wanted)
-    return Evaluation(answers, systems, difference, guidance, tuple(cut_words(prepared.examples)))
+    notes = [*cut_words(prepared.examples), *(alarms_on_test(answers, systems) if outcome.learned else [])]
+    return Evaluation(answers, systems, difference, guidance, tuple(notes))
 
 
 def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]]:

@@ -13,7 +13,6 @@ from foreword.core.base.load import Base
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.masked_scores import refuse_headless
-from foreword.data.readers.charset import decode, load_bytes
 from foreword.data.readers.read import read
 from foreword.data.row import Row
 from foreword.data.table import Table
@@ -222,30 +221,16 @@ def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = Fals
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     if labelled:
         return _readable(read(data, inputs=fields, target=task.target), skip_bad)
-    texts = _plain_texts(data) if len(fields) == 1 else None
-    table = read(data, inputs=fields, labelled=False) if texts is None else _texts(task, texts)
-    return _readable(table, skip_bad)
-
-
-def _plain_texts(data: object) -> list[str] | None:
-    """The texts of a list of texts, or of a ``.txt`` file with a text a line; None for anything else."""
-    if isinstance(data, str | Path):
-        if Path(data).suffix.lower() != ".txt":
-            return None
-        text, _ = decode(load_bytes(Path(data)), str(data), None)
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines if lines and not any("\t" in line for line in lines) else None
-    if isinstance(data, list | tuple) and data and all(isinstance(one, str) for one in data):
-        return list(data)
-    return None
+    return _readable(read(data, inputs=fields, labelled=False), skip_bad)
 
 
 def _readable(table: Table, skip_bad: bool) -> Table:
     """No row is left out without a word: a file with rows that cannot be read is refused."""
-    if table.problems and not skip_bad:
-        first = table.problems[0]
+    unreadable = [problem for problem in table.problems if problem.severity == "error"]
+    if unreadable and not skip_bad:
+        first = unreadable[0]
         raise DataError(
-            f"{len(table.problems)} rows cannot be read: {first.message}",
+            f"{len(unreadable)} rows cannot be read: {first.message}",
             where=first.where,
             hint="mend them (`foreword check` lists them all), or leave them out with --skip-bad",
         )
@@ -285,7 +270,7 @@ def _encoded(
     Raises:
         DataError: a row cannot be answered and ``skip_bad`` is off, or none can.
     """
-    skipped = [f"{problem.where}: {problem.message}" for problem in table.problems]
+    skipped = [f"{problem.where}: {problem.message}" for problem in table.problems if problem.severity == "error"]
     try:
         return opened.encode(table, labelled=labelled), list(table.rows), skipped
     except DataError as problem:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from foreword.data.readers.chat_messages import expand_messages
+from foreword.data.readers.chat_messages import expand_conversations
 from foreword.data.row import Raw, Row, Source, unusable
 from foreword.data.task.task import Task
 from foreword.data.task.template import empty_fields, parsed
@@ -89,10 +89,12 @@ def fields_of_messages(task: Task, messages: Sequence[Mapping[str, str]]) -> dic
     turns = [{"role": message["role"], "content": message["content"]} for message in messages]
     if turns[-1]["role"] != "user":
         raise SettingsError("the last message is not the user's", where="messages", received=turns[-1]["role"])
-    made = expand_messages(Raw(("messages",), [({"messages": turns}, 1)]), "request", labelled=False)
+    made = expand_conversations(Raw(("messages",), [({"messages": turns}, 1)]), "request", labelled=False)
     if made.problems:
         raise SettingsError(made.problems[0].message, where="messages")
-    return fields_of_text(task, str(made.records[0][0]["prompt"]))
+    fields = made.records[0][0]
+    said = {task.turns: fields[made.turns]} if task.turns and made.turns in fields else {}
+    return {**fields_of_text(task, str(fields["prompt"])), **said}
 
 
 def row_of(served: Served, fields: Mapping[str, object], first_k: int | None = None) -> Example:

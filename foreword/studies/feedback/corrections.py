@@ -126,7 +126,7 @@ def unrendered(text: str, task: Task) -> dict[str, str] | None:
 
 def _checked(rows: Sequence[Row], path: str | Path, task: Task, layout: Layout) -> list[Row]:
     """The rows once each, with ids; refused as a data file would be."""
-    made = make_rows([(dict(row.fields), row.source.line) for row in rows], str(path))
+    made = make_rows((dict(row.fields), row.source.line, str(path)) for row in rows)
     columns = tuple(dict.fromkeys(name for row in made for name in row.fields))
     table = Table(made, columns, Path(path).name, replace(layout, target=task.target), (), "")
     found = [one for one in check({"corrections": table}, task).errors if one.kind != "duplicate"]

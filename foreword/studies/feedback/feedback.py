@@ -173,7 +173,7 @@ def _merged(now: Mapping[str, Table], corrected: Sequence[Row], task: Task) -> t
 
 def _renamed(rows: Sequence[Row]) -> list[Row]:
     """The rows with the ids that they have when they are read again: an amended row is another row."""
-    made = make_rows([(dict(row.fields), row.source.line) for row in rows], "")
+    made = make_rows((dict(row.fields), row.source.line, "") for row in rows)
     return [replace(row, id=new.id) for row, new in zip(rows, made, strict=True)]
 
 
