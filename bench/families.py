@@ -139,7 +139,9 @@ def tried(family: str) -> Row:
     try:
         sites = find_sites(model)
     except ForewordError as refused:
-        return Row(family, kind, "refused", why=refused.problem.partition(": ")[2] or refused.problem)
+        return Row(family, kind, "refused", why=(refused.problem.partition(": ")[2] or refused.problem)[:160])
+    except Exception as problem:
+        return Row(family, kind, "fails", why=brief(problem))
     try:
         wrong = prefix_problem(model, kind)
         layers = linear_layers(model)

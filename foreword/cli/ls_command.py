@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from foreword.cli import options
-from foreword.cli.output import show, work
+from foreword.cli.output import print_json, print_rows, work
 from foreword.errors import SettingsError
 
 GROUP = "Use"
@@ -29,6 +29,18 @@ def command(
         found = api.ls(folder)
     if not found and not json:
         print(f"no .foreword file in {folder}")
+    elif json:
+        print_json(found)
     else:
-        show(found, json)
+        print_rows([_line(row) for row in found])
     return 0
+
+
+def _line(row: dict[str, Any]) -> dict[str, object]:
+    """A file as a line of the table: its metrics in words, its size in units that people read."""
+    line = dict(row)
+    if "bytes" in line:
+        line["bytes"] = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] >= 1e5 else f"{row['bytes'] / 1e3:.1f} kB"
+    if "metrics" in line:
+        line["metrics"] = ", ".join(f"{name} {value:.3g}" for name, value in row["metrics"].items())
+    return line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,10 @@ def command(
         typer.Argument(metavar="[FILES]...", help="Forewords, and folders of them, which are watched."),
     ] = None,
     base: options.Base = None,
+    device: Annotated[str | None, typer.Option(help="cuda, cpu, ...  [default: CUDA where there is one]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, float16.  [default: as the first file was trained]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address; one that others can reach needs --keys.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.  [default: 8265]")] = None,
     keys: Annotated[
@@ -49,10 +53,10 @@ def command(
     """Serve forewords with the API that every client speaks."""
     if new_key is not None:
         return _new_key(keys, new_key, admin, json)
-    settings: dict[str, object] = {
-        "host": host, "port": port, "keys": keys, "rows": rows, "length": length, "queue": queue,
-        "requests_a_minute": rate, "splits": tuple(split or ()) or None, "feedback": feedback,
-        "foreword_bytes": None if memory is None else memory << 20,
+    settings: dict[str, Any] = {
+        "device": device, "dtype": dtype, "host": host, "port": port, "keys": keys, "rows": rows, "length": length,
+        "queue": queue, "requests_a_minute": rate, "foreword_bytes": None if memory is None else memory << 20,
+        "splits": tuple(split or ()) or None, "feedback": feedback,
     }  # fmt: skip
     with work() as progress:
         from foreword import api

@@ -37,7 +37,7 @@ class TrainSettings:
         learning_rate: the one learning rate to use; None tries the rates in ``sweep``.
         sweep: learning rates to try; empty means the method's own.
         num_train_epochs: passes over the training rows.
-        max_steps: optimizer steps at most; -1 means as many as the epochs give.
+        max_steps: optimizer steps, whatever the epochs; -1 means as many as the epochs give.
         per_device_train_batch_size: rows in a training batch; auto: 16, of which as many at a time as fit in memory.
         per_device_eval_batch_size: rows in an evaluation batch.
         gradient_accumulation_steps: batches per optimizer step.

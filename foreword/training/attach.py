@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from foreword.artifact.manifest import BaseRecord, Manifest
+from foreword.artifact.manifest import BaseRecord, Golden, Manifest
 from foreword.artifact.store import save
 from foreword.core.attention.checkpointing import checkpoint_layers
 from foreword.core.attention.hooks import Hold, Level, bare, settle, splice
@@ -35,6 +36,7 @@ from foreword.core.inject.injection import Injection
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.stack_hooks import around_stack, owned, stacks
 from foreword.core.inject.value import Foreword
+from foreword.data.task.task import Task
 from foreword.errors import UnsupportedBaseError
 from foreword.methods.base import Writer
 
@@ -80,6 +82,8 @@ class Attached:
     _checkpoints: bool
     _record: BaseRecord
     _method: str
+    _task: Task | None = None
+    _golden: Callable[[Foreword], list[Golden]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The base's pass behind its own foreword, whatever else is attached to the base meanwhile."""
@@ -153,6 +157,10 @@ class Attached:
         value = self.foreword()
         positions = find_sites(self._base).positions if value.num_virtual_tokens else "content"
         manifest = Manifest(base=self._record, method=self._method, positions=positions, text=value.text)
+        if self._task is not None:
+            manifest = manifest.model_copy(update={"task": json.loads(json.dumps(self._task.to_json()))})
+        if self._golden is not None:
+            manifest = manifest.model_copy(update={"golden": self._golden(value)})
         save(folder / FILE, value, manifest)
         save_file({name: t.cpu().contiguous() for name, t in self.state_dict().items()}, folder / SAFE_WEIGHTS_NAME)
 
@@ -172,13 +180,23 @@ def _record(model: PreTrainedModel, tokenizer: Any) -> BaseRecord:
     )
 
 
-def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> PreTrainedModel:
+def attach(
+    model: PreTrainedModel,
+    writer: Writer,
+    tokenizer: Any = None,
+    *,
+    task: Task | None = None,
+    golden: Callable[[Foreword], list[Golden]] | None = None,
+) -> PreTrainedModel:
     """``model`` with ``writer`` in front of every row, ready for HF ``Trainer`` or TRL's ``SFTTrainer``.
 
     Args:
         model: the base; frozen and set to eval mode by this.
         writer: from :func:`foreword.methods.base.make_writer`.
         tokenizer: the base's, for the file's record of the base.
+        task: what the rows ask, so that the saved file runs in ``predict`` and ``generate``.
+        golden: what answers the rows that the saved file carries for ``verify``, such as
+            :func:`foreword.runs.use.verify.golden_rows` makes it.
 
     Until ``detach()``, whoever calls the base meets the foreword too: they share their layers. Where several are
     attached to one base, each answers with its own, and the base with the latest.
@@ -199,6 +217,8 @@ def attach(model: PreTrainedModel, writer: Writer, tokenizer: Any = None) -> Pre
             module.training = mode
         raise
     model.requires_grad_(False)
+    object.__setattr__(twin, "_task", task)
+    object.__setattr__(twin, "_golden", golden)
     return twin
 
 

@@ -15,10 +15,11 @@ from foreword.settings.schema import TrainSettings
 
 
 def total_steps(rows: int, settings: TrainSettings) -> int:
-    """Optimizer steps of a whole run over ``rows`` training rows."""
+    """Optimizer steps of a whole run over ``rows`` training rows: ``max_steps``, which wins over the epochs as in
+    transformers, or what the epochs give."""
     count = math.ceil(math.ceil(rows / settings.batch_rows) / settings.gradient_accumulation_steps)
     planned = max(1, math.ceil(count * settings.num_train_epochs))
-    return planned if settings.max_steps < 0 else min(planned, max(1, settings.max_steps))
+    return planned if settings.max_steps < 0 else max(1, settings.max_steps)
 
 
 def rate_at(step: int, total: int, settings: TrainSettings) -> float:

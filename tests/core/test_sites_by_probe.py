@@ -122,6 +122,12 @@ def test_funnel_is_refused_by_name() -> None:
         find_sites(model)
 
 
+def test_a_family_that_sees_the_other_way_than_its_kind_is_refused() -> None:
+    both_ways = random_model("BertGenerationDecoder", "BertGenerationConfig", **SIZE, **SPECIAL)
+    with pytest.raises(UnsupportedBaseError, match="sees both ways"):
+        find_sites(both_ways)
+
+
 def test_a_base_on_several_devices_is_refused() -> None:
     model = tiny("llama")
     model.lm_head.to("meta")

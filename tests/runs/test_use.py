@@ -14,9 +14,12 @@ import pytest
 
 from foreword import api
 from foreword.cli.main import main
+from foreword.data.task.task import Task
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predictions import read_jsonl
+from foreword.methods.base import Start, make, make_writer
 from foreword.runs.train.result import TrainResult
+from foreword.runs.use.verify import golden_rows
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,44 @@ def test_progress_is_shown_unless_it_is_not_wanted(
     for number, (asked, shown) in enumerate([({}, True), ({"progress": False}, False)]):
         api.train(rows_of("words", 60), base=base("llama"), output_dir=tmp_path / str(number), method="text", **asked)
         assert bool(capsys.readouterr().err) is shown
+
+
+def test_a_file_saved_from_another_loop_is_predicted_with_and_verified(
+    base: Callable[[str], str], tmp_path: Path
+) -> None:
+    loaded = api.load_base(base("llama"))
+    words = {"no": " no", "yes": " yes"}
+    task = Task("classification", "{{ text }}:", "Say yes or no.", "label", verbalizer=words)
+    start = Start(loaded.model, ids=tuple(loaded.tokenizer("Say yes or no.").input_ids))
+    golden = golden_rows(task, loaded.model, loaded.tokenizer, [{"text": text} for text in TEXTS])
+    model = api.attach(loaded.model, make_writer(make("prefix"), start), loaded.tokenizer, task=task, golden=golden)
+    model.save_pretrained(tmp_path / "learned")
+    model.detach()
+    file = tmp_path / "learned" / "model.foreword"
+    assert api.verify(file).ok
+    assert {p.output for p in api.predict(file, TEXTS)} <= {"no", "yes"}
+
+
+def test_a_run_is_gone_on_with_from_another_folder(
+    tmp_path: Path, base: Callable[[str], str], rows_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{row['text']},{row['label']}\n" for row in rows_of("words", 60)]
+    (tmp_path / "rows.csv").write_text("".join(["text,label\n", *lines]))
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", "rows.csv", "--base", base("llama"), "--output-dir", "run", "--method", "text"]
+    assert main(asked) == 0
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert main(["train", "--resume", "../run"]) == 0
+    settings = (tmp_path / "run" / "settings.yaml").read_text()
+    assert "Text: {{ text }}" in settings
+    assert "Decide which label fits" in settings
+
+
+def test_show_fits_a_screen(run: TrainResult, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", run.file]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= 24
+    assert "no -> " in out
+    assert main(["ls", str(Path(run.file).parent)]) == 0
+    assert "kB" in capsys.readouterr().out

@@ -279,6 +279,18 @@ def test_pages_of_other_origins_and_other_host_names_are_refused(client: TestCli
     assert client.get("/v1/models", headers={"Origin": "http://127.0.0.1:8265"}).status_code == 200
 
 
+def test_the_page_of_the_api_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "POST /v1/chat/completions" in page
+    assert "ChatRequest" in page
+    assert not [mark for mark in ("http://", "https://", "<script") if mark in page]
+
+
+def test_a_loopback_server_answers_to_each_of_its_names(client: TestClient) -> None:
+    for host in ("127.0.0.1", "localhost:8265", "[::1]:8265", "[::1]"):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
 def test_health_and_metrics(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ask(client, max_tokens=4)

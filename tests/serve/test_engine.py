@@ -16,7 +16,9 @@ from foreword.errors import ResourceError, SettingsError, UnsupportedBaseError
 from foreword.evaluation.generate import decode
 from foreword.evaluation.predict import Asker
 from foreword.serve.engine.engine import Engine, EngineLimits
+from foreword.serve.engine.engine_stats import EngineStats
 from foreword.serve.engine.jobs import Done, WriteJob
+from foreword.serve.engine.running import Running
 from foreword.serve.engine.sampling import Sampling, sampling_of
 from foreword.serve.engine.served import Served, served
 from foreword.serve.engine.waiting import QueueFullError, StoppedError
@@ -206,6 +208,43 @@ def test_soft_slots_stand_inside_a_row() -> None:
         plain = ask(engine, served("none", asker, EMPTY, True), [5, 7, 8])
         assert [answer(ask(engine, served("slots", asker, value, True), row))[0]] == expected
         answer(plain)
+
+
+def test_a_long_prompt_is_read_in_parts_while_other_rows_write_on() -> None:
+    base, asker = llama()
+    running = Running(base.model, 2, 128, 8, EngineStats())
+    one = served("none", asker, EMPTY, True)
+    events: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue(), queue.SimpleQueue()]
+    running.join(WriteJob(one, (5, 6, 7), Sampling(40, min_tokens=40), events[0].put))
+    running.step()
+    running.join(WriteJob(one, tuple(range(10, 60)), Sampling(2), events[1].put))
+    for step in range(8):
+        assert events[0].qsize() == step + 1
+        assert events[1].qsize() == 0
+        running.step()
+    # 7 tokens of the prompt a step beside the row that writes: 50 are read in eight.
+    assert events[1].qsize() == 1
+
+
+def test_rows_move_together_when_one_leaves() -> None:
+    base, asker = llama()
+    running = Running(base.model, 4, 64, 64, EngineStats())
+    one = served("none", asker, EMPTY, True)
+    for count in (2, 6, 6):
+        running.join(WriteJob(one, (5, 6, 7), Sampling(count, min_tokens=count), lambda event: None))
+    while len(running.rows) == 3:
+        running.step()
+    assert sorted(row.slot for row in running.rows) == [0, 1]
+
+
+def test_a_base_in_half_precision_writes_too() -> None:
+    base = base_of(tiny("llama").bfloat16(), byte_tokenizer())
+    asker = asker_for(base)
+    values = forewords(base.model)
+    with Engine(base, EngineLimits(rows=8, length=48, step_tokens=8)) as engine:
+        ready = [served(name, asker, value.to(dtype=torch.float32), True) for name, value in values.items()]
+        for events in [ask(engine, one, [5, 6, 7, 8], 6, min_tokens=6) for one in ready]:
+            assert len(answer(events)[0]) == 6
 
 
 def test_a_stored_text_is_read_once_and_answers_as_the_text_in_front() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -229,7 +233,19 @@ def test_the_serve_command_serves_until_it_is_stopped(
             seen["models"] = [model["id"] for model in client.get("/v1/models").json()["data"]]
 
     monkeypatch.setattr(run_server.uvicorn.Server, "run", run)
-    given = ["serve", str(tmp_path), "--base", str(base_folder), "--max-rows", "2", "--max-length", "64", "--json"]
+    given = [
+        "serve",
+        str(tmp_path),
+        "--base",
+        str(base_folder),
+        "--max-rows",
+        "2",
+        "--max-length",
+        "64",
+        "--dtype",
+        "bfloat16",
+        "--json",
+    ]
     assert main(given) == 0
     out, err = capsys.readouterr()
     assert seen["models"] == ["base", "writer"]
@@ -248,3 +264,26 @@ def test_the_serve_command_makes_keys_and_refuses_open_addresses(
     assert main(["serve", str(tmp_path / "nothing.foreword")]) == 2
     assert main(["serve", "--new-key", "me"]) == 2
     assert main(["serve"]) == 2
+
+
+def test_a_signal_stops_the_command_in_good_order(base_folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "foreword", "serve", "--base", str(base_folder), "--port", str(port), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        # The line comes before the port is open.
+        assert any('"serving"' in line for line in process.stderr)
+        eventually(lambda: _answers(port))
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["tokens_written"] == 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False

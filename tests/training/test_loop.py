@@ -68,7 +68,7 @@ def test_the_steps_of_an_epoch_see_every_row_once(bench: Any, accumulation: int)
         (22, {"per_device_train_batch_size": 4, "num_train_epochs": 2}, 12),
         (22, {"per_device_train_batch_size": 4, "num_train_epochs": 2, "gradient_accumulation_steps": 4}, 4),
         (22, {"per_device_train_batch_size": 4, "num_train_epochs": 2, "max_steps": 5}, 5),
-        (22, {"per_device_train_batch_size": 4, "num_train_epochs": 1, "max_steps": 50}, 6),
+        (22, {"per_device_train_batch_size": 4, "num_train_epochs": 1, "max_steps": 50}, 50),
         (16, {"num_train_epochs": 0.1}, 1),
         (100, {"per_device_train_batch_size": 10, "num_train_epochs": 0.5}, 5),
     ],

@@ -32,10 +32,11 @@ def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[
         ResumeError: it is another one; says in what.
         SettingsError: a run that was not to be resumed is there.
     """
-    record = {
+    record: dict[str, Any] = {
         "request": {**prepared.request.to_json(), **(more or {})},
         "base": prepared.base.fingerprint,
         "data": prepared.lock.to_json(),
+        "started_in": str(Path.cwd()),
     }
     path = folder / name
     if prepared.request.resume and path.exists():
@@ -61,7 +62,7 @@ def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[
         )
     folder.mkdir(parents=True, exist_ok=True)
     if name == _NAME:
-        write_atomically(folder / "settings.yaml", [to_yaml(prepared.request.to_json()).encode()])
+        write_atomically(folder / "settings.yaml", to_yaml(_resolved(prepared)).encode())
     write_atomically(path, [json.dumps(record, indent=1, ensure_ascii=False).encode()])
 
 
@@ -76,9 +77,29 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
         raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {name}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {**found, **{part: found[part] for part in ("request", "base", "data")}}
+        request = _from_here(found["request"], Path(found.get("started_in", ".")))
+        return {**found, "request": request, **{part: found[part] for part in ("base", "data")}}
     except (ValueError, KeyError, TypeError) as problem:
         raise ResumeError("the run's record is damaged", where=str(path), hint="start a new run") from problem
+
+
+def _resolved(prepared: Prepared) -> dict[str, Any]:
+    """The settings as the run has them: what was not said about the task is there as it was made from the data."""
+    settings = prepared.request.to_json()
+    task = {**settings["task"], "template": prepared.task.template, "metric": prepared.task.metric}
+    if prepared.task.guidance and task["guidance_file"] is None:
+        task["guidance"] = prepared.task.guidance
+    return {**settings, "task": task}
+
+
+def _from_here(request: Mapping[str, Any], started_in: Path) -> dict[str, Any]:
+    """A run's settings, whose paths are relative to where it was started, with paths that are found from here."""
+    found = dict(request)
+    for key in ("data", "dev", "test", "base", "init_from"):
+        name = found.get(key)
+        if isinstance(name, str) and not Path(name).exists() and (started_in / name).exists():
+            found[key] = str(started_in / name)
+    return found
 
 
 def to_resume(

@@ -13,22 +13,68 @@ from typing import Any
 from foreword.artifact.peek import peek
 from foreword.errors import FileFormatError
 from foreword.runs.train.result import versions
+from foreword.settings.schema import TrainSettings
 from foreword.storage import cache_folder
 
 
-def show(file: str | Path) -> dict[str, Any]:
+class FileFacts(dict[str, Any]):
+    """What :func:`show` found; :meth:`render` says the most of it on one screen."""
+
+    def render(self) -> str:
+        """For people: what it is, what it asks, how good it was, how it was learned."""
+        settings, task, base = self["settings"], self["task"], self["base"]
+        size = f"{self['num_values']:,} values, {self['bytes']:,} bytes"
+        tokens = self["num_virtual_tokens"]
+        lines = [("file", f"{self['file']} ({size})")]
+        lines.append(("method", self["method"] + (f", {tokens} virtual tokens" if tokens else "")))
+        revision = f" at {base['revision']}" if base["revision"] else ""
+        lines.append(("base", f"{base['id']}{revision} ({base['architecture']})"))
+        lines += [(name, repr(task[name])) for name in ("template", "guidance") if task.get(name)]
+        if task.get("verbalizer"):
+            lines.append(("label words", ", ".join(f"{k} -> {_words(v)}" for k, v in task["verbalizer"].items())))
+        lines += [(f"{name} on test", _with_interval(figure)) for name, figure in self["metrics"].items()]
+        chosen = _chosen(settings)
+        lines.append(("settings", ", ".join(f"{k}={v}" for k, v in chosen.items()) or "the defaults"))
+        lines.append(("golden rows", f"{self['golden_rows']}, replayed by foreword verify"))
+        lines.append(("made", f"{self['created']} with torch {self['libraries'].get('torch', '?')}"))
+        if self["license"] or self["notes"]:
+            lines.append(("notes", " ".join(part for part in (self["license"], self["notes"]) if part)))
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _words(words: object) -> str:
+    return " or ".join(map(repr, words)) if isinstance(words, list) else repr(words)
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    between = "" if figure["low"] is None else f" [{figure['low']:.3g}, {figure['high']:.3g}]"
+    return f"{figure['value']:.3g}{between} over {figure['rows']} rows"
+
+
+def _chosen(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not the defaults, and the method's own."""
+    usual = TrainSettings().to_json()
+    training = {k: v for k, v in (settings.get("training") or {}).items() if usual.get(k) != v}
+    rate = settings.get("learning_rate")
+    return {**(settings.get("method") or {}), **training, **({} if rate is None else {"learning_rate": rate})}
+
+
+def show(file: str | Path) -> FileFacts:
     """A file's manifest and table of tensors. Raises FileFormatError for a file that is not a foreword."""
     found = peek(file)
     manifest = found.manifest.model_dump()
     golden = manifest.pop("golden")
-    return {
-        "file": str(file),
-        "bytes": Path(file).stat().st_size,
-        "num_virtual_tokens": found.num_virtual_tokens,
-        "num_values": found.num_values,
-        "golden_rows": len(golden),
-        **manifest,
-    }
+    return FileFacts(
+        {
+            "file": str(file),
+            "bytes": Path(file).stat().st_size,
+            "num_virtual_tokens": found.num_virtual_tokens,
+            "num_values": found.num_values,
+            "golden_rows": len(golden),
+            **manifest,
+        }
+    )
 
 
 def ls(folder: str | Path = ".") -> list[dict[str, Any]]:

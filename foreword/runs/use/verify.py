@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from foreword.artifact.manifest import MAX_GOLDEN, Golden
 from foreword.core.base.load import Base
+from foreword.core.inject.sites import find_sites
+from foreword.core.inject.value import Foreword
 from foreword.data.row import Row, Source
+from foreword.data.task.task import Task
 from foreword.data.tokens.examples import encode
 from foreword.errors import DataError
+from foreword.evaluation.predict import Asker
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
 
@@ -88,3 +94,32 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
             }
         )
     return VerifyReport(all(row["equal"] for row in out), out)
+
+
+def golden_rows(
+    task: Task, model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]]
+) -> Callable[[Foreword], list[Golden]]:
+    """What answers rows with a foreword, for the file that :func:`foreword.attach` saves: :func:`verify` asks again.
+
+    Args:
+        model: the base.
+        rows: the fields of rows, of which the first 16 are asked.
+    """
+    special = find_sites(model).kind != "decoder"
+    asker = Asker(model, tokenizer, task, special)
+    chosen = tuple(Row(str(i), dict(row), Source("golden", i + 1)) for i, row in enumerate(rows[:MAX_GOLDEN]))
+    examples = encode(chosen, task, tokenizer, special_tokens=special, max_length=None, labelled=False)
+
+    def answered(value: Foreword) -> list[Golden]:
+        scored = task.kind == "classification"
+        return [
+            Golden(
+                input=cast(Any, dict(row.fields)),
+                input_ids=list(example.input_ids),
+                output=answer.output,
+                scores=[answer.scores[label] for label in task.labels] if scored else None,
+            )
+            for row, example, answer in zip(chosen, examples, asker.answer(value, examples), strict=True)
+        ]
+
+    return answered

@@ -11,14 +11,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from foreword.core.base.load import Base
 from foreword.errors import ForewordError
 from foreword.serve.app import feedback_routes, label_routes, model_routes, write_routes
-from foreword.serve.app.gate import Gate
+from foreword.serve.app.docs_page import docs_page
 from foreword.serve.app.keys import KeyRing, read_keys
+from foreword.serve.app.request_gate import Gate
 from foreword.serve.app.service import Service
 from foreword.serve.app.settings import ServeSettings
 from foreword.serve.wire.api_errors import ApiError, api_error
@@ -48,10 +49,13 @@ def create_app(base: Base, settings: ServeSettings) -> FastAPI:
                 # Rows that run finish: their clients still wait.
                 await asyncio.to_thread(service.engine.stop, True, FINISH_SECONDS)
 
-    app = FastAPI(title="foreword", summary="One base, many forewords.", lifespan=lifespan)
+    app = FastAPI(
+        title="foreword", summary="One base, many forewords.", lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.service = service
     for routes in (write_routes, label_routes, feedback_routes, model_routes):
         app.include_router(routes.router)
+    app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     app.add_middleware(Gate, settings=settings, ring=ring)
     for kind in (ForewordError, ApiError, Exception):
         app.add_exception_handler(kind, _failed)

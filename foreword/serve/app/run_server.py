@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -75,8 +78,17 @@ def settings_of(files: Sequence[str | Path], **settings: Any) -> ServeSettings:
     return ServeSettings(files=paths, limits=chosen, **rest)
 
 
-def base_for(files: Sequence[Path], base: str | Base | None, progress: ProgressCall | None) -> Base:
+def base_for(
+    files: Sequence[Path],
+    base: str | Base | None,
+    progress: ProgressCall | None,
+    device: str = "auto",
+    dtype: str | None = None,
+) -> Base:
     """The base to serve on: the one that is given, or the one that the first file was trained on.
+
+    Args:
+        dtype: default: the precision that the first file was trained in.
 
     Raises:
         SettingsError: neither is there.
@@ -88,21 +100,38 @@ def base_for(files: Sequence[Path], base: str | Base | None, progress: ProgressC
     if base is None and not listed:
         raise SettingsError("no base to serve on", hint="give --base, or a .foreword file that names one")
     if not listed:
-        return find_base(str(base), progress=progress)
+        return find_base(str(base), device=device, dtype=dtype or "float32", progress=progress)
     manifest = peek(listed[0]).manifest
     # An encoder keeps its language head where a template has a mask for it to fill.
     masked = "{{ mask }}" in str(manifest.task.get("template", ""))
-    if base is not None:
-        return find_base(base, task_head=masked, progress=progress)
     training, record = manifest.settings.get("training"), manifest.base
-    dtype = str(training.get("dtype", "float32")) if isinstance(training, dict) else "float32"
-    return find_base(record.id, dtype=dtype, revision=record.revision, task_head=masked, progress=progress)
+    trained = str(training.get("dtype", "float32")) if isinstance(training, dict) else "float32"
+    how: dict[str, Any] = {"device": device, "dtype": dtype or trained, "task_head": masked, "progress": progress}
+    if base is not None:
+        return find_base(base, **how)
+    return find_base(record.id, revision=record.revision, **how)
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """uvicorn stops on Ctrl-C and SIGTERM in good order and then raises the signal once more, which is no news."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None) if main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def serve(
     files: Sequence[str | Path] = (),
     *,
     base: str | Base | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
     json_logs: bool = False,
     progress: ProgressCall | None = None,
     **settings: Any,
@@ -112,6 +141,7 @@ def serve(
     Args:
         files: ``.foreword`` files, and folders of them, which are watched.
         base: default: the one that the first file was trained on.
+        device, dtype: as for ``load_base``; default: CUDA where there is one, and the first file's precision.
         json_logs: one JSON object a line on standard error.
         settings: fields of ``ServeSettings`` and ``EngineLimits``.
 
@@ -124,7 +154,7 @@ def serve(
     """
     chosen = settings_of(files, **settings)
     _log_to_stderr(json_logs)
-    app = create_app(base_for(chosen.files, base, progress), chosen)
+    app = create_app(base_for(chosen.files, base, progress, device, dtype), chosen)
     service = app.state.service
     url = f"http://{f'[{chosen.host}]' if ':' in chosen.host else chosen.host}:{chosen.port}"
     told = {
@@ -144,9 +174,8 @@ def serve(
         timeout_graceful_shutdown=int(FINISH_SECONDS),
     )
     try:
-        uvicorn.Server(config).run()
-    except KeyboardInterrupt:
-        pass  # It has stopped in good order before the signal is passed on.
+        with _stopped_in_order():
+            uvicorn.Server(config).run()
     except SystemExit as error:
         service.engine.stop(finish=False)
         raise ForewordError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from foreword.serve.app.settings import ServeSettings, is_loopback
 from foreword.serve.wire.api_errors import ApiError
 
 log = logging.getLogger("foreword.serve")
+_PORT = re.compile(r":[0-9]+\Z")
 OPEN_PATHS = ("/healthz",)
 UPLOADS = "/v1/forewords"
 
@@ -61,7 +63,7 @@ class Gate:
             log.info("request", extra={"fields": said})
 
     def _let_in(self, scope: dict[str, Any], headers: dict[str, str]) -> Key:
-        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
+        host = _PORT.sub("", headers.get("host", ""))
         if is_loopback(self._settings.host) and not is_loopback(host):
             raise ApiError(403, "this server answers to a loopback address only", "wrong_host")
         origin = headers.get("origin")
