@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from functools import cache
@@ -76,3 +77,11 @@ def test_files_are_small() -> None:
     lengths = {name: text.count("\n") for name, text in sources().items() if not name.endswith("__init__.py")}
     assert [name for name, lines in lengths.items() if lines > 400] == []
     assert statistics.median(lengths.values()) <= 120
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    root = ROOT.parent
+    for page in [*(root / "docs").glob("*.md"), *root.glob("*.md")]:
+        if page.name != "log.md":
+            for name in re.findall(r"`(foreword/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
+                assert (root / name).is_file(), f"{page.name} names {name}"

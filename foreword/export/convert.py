@@ -121,13 +121,8 @@ def import_(
     """
     refuse_overwriting(output, (folder, base))
     loaded = base if isinstance(base, Base) else find_base(base, progress=progress)
-    source = Path(folder)
-    if source.is_file():
-        value, folder = _engine_cache(source, loaded), source.parent
-    else:
-        sites = _self_sites(loaded)
-        value = import_peft(source, sites, {name: sizes(layer) for name, layer in linear_layers(loaded.model).items()})
-    manifest = _taken_along(Path(folder))
+    value, beside = _value_of(Path(folder), loaded)
+    manifest = _taken_along(beside)
     if manifest is None:
         value, manifest = _new(value, loaded, template, guidance, labels)
     else:
@@ -144,6 +139,14 @@ def import_(
         "task": written.task,
         "golden_rows": len(written.golden),
     }
+
+
+def _value_of(source: Path, base: Base) -> tuple[Foreword, Path]:
+    """What ``source`` holds, and the folder in which what was taken along lies."""
+    if source.is_file():
+        return _engine_cache(source, base), source.parent
+    layers = {name: sizes(layer) for name, layer in linear_layers(base.model).items()}
+    return import_peft(source, _self_sites(base), layers), source
 
 
 def _self_sites(base: Base) -> list[str]:

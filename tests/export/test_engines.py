@@ -49,7 +49,10 @@ def trained(folder: Path) -> Callable[[str, str], Path]:
             task = TaskOptions(guidance="Say yes or no.\n", template="{{ text }}:")
             data = labelled_rows(60)
             request = TrainRequest(data, str(base), place, method=method, settings=settings, task_options=task)
-            api.train(request)
+            with pytest.MonkeyPatch.context() as patch:
+                # What is exported does not have to be better than the prompt.
+                patch.setattr("foreword.training.events.Score.above", lambda self, other: True)
+                api.train(request)
         return place / "model.foreword"
 
     return file
@@ -153,8 +156,6 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     file = trained(family, method)
-    if not load(file)[0].num_values:
-        pytest.skip("nothing was learned")
     assert main(["export", str(file), "--to", format, "--output-dir", str(tmp_path / "out"), *flags]) == 2
     assert problem in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -35,7 +35,10 @@ def trained(base: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         task = TaskOptions(guidance="Say yes or no.\n", template="{{ text }}:")
         rows = labelled_rows(60)
         request = TrainRequest(rows, base, folder / "run", method=method, settings=settings, task_options=task)
-        return Path(api.train(request).file)
+        with pytest.MonkeyPatch.context() as patch:
+            # What is exported does not have to be better than the prompt.
+            patch.setattr("foreword.training.events.Score.above", lambda self, other: True)
+            return Path(api.train(request).file)
 
     return file
 
@@ -46,8 +49,6 @@ def test_out_and_in_again(
 ) -> None:
     file, back = trained(method), tmp_path / "back.foreword"
     value, manifest = load(file)
-    if not value.num_values:
-        pytest.skip("nothing was learned")
     assert main(["export", str(file), "--output-dir", str(tmp_path / "peft"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == ["adapter_config.json", "adapter_model.safetensors", "foreword.json"]

@@ -18,8 +18,8 @@ from foreword.core.base.load import Base
 from foreword.errors import ForewordError
 from foreword.serve.app import feedback_routes, label_routes, model_routes, write_routes
 from foreword.serve.app.docs_page import docs_page
-from foreword.serve.app.gate import Gate
 from foreword.serve.app.keys import KeyRing, read_keys
+from foreword.serve.app.request_gate import Gate
 from foreword.serve.app.service import Service
 from foreword.serve.app.settings import ServeSettings
 from foreword.serve.wire.api_errors import ApiError, api_error
