@@ -85,10 +85,13 @@ def _attend(
     record(Call(module, query.shape[2], key, value, causal, kwargs.get("sliding_window")))
     window, causal = kwargs.get("sliding_window") if causal else None, causal and query.shape[2] > 1
     front = front_of(module, query.shape[0])
+    # Scores that are capped, or sinks beside them: only the model's own plain function knows these.
+    plainly = kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None
     unread = 0
     if front is not None:
-        if mask is not None or front.live is not None or window is not None or (causal and position_bias is not None):
-            mask, causal = masks.widened(mask, front, query, key, window, causal), False
+        masked = mask is not None or front.live is not None or window is not None
+        if masked or (causal and (position_bias is not None or not fast_without_mask(key))):
+            mask, causal = masks.widened(mask, front, query, key, window, causal, additive=not plainly), False
         elif causal:
             # As many queries as there are keys in front, which nobody reads: a causal mask is then one from the left
             # again, which fast kernels know without being given it.
@@ -101,11 +104,17 @@ def _attend(
     if position_bias is not None:
         kwargs["position_bias"] = position_bias
     attention_weights.weigh(module, query[:, :, unread:], key, mask, unread if causal else None, kwargs)
-    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+    if plainly:
         output, weights = _eager(module, query, key, value, mask, causal, **kwargs)
     else:
         output, weights = _sdpa(module, query, key, value, mask, is_causal, **kwargs)
     return (output[:, unread:] if unread else output), weights
+
+
+def fast_without_mask(key: Tensor) -> bool:
+    """Whether the fastest kernels of the keys' device know a causal mask, but no other one. On CPU they take any, and
+    one mask for all rows and layers costs less than queries that nobody reads."""
+    return key.device.type != "cpu"
 
 
 def _joined(front: Tensor, own: Tensor) -> Tensor:
