@@ -25,8 +25,7 @@ from foreword.serve.engine.step_plan import Part, Segment, StepPlan
 
 @contextmanager
 def by_rows(model: PreTrainedModel, cache: SlotCache, bank: PrefixBank, plan: StepPlan) -> Iterator[None]:
-    """Let the model's attention read ``plan`` out of ``cache`` and ``bank`` in this thread; other threads' passes stay as
-    they are."""
+    """Let the model's attention read ``plan`` out of ``cache`` and ``bank`` in this thread, and in no other."""
     with routed(model), within(attention=partial(attend_by_rows, (cache, bank, plan))):
         yield
 
