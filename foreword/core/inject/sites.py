@@ -228,7 +228,7 @@ def _refuse_other_kind(model: PreTrainedModel, kind: Kind) -> None:
         return  # a part of something larger, whose attention says all there is
     if told != kind:
         sees = "only what stands before it" if kind == "decoder" else "both ways"
-        raise _refuse(model, f"its family is a {told}, but a token of it sees {sees}")
+        raise _refuse(model, f"its family is of kind {told}, but a token of it sees {sees}")
 
 
 def _refuse_missing(model: PreTrainedModel, sites: Mapping[str, Site]) -> None:
