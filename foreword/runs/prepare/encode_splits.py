@@ -104,7 +104,7 @@ def encode_splits(
         limit: the most tokens that the base reads; None: any number.
     """
     if limit is not None and front >= limit:
-        raise _window_full(front, limit)
+        raise window_full(front, limit)
     kept: dict[str, Table] = {}
     examples: dict[str, list[Example]] = {}
     problems: list[Problem] = []
@@ -126,7 +126,7 @@ def encode_splits(
         if lengths:
             tokens[name] = _figures(lengths)
     if limit is not None and not any(examples.values()) and 2 * front > limit:
-        raise _window_full(front, limit)
+        raise window_full(front, limit)
     reasons = Counter((problem.split, problem.kind) for problem in problems)
     more = {name: {kind: n for (split, kind), n in reasons.items() if split == name} for name in tables}
     return Encoded(
@@ -137,7 +137,8 @@ def encode_splits(
     )
 
 
-def _window_full(front: int, limit: int) -> SettingsError:
+def window_full(front: int, limit: int) -> SettingsError:
+    """The error for what stands in front of every row and leaves no room for one."""
     return SettingsError(
         "the guidance and what is learned in front of every row leave no room for the rows",
         where="--guidance",
