@@ -243,7 +243,7 @@ def test_other_threads_use_the_base_while_rows_are_written() -> None:
     row = sample_ids(1, 9).tolist()[0]
     expected = decode(base.model, base.tokenizer, [row], value, Decoding(max_new_tokens=4), 2)
     with Engine(base, EngineLimits(rows=4, length=120)) as engine:
-        one = served("none", asker, EMPTY, True)
+        one = served("lora", asker, lora(base.model, 1), True)
         alone = answer(ask(engine, one, [5, 6, 7], 60, min_tokens=60))[0]
         writing = [ask(engine, one, [5, 6, 7], 60, min_tokens=60) for _ in range(3)]
         for _ in range(8):
