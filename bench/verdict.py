@@ -15,7 +15,7 @@ to 3 points, and five patterns of agreement between systems (``simulated_systems
   grouped rows, and "as good as" where the truth is just outside the margin.
 - **alarm_missed**, **alarm_false** (`planted_failures.py`): trainings of a tiny model that went wrong, and good ones.
 
-Each row of the table has its worst condition. It takes about ten minutes on one core; ``--families 200`` takes two.
+Each row of the table has its worst condition. With 1,000 families the comparisons took half an hour on a busy core.
 """
 
 from __future__ import annotations

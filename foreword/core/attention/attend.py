@@ -61,7 +61,10 @@ def attend(
     Returns:
         The output ``[B, T, Hq, Dv]`` and None (or the weights, on the eager path).
     """
-    packed = current().packed
+    here = current()
+    if here.attention is not None:
+        return here.attention(module, query, key, value, attention_mask, **kwargs)
+    packed = here.packed
     if packed is None:
         return _attend(module, query, key, value, attention_mask, is_causal, position_bias, **kwargs)
     if position_bias is not None:
@@ -167,6 +170,8 @@ def _row_by_row(build: Callable[..., Tensor | None]) -> Callable[..., Tensor | N
     """The model's own mask as it is for one row of T tokens, where rows are packed: ``[1, 1, T, T]`` or None."""
 
     def mask(*args: Any, **kwargs: Any) -> Tensor | None:
+        if current().attention is not None:
+            return None
         packed = current().packed
         if packed is not None:
             kwargs |= {"batch_size": 1, "q_length": packed.width, "kv_length": packed.width, "attention_mask": None}
