@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -185,12 +186,26 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model), _stretches_at(model))
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every part in eval mode inside the block; those that trained before train again afterwards."""
+    training = [part for part in model.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 def _first_calls(model: PreTrainedModel) -> list[Call]:
     calls: list[Call] = []
     try:
         length = _ENCODER_LENGTH if model.config.is_encoder_decoder else _LENGTH
         ids = torch.ones(1, length, dtype=torch.long, device=model.device)
-        with aside(fused=False), torch.no_grad():
+        # A model that drops out would never compute the same twice.
+        with aside(fused=False), evaluating(model), torch.no_grad():
             expected = run(model, ids, ids[:, :_DECODER_LENGTH])
             with routed(model), within(calls=calls), watched(model) as askers:
                 got = run(model, ids, ids[:, :_DECODER_LENGTH])
