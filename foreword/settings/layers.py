@@ -47,6 +47,7 @@ SECTIONS: dict[str, type] = {"task": TaskOptions, "training": TrainSettings}
 ESCAPED = ("template", "guidance")
 # Settings that the command line calls otherwise.
 _FLAGS = {
+    "task_kind": "--task",
     "data": "DATA",
     "inputs": "--input",
     "first_k": "--input-prefix",

@@ -147,7 +147,7 @@ def convert(given: Given, kind: Any, key: str) -> Any:
         if any(get_origin(arg) is Literal and given.text in get_args(arg) for arg in args):
             return given.text
         others = [arg for arg in args if arg is not type(None)]
-        wanted = next(arg for arg in others if get_origin(arg) is not Literal)
+        wanted = next((arg for arg in others if get_origin(arg) is not Literal), others[0])
         if len(others) > 1 and isinstance(given.value, str):
             # A number or a word: the command line gives both as text.
             number = _number(given.value)
