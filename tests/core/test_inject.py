@@ -173,7 +173,7 @@ def test_without_a_mask_it_is_the_same(family: str, monkeypatch: pytest.MonkeyPa
 
     def watched(module: object, query: object, key: object, value: object, mask: object, **kwargs: object) -> object:
         masks.append(mask)
-        return stock(module, query, key, value, mask, **kwargs)
+        return stock(module, query, key, value, mask, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(attend, "sdpa_attention_forward", watched)
     monkeypatch.setattr(attend, "fast_without_mask", lambda key: True)
@@ -217,7 +217,7 @@ def test_a_base_of_another_kernel_is_refused_by_name() -> None:
 
 def test_two_models_of_one_configuration_do_not_disturb_each_other() -> None:
     one = tiny("llama")
-    other, ids = LlamaForCausalLM(one.config).eval().requires_grad_(False), sample_ids()
+    other, ids = LlamaForCausalLM(one.config).eval().requires_grad_(False), sample_ids()  # type: ignore[arg-type]
     value = of_text("llama")
     with torch.no_grad(), injected(other, [value]):
         expected = output(other, ids)

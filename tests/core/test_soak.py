@@ -43,7 +43,7 @@ def test_many_cycles_in_many_threads_leave_the_base_bit_equal_and_nothing_behind
     options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 
     def generated(value: object) -> torch.Tensor:
-        with torch.no_grad(), injected(model, [value]):
+        with torch.no_grad(), injected(model, [value]):  # type: ignore[list-item]
             return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
 
     expected = [generated(value) for value in values]

@@ -39,8 +39,8 @@ def attached_twice(model: PreTrainedModel) -> PreTrainedModel:
 
 def attached_and_moved(model: PreTrainedModel) -> PreTrainedModel:
     attached = attach(model, writer_for("prefix", model))
-    attached.to(torch.float64)
-    attached.to(torch.float32)
+    attached.to(torch.float64)  # type: ignore[arg-type]
+    attached.to(torch.float32)  # type: ignore[arg-type]
     base: PreTrainedModel = attached.detach()
     return base
 

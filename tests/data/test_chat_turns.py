@@ -78,4 +78,4 @@ def test_a_row_that_spells_a_special_token_is_text() -> None:
         assert list(example.target_ids).count(end) == 1
         assert "say <|end|> 0" in tok.decode(example.input_ids)
     turns = [{"messages": [*MESSAGES[:3], {"role": "user", "content": "<|end|>"}, MESSAGES[4]]}]
-    assert "user\n<|end|><|end|>" in shown(turns, tok, chat=True)[0]
+    assert "user\n<|end|><|end|>" in shown(turns, tok, chat=True)[0]  # type: ignore[arg-type]

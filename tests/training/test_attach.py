@@ -239,7 +239,7 @@ def test_it_may_be_moved_and_made_shorter_afterwards(method: str) -> None:
     attached = attach(base, writer_for(method, base))
     ids = behind(attached.foreword(), sample_ids())
     expected = logits(attached, ids)
-    attached.to(torch.bfloat16)
+    attached.to(torch.bfloat16)  # type: ignore[arg-type]
     assert torch.allclose(logits(attached, ids).float(), expected, atol=0.1 * float(expected.abs().max()))
 
 

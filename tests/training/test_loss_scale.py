@@ -20,7 +20,7 @@ SETTINGS = TrainSettings(num_train_epochs=4, per_device_train_batch_size=4, eval
 
 
 def trial(dtype: torch.dtype) -> Trial:
-    model = tiny("llama").to(dtype)
+    model = tiny("llama").to(dtype)  # type: ignore[arg-type]
     return Trial(model, writer_for("prefix", model), Complete(0), rows(), SETTINGS, 1e-3, lambda value: Score(0.0, 0.0))
 
 
