@@ -35,7 +35,7 @@ from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from foreword.evaluation.report.summary import compare, evaluate, figure_text
 from foreword.methods.base import Method, make, make_writer, registry
 from foreword.progress import Progress
-from foreword.runs.prepare.compatibility import fits
+from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.runs.prepare.prepare import prepare
 from foreword.runs.series import member
 from foreword.settings.schema import ProgressCall, TaskOptions, TrainRequest, TrainSettings
@@ -195,7 +195,7 @@ def _possible(name: str, probe: str, kind: Kind) -> bool:
         task = make_task(table, guidance="?", **options)
         if method.fills_slots:
             task = make_task(table, guidance="?", **{**options, "template": "{{ soft(2) }}" + task.template})
-        fits(task, method, Outline("", kind, byte_tokenizer(mask=kind == "encoder")))
+        refuse_mismatch(task, method, Outline("", kind, byte_tokenizer(mask=kind == "encoder")))
     except (SettingsError, TemplateError):
         return False
     return True

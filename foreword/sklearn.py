@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from foreword.artifact.store import load, save
 from foreword.core.base.load import Base
+from foreword.data.row import label_text
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.prediction_files import Predictions
@@ -326,10 +327,8 @@ def _rows(X: Any, single: str) -> list[dict[str, object]]:
 
 
 def _name(label: object) -> str:
-    """A class as the label in the data: 1 and 1.0 are ``1``."""
-    if isinstance(label, float | np.floating) and float(label).is_integer():
-        return str(int(label))
-    return str(label)
+    """A class as the label in the data: 1 and 1.0 are ``1``, True is ``true``."""
+    return label_text(label.item() if isinstance(label, np.generic) else label)
 
 
 def _free(name: str, row: Mapping[str, object]) -> str:

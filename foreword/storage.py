@@ -260,10 +260,10 @@ def refuse_overwriting(output: str | Path, inputs: Iterable[object]) -> None:
 def _same(output: Path, given: Path) -> bool:
     if output.exists() and given.exists() and os.path.samefile(output, given):
         return not output.is_dir() or output.resolve() != Path.cwd()
-    there, here = os.path.realpath(output).casefold(), os.path.realpath(given).casefold()
+    there, here = Path(os.path.realpath(output)), Path(os.path.realpath(given))
     if given.is_dir():
-        return Path(output).exists() and there.startswith(here.rstrip(os.sep) + os.sep)
-    return there == here
+        return output.exists() and here in there.parents
+    return there.parent == here.parent and there.name.casefold() == here.name.casefold()
 
 
 @contextmanager

@@ -264,3 +264,10 @@ def test_build_makes_a_methods_own_settings() -> None:
     assert caught.value.where == "task.yaml:7"
     with pytest.raises(SettingsError, match="text or random"):
         build(Method, {"init": "vocabulary"})
+
+
+def test_a_word_that_is_none_of_an_optional_settings_is_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        TaskOptions(task_kind="clasification")  # type: ignore[arg-type]
+    assert caught.value.expected == "classification or generation or tagging"
+    assert TaskOptions(task_kind="tagging").task_kind == "tagging"

@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Pa
         yield b"new"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(ResourceError, match=r"(?s)no space is left.*bytes free.*--resume"):
+    with pytest.raises(ResourceError, match=r"(?s)no space is left.*bytes free.*resume=True"):
         write_atomically(path, pieces())
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == [path.name]

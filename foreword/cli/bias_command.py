@@ -35,6 +35,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    task_kind: options.TaskKind = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     seed: Annotated[int, typer.Option(help="Of the rows and orders that are drawn.")] = 13,
     config: options.Config = None,

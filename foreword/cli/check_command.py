@@ -28,6 +28,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    task_kind: options.TaskKind = None,
     first_k: options.InputPrefix = None,
     config: options.Config = None,
     set: options.Assign = None,

@@ -50,6 +50,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    task_kind: options.TaskKind = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,

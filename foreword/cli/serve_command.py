@@ -33,9 +33,9 @@ def command(
         str | None, typer.Option("--new-key", metavar="NAME", help="Add a key to --keys, show it once, and end.")
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="The new key may add and remove forewords.")] = False,
-    rows: Annotated[int | None, typer.Option("--max-rows", min=1, help="Answers at once.  [default: 16]")] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Answers at once.  [default: 16]")] = None,
     length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Tokens of prompt and answer.  [default: 1024]")
+        int | None, typer.Option("--length", min=1, help="Tokens of prompt and answer.  [default: 1024]")
     ] = None,
     queue: Annotated[int | None, typer.Option(min=1, help="Requests that may wait.  [default: 256]")] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Requests of a key in a minute.  [default: any]")] = None,

@@ -38,6 +38,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    task_kind: options.TaskKind = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,

@@ -45,6 +45,7 @@ def command(
     labels: options.Labels = None,
     inputs: options.Input = None,
     target: options.Target = None,
+    task_kind: options.TaskKind = None,
     first_k: options.InputPrefix = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,

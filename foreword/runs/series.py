@@ -16,7 +16,7 @@ from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl
 from foreword.methods.base import make
 from foreword.runs.prepare.base import base_for, keep_base
-from foreword.runs.prepare.compatibility import fits
+from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.runs.train.run_record import differences, recorded
 from foreword.runs.train.train import train
 from foreword.settings.schema import ProgressCall, TrainRequest
@@ -122,7 +122,7 @@ def finished(folder: Path) -> Member:
 def shared_base(request: TrainRequest, task: Task, tables: Mapping[str, Table], report: ProgressCall) -> Base:
     """The base of all the runs, loaded once; one from scratch is kept in the folder of the series."""
     method = make(request.method, request.method_settings)
-    base = base_for(request, task, tables, True, report, partial(fits, task, method))
+    base = base_for(request, task, tables, True, report, partial(refuse_mismatch, task, method))
     return keep_base(base, request, Path(request.output_dir))
 
 

@@ -8,6 +8,7 @@ to the working directory, wherever they are written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type] = {"task": TaskOptions, "training": TrainSettings}
 ESCAPED = ("template", "guidance")
 # Settings that the command line calls otherwise.
 _FLAGS = {
+    "task_kind": "--task",
     "data": "DATA",
     "inputs": "--input",
     "first_k": "--input-prefix",
@@ -220,10 +222,16 @@ class _Layers:
 
 
 def _typed(key: str, given: Given) -> Given:
-    """A template or guidance typed at a shell: ``\\n`` is a new line there."""
+    """A template or guidance typed at a shell: ``\\n`` is a new line there.
+
+    In a guidance only where no letter follows, so that ``\\nu`` and ``C:\\new`` stay as they are.
+    """
     if key not in ESCAPED or given.text is None:
         return given
-    text = given.text.replace("\\n", "\n").replace("\\t", "\t")
+    if key == "guidance":
+        text = re.sub(r"\\([nt])(?![A-Za-z])", lambda match: "\n" if match[1] == "n" else "\t", given.text)
+    else:
+        text = given.text.replace("\\n", "\n").replace("\\t", "\t")
     return Given(text, text, given.where)
 
 

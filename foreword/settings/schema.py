@@ -6,14 +6,13 @@ of transformers' TrainingArguments where it has one. Nothing here imports anythi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from foreword.errors import SettingsError
-from foreword.settings.values import Range, settle
+from foreword.settings.values import Range, settle, shares
 
 Count: TypeAlias = Annotated[int, Range(least=1)]
 Whole: TypeAlias = Annotated[int, Range(least=0)]
@@ -129,27 +128,6 @@ class TrainSettings:
     def to_json(self) -> dict[str, Any]:
         """Every field, as JSON has it."""
         return _json(self)
-
-
-def shares(text: str) -> tuple[float, float]:
-    """The shares that ``guidance_share`` names: at the first step and at the last.
-
-    Raises:
-        SettingsError: it is neither a number from 0 to 1 nor two of them with a colon between.
-    """
-    first, colon, last = text.partition(":")
-    try:
-        found = float(first), float(last if colon else first)
-    except ValueError:
-        found = math.nan, math.nan
-    if not all(0 <= share <= 1 for share in found):
-        raise SettingsError(
-            "guidance_share is a share of the rows",
-            where="guidance_share",
-            expected="a number from 0 to 1, or two such as 0:1",
-            received=text,
-        )
-    return found
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def convert(given: Given, kind: Any, key: str) -> Any:
         if any(get_origin(arg) is Literal and given.text in get_args(arg) for arg in args):
             return given.text
         others = [arg for arg in args if arg is not type(None)]
-        wanted = next(arg for arg in others if get_origin(arg) is not Literal)
+        wanted = next((arg for arg in others if get_origin(arg) is not Literal), others[0])
         if len(others) > 1 and isinstance(given.value, str):
             # A number or a word: the command line gives both as text.
             number = _number(given.value)
@@ -227,3 +227,24 @@ def _scalar(given: Given, kind: Any, key: str) -> Any:
     if kind not in _KINDS:
         raise TypeError(f"the setting {key} has a type that settings cannot have: {kind}")
     raise given.wrong(key, _KINDS[kind])
+
+
+def shares(text: str) -> tuple[float, float]:
+    """The shares that ``guidance_share`` names: at the first step and at the last.
+
+    Raises:
+        SettingsError: it is neither a number from 0 to 1 nor two of them with a colon between.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        found = float(first), float(last if colon else first)
+    except ValueError:
+        found = math.nan, math.nan
+    if not all(0 <= share <= 1 for share in found):
+        raise SettingsError(
+            "guidance_share is a share of the rows",
+            where="guidance_share",
+            expected="a number from 0 to 1, or two such as 0:1",
+            received=text,
+        )
+    return found

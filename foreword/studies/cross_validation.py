@@ -5,8 +5,10 @@ learn from the other folds, and what they answer stands together: as many test r
 for all and never a test row, so that no rate and no step is chosen by a row that is judged. What is kept for use is one
 more training, on all rows; the folds say what to expect of it.
 
-The interval is that of the rows. That another choice of training rows gives another foreword is not in it, and no
-estimate from one cross-validation can put it there without bias (Bengio & Grandvalet 2004): read it as a little narrow.
+The interval is that of the rows, for the models of these folds (Bayle et al. 2020): with logistic regression it held
+their mean accuracy in 91 to 94% of simulations. That another choice of training rows gives other models is not in it,
+and no estimate from one cross-validation can put it there without bias (Bengio & Grandvalet 2004): the accuracy that
+such a training has on average it held in 85 to 96%.
 """
 
 from __future__ import annotations

@@ -242,6 +242,7 @@ def check_base_untouched(method: str, family: str) -> None:
     assert all(torch.equal(before[n], p) for n, p in model.state_dict().items()), f"{family}: the base changed"
     assert model.config._attn_implementation == implementation
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules()), f"{family}: a hook stayed behind"
+    assert not any("forward" in vars(m) for m in model.modules()), f"{family}: a hook stayed behind"
     assert all(type(m._parameters) is dict for m in model.modules()), f"{family}: weights stayed behind"
     with torch.no_grad():
         assert torch.equal(plain, output(model, ids)), f"{family}: other outputs after leaving"

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from foreword.errors import ResumeError
 from foreword.storage import explained
-from foreword.training.loop import Evaluated, Progress, Score, Step, Trial
+from foreword.training.loop import Evaluated, Score, Step, Trial, TrialState
 
 _VERSION = "1"
 _FAILED, _LIST = "failed.json", "saving.json"
@@ -129,9 +129,9 @@ def load_failure(path: Path) -> Failure | None:
     return Failure(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
-def _progress(saved: dict[str, Any]) -> Progress:
+def _progress(saved: dict[str, Any]) -> TrialState:
     best = saved["best"]
-    return Progress(
+    return TrialState(
         **{
             **saved,
             "best": None if best is None else Score(**best),

@@ -64,7 +64,7 @@ class Evaluated:
 
 
 @dataclass
-class Progress:
+class TrialState:
     """What a trial has seen so far; all of it is saved.
 
     ``rows_at_once``: rows of a pass at most, since memory ran out; 0: as many as a batch has. ``loss_scale``: what the

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foreword.data.tokens.examples import Example
-from foreword.settings.schema import shares
+from foreword.settings.values import shares
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ from foreword.errors import ResourceError
 from foreword.methods.base import Writer
 from foreword.settings.schema import TrainSettings
 from foreword.training import distributed
-from foreword.training.events import Evaluated, NotFinite, Progress, Score, Step
+from foreword.training.events import Evaluated, NotFinite, Score, Step, TrialState
 from foreword.training.loss_scale import overflowed, scale_of
 from foreword.training.objective import Objective
 from foreword.training.schedule import Pull, make_optimizer, rate_at, total_steps
 from foreword.training.step import Share, Total, backward
 
-__all__ = ["Evaluated", "NotFinite", "Progress", "Score", "Step", "Trial", "advance"]
+__all__ = ["Evaluated", "NotFinite", "TrialState", "Score", "Step", "Trial", "advance"]
 
 E = TypeVar("E")
 
@@ -76,7 +76,7 @@ class Trial:
         self.optimizer = make_optimizer(writer, settings, learning_rate)
         self.pull = Pull(self.parameters, settings.pull_to_start)
         self.total = total_steps(len(self.rows), settings)
-        self.progress = Progress()
+        self.progress = TrialState()
         self.best_state: dict[str, Tensor] = {}
         # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
         self.frozen: Frozen | None = None
@@ -237,7 +237,7 @@ class Trial:
             out |= {f"optimizer/{index}/{n}": t for n, t in state.items() if isinstance(t, Tensor)}
         return out
 
-    def restore(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+    def restore(self, tensors: dict[str, Tensor], progress: TrialState) -> None:
         """The inverse of :meth:`tensors`, with the progress that was saved beside them."""
 
         def under(room: str) -> dict[str, Tensor]:

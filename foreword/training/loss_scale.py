@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from foreword.training.events import Progress
+from foreword.training.events import TrialState
 
 FIRST, _GROWS_EVERY = 2.0**12, 200
 
 
-def scale_of(dtype: torch.dtype, states: Iterable[Progress]) -> float:
+def scale_of(dtype: torch.dtype, states: Iterable[TrialState]) -> float:
     """What the losses of trials that share passes are multiplied by: 1 where the base is not in float16."""
     return min(state.loss_scale or FIRST for state in states) if dtype == torch.float16 else 1.0
 
@@ -31,7 +31,9 @@ def unscale(parameters: Sequence[Tensor], scale: float) -> bool:
     return not gradients or bool(torch.stack([g.isfinite().all() for g in gradients]).all())
 
 
-def overflowed(states: Sequence[Progress], parameters: Sequence[Tensor], losses: Iterable[float], scale: float) -> bool:
+def overflowed(
+    states: Sequence[TrialState], parameters: Sequence[Tensor], losses: Iterable[float], scale: float
+) -> bool:
     """Take the scale off the gradients, and set the one of the next passes.
 
     Returns:

@@ -38,7 +38,7 @@ class RateResult:
 @dataclass
 class Sweep:
     """The whole search: ``trial`` is the winner, None where every rate failed; ``notes`` is what the user should know
-    of how it went, and ``speed`` how fast (:meth:`foreword.training.throughput.Pace.figures`)."""
+    of how it went, and ``speed`` how fast (:meth:`foreword.training.throughput.Throughput.figures`)."""
 
     trial: Trial | None = None
     results: list[RateResult] = field(default_factory=list)

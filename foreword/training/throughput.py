@@ -16,7 +16,7 @@ def _rate(device: torch.device, dtype: torch.dtype) -> float:
     return matrix_rate(device, dtype)
 
 
-class Pace:
+class Throughput:
     """Counts the steps of a run; ask it :meth:`begin` after anything that is not training.
 
     Args:

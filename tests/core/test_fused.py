@@ -94,6 +94,20 @@ def test_a_module_that_does_something_more_keeps_its_own() -> None:
     assert kinds(model) == "LlamaRMSNorm"
 
 
+def test_each_instance_is_judged_by_itself_also_with_large_numbers() -> None:
+    """One clamp far from zero, as DeepSeek-V4's and GPT-OSS's gated layers have."""
+    model = tiny("llama")
+    kind = type(model.model.layers[0].mlp)
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = kind.forward(self, x)
+        return out.clamp(-1e4, 1e4)
+
+    model.model.layers[1].mlp.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    replaced = fused_layers._replaceable(model)[0]
+    assert [layer.mlp in replaced for layer in model.model.layers] == [True, False, True]
+
+
 def test_other_threads_and_passes_without_gradients_are_untouched() -> None:
     model = tiny("llama")
     norm, source = model.model.norm, sys.modules[type(model).__module__]

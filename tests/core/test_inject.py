@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
+from transformers import (
+    DeepseekV32Config,
+    DeepseekV32ForCausalLM,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
 
+from foreword.core.attention import attend
+from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.attention.fused_layers import fused
 from foreword.core.attention.pass_context import within
 from foreword.core.inject import initial_values
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword, KeyValue
+from foreword.core.passes.scoring import completion_losses
 from foreword.errors import SettingsError, UnsupportedBaseError
-from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny, trained_for
+from foreword.testing.method_contracts import TEXT, output, sample_ids, tiny, trained_for, writer_for
 
 
 def of_text(family: str, ids: tuple[int, ...] = TEXT) -> Foreword:
@@ -143,6 +160,166 @@ def test_sites_carry_the_models_own_shapes() -> None:
     }  # fmt: skip
     assert find_sites(tiny("llama")).positions == "cache"
     assert find_sites(tiny("bert")).positions == "content"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "deepseek_v3", "bert"])
+def test_without_a_mask_it_is_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on accelerators, whose fast kernels take no mask but the causal one."""
+    model, ids, masks = tiny(family), sample_ids(3, 9), list[object]()
+    value = of_text(family)
+    with torch.no_grad(), injected(model, [value]):
+        expected = output(model, ids)
+    stock = attend.sdpa_attention_forward
+
+    def watched(module: object, query: object, key: object, value: object, mask: object, **kwargs: object) -> object:
+        masks.append(mask)
+        return stock(module, query, key, value, mask, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attend, "sdpa_attention_forward", watched)
+    monkeypatch.setattr(attend, "fast_without_mask", lambda key: True)
+    with torch.no_grad(), injected(model, [value]):
+        assert torch.allclose(output(model, ids), expected, atol=1e-5)
+    assert masks
+    assert all(mask is None for mask in masks)
+
+
+def kept_bytes(model: PreTrainedModel, rows: int, values: list[Foreword], index: list[int] | None) -> int:
+    """Bytes of masks that a pass keeps for its backward pass."""
+    kept = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x
+        return x
+
+    ids = sample_ids(rows, 32)
+    with injected(model, values, index), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(input_ids=ids, use_cache=False)
+    wide = [x for x in kept.values() if x.ndim == 4 and x.shape[-2] == 32 and x.shape[-1] >= 32]
+    return sum(x.untyped_storage().nbytes() for x in wide)
+
+
+def test_a_mask_is_made_once_a_pass_and_not_once_a_layer() -> None:
+    model = tiny("llama")
+    values = [trained_for("prefix", model, text) for text in (TEXT, TEXT[:2])]
+    values = [Foreword.from_tensors({n: t.requires_grad_() for n, t in v.tensors().items()}) for v in values]
+    width = 32 + len(TEXT)
+    assert kept_bytes(model, 4, values, [0, 1, 0, 1]) == 4 * 32 * width * 4
+    assert kept_bytes(model, 4, values[:1], None) == 32 * width * 4
+
+
+def test_a_base_of_another_kernel_is_refused_by_name() -> None:
+    model = tiny("llama")
+    model.config._attn_implementation_internal = "flash_attention_2"
+    with pytest.raises(UnsupportedBaseError, match="flash_attention_2") as refused:
+        find_sites(model)
+    assert "sdpa" in str(refused.value.hint)
+
+
+def test_two_models_of_one_configuration_do_not_disturb_each_other() -> None:
+    one = tiny("llama")
+    other, ids = LlamaForCausalLM(one.config).eval().requires_grad_(False), sample_ids()  # type: ignore[arg-type]
+    value = of_text("llama")
+    with torch.no_grad(), injected(other, [value]):
+        expected = output(other, ids)
+    with torch.no_grad(), injected(other, [value]):
+        with injected(one, [value]):
+            pass
+        assert torch.equal(output(other, ids), expected)
+    assert one.config._attn_implementation == "sdpa"
+
+
+def test_attention_that_asks_for_its_name_is_refused() -> None:
+    """Sparse attention of DeepSeek-V3.2 is left out under any name but SDPA's."""
+    config = DeepseekV32Config(
+        vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, q_lora_rank=8, kv_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=6,
+        n_routed_experts=4, n_group=1, topk_group=1, num_experts_per_tok=2, moe_intermediate_size=16,
+        first_k_dense_replace=2, index_topk=4, index_n_heads=4, index_head_dim=8,
+    )  # fmt: skip
+    with pytest.raises(UnsupportedBaseError, match="DeepseekV32"):
+        find_sites(DeepseekV32ForCausalLM(config).eval())
+
+
+def test_a_base_that_turns_positions_otherwise_in_long_rows_is_not_taken_there() -> None:
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4,
+            "factor": 4.0}  # fmt: skip
+    config = Phi3Config(
+        vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=48, original_max_position_embeddings=12, pad_token_id=0,
+        eos_token_id=2, rope_parameters=rope,
+    )  # fmt: skip
+    model = Phi3ForCausalLM(config).eval().requires_grad_(False)
+    prefix = Foreword(sites=initial_values.from_ids(model, TEXT))
+    with torch.no_grad(), injected(model, [prefix]):
+        model(input_ids=sample_ids(1, 12 - len(TEXT)))
+        with pytest.raises(SettingsError, match="positions"):
+            model(input_ids=sample_ids(1, 13 - len(TEXT)))
+
+
+# --- a pass keeps what was in force when it began
+
+
+def leaf(seed: int) -> tuple[Foreword, list[torch.Tensor]]:
+    value = trained_for("prefix", tiny("llama"), TEXT, seed).tensors()
+    tensors = {name: tensor.clone().requires_grad_() for name, tensor in value.items()}
+    return Foreword.from_tensors(tensors), list(tensors.values())
+
+
+def gradients(checkpoint: bool, behind: bool) -> list[torch.Tensor]:
+    model, ids = tiny("llama"), sample_ids(2, 7)
+    (a, of_a), (b, of_b) = leaf(1), leaf(2)
+    with checkpointing(model, checkpoint), fused(model), injected(model) as injection:
+        injection.put([a], None)
+        first = output(model, ids).pow(2).mean()
+        injection.put([b], None)
+        loss = first + output(model, ids).pow(2).mean()
+        if not behind:
+            loss.backward()
+    if behind:
+        loss.backward()
+    assert not any("forward" in vars(module) for module in model.modules())
+    return [x.grad for x in (*of_a, *of_b) if x.grad is not None]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_two_values_before_one_backward_pass_also_behind_the_block(behind: bool) -> None:
+    for got, expected in zip(gradients(True, behind), gradients(False, False), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_scoring_a_base_for_the_first_time_disturbs_no_other_thread() -> None:
+    ids = sample_ids()
+    for seed in range(3):
+        model, stop = tiny("llama", seed), threading.Event()
+        with torch.no_grad():
+            expected = model(input_ids=ids).logits
+
+        def serve(model: PreTrainedModel = model, stop: threading.Event = stop) -> list[torch.Tensor]:
+            got = []
+            with torch.no_grad():
+                while not stop.is_set():
+                    got.append(model(input_ids=ids).logits)
+            return got
+
+        with ThreadPoolExecutor(3) as pool:
+            futures = [pool.submit(serve) for _ in range(3)]
+            with torch.no_grad():
+                completion_losses(model, [[5, 6, 7]], [[8, 9]], 0)
+            stop.set()
+            for future in futures:
+                assert all(torch.allclose(got, expected, atol=1e-5) for got in future.result())
+
+
+def test_layers_of_another_format_get_theirs(tmp_path: Path) -> None:
+    """A T5 that is loaded in float16 keeps one of its layers in float32."""
+    tiny("t5").half().save_pretrained(tmp_path)
+    model = T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float16).eval().requires_grad_(False)
+    ids = sample_ids()
+    with torch.no_grad():
+        plain = output(model, ids)
+        for method in ("full", "lora"):
+            with injected(model, [writer_for(method, model).write()]):
+                assert torch.equal(output(model, ids), plain)
 
 
 @pytest.mark.parametrize("family", ["bart", "t5"])

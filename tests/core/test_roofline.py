@@ -6,7 +6,7 @@ import pytest
 
 from foreword.core.passes.flops import matrix_rate, memory_rate, operations, weights
 from foreword.testing.method_contracts import tiny
-from foreword.training.throughput import Pace
+from foreword.training.throughput import Throughput
 
 
 def test_every_linear_layer_behind_the_embedding_counts_once() -> None:
@@ -32,7 +32,7 @@ def test_pace_counts_steps_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> 
     model, now = tiny("llama"), [100.0]
     monkeypatch.setattr("foreword.training.throughput.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("foreword.training.throughput._rate", lambda device, dtype: operations(model, 1000))
-    pace = Pace(model)
+    pace = Throughput(model)
     assert pace.figures() == {}
     now[0] += 2
     assert pace.step(100) == {"tokens_per_second": 50.0, "share_of_floor": 0.05}

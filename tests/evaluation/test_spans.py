@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
+from seqeval.metrics import classification_report, f1_score, precision_score, recall_score  # type: ignore[import-untyped]
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import get_metric

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests  # type: ignore[import-unt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
+import simulated_studies as studies
 import simulated_systems
 import verdict as simulation
 
@@ -73,6 +74,20 @@ def test_the_verdict_keeps_its_promises() -> None:
     assert result["power"] >= 0.8
     assert result["coverage"] >= 0.94
     assert simulation.macro_f1(15, seed=1)["coverage"] >= 0.85
+
+
+def test_studies_beside_the_comparison_keep_theirs() -> None:
+    """A share of `bench/simulated_studies.py`: grouped rows, equality at the edge of the margin, a curve, folds."""
+    grouped = studies.grouped_rows(100, 5)
+    assert grouped["family_error"] <= 0.1 < grouped["without_groups"]
+    assert studies.equal(200, 1000, 1, 0.0)["claimed"] <= 0.05
+    assert studies.equal(200, 3000, 3, 0.01)["claimed"] <= 0.05
+    law, most = studies.LAWS[0]
+    curve = studies.curve(15, law, most, 300, 0.01)
+    assert curve["coverage"] >= 0.85
+    assert curve["more_wrong"] <= 0.2
+    folds = studies.cross_validated(40, 60, 5, 1.0, 3)
+    assert folds["folds_coverage"] >= 0.8
 
 
 def test_a_claim_of_one_run_is_of_that_run() -> None:

@@ -124,10 +124,10 @@ def test_results_show_themselves_shortly(run: TrainResult, rows_of: Any) -> None
 
 def test_a_run_can_be_replaced_from_python(tmp_path: Path, base: Callable[[str], str], rows_of: Any) -> None:
     asked = {"base": base("llama"), "output_dir": tmp_path / "run", "method": "text", "progress": False}
-    first = api.train(rows_of("words", 60), **asked)
+    first = api.train(rows_of("words", 60), **asked)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="overwrite=True"):
-        api.train(rows_of("words", 60), **asked)
-    assert api.train(rows_of("words", 60), **asked, overwrite=True).file == first.file
+        api.train(rows_of("words", 60), **asked)  # type: ignore[arg-type]
+    assert api.train(rows_of("words", 60), **asked, overwrite=True).file == first.file  # type: ignore[arg-type]
 
 
 def test_progress_is_shown_unless_it_is_not_wanted(

@@ -21,7 +21,8 @@ from foreword.evaluation.predictions import read_jsonl
 from foreword.runs.workers.pool import Workers
 from foreword.runs.workers.worker import STATE
 from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
-from foreword.studies.compare.compare import answers_digest, compare, resume
+from foreword.studies.compare.compare import compare, resume
+from foreword.studies.compare.compare_contents import answers_digest
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.decisions import columns
 from foreword.studies.compare.reproduce import reproduce

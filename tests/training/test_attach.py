@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import gc
+import os
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +18,9 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from foreword.artifact.store import load
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
+from foreword.errors import ForewordError, UnsupportedBaseError
 from foreword.methods.base import registry
-from foreword.testing.method_contracts import behind, output, sample_ids, tiny, writer_for
+from foreword.testing.method_contracts import behind, moved, output, sample_ids, tiny, writer_for
 from foreword.training.attach import Attached, attach
 
 LEARNING = [name for name, method in registry().items() if method.learning_rates]
@@ -186,3 +192,150 @@ def test_trainer_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     run(tmp_path / "part", stop=4)
     assert run(tmp_path / "part", resume=str(tmp_path / "part" / "checkpoint-4")) == whole
+
+
+# --- what users do to it
+
+
+def logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    with torch.no_grad():
+        return output(model, ids)
+
+
+def test_attached_again_the_latest_answers_and_each_trains_its_own() -> None:
+    base, ids = tiny("llama"), sample_ids()
+    plain = logits(base, ids)
+    writers = [moved(writer_for("prefix", base), seed) for seed in (1, 2)]
+    model = attach(base, writers[0])
+    first = logits(model, ids)
+    other = attach(base, writers[1])
+    assert torch.equal(logits(model, ids), first)
+    assert torch.equal(logits(base, ids), logits(other, ids))
+    assert not torch.equal(logits(other, ids), first)
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert [any(p.grad is not None for p in w.parameters()) for w in writers] == [True, False]
+    model.detach()
+    assert not torch.equal(logits(base, ids), plain)
+    other.detach()
+    assert torch.equal(logits(base, ids), plain)
+
+
+def test_a_cell_that_attaches_runs_twice() -> None:
+    base, ids = tiny("llama"), sample_ids()
+    plain = logits(base, ids)
+    for seed in (1, 2):
+        model = attach(base, moved(writer_for("prefix", base), seed))
+    assert not torch.equal(logits(model, ids), plain)
+    assert not torch.equal(logits(base, ids), plain)
+    del model
+    gc.collect()
+    assert torch.equal(logits(base, ids), plain)
+    assert not any("forward" in vars(m) for m in base.modules())
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_it_may_be_moved_and_made_shorter_afterwards(method: str) -> None:
+    base = tiny("llama")
+    attached = attach(base, writer_for(method, base))
+    ids = behind(attached.foreword(), sample_ids())
+    expected = logits(attached, ids)
+    attached.to(torch.bfloat16)  # type: ignore[arg-type]
+    assert torch.allclose(logits(attached, ids).float(), expected, atol=0.1 * float(expected.abs().max()))
+
+
+def test_it_is_not_copied_to_several_devices_in_one_process() -> None:
+    base = tiny("llama")
+    attached = attach(base, writer_for("prefix", base))
+    with pytest.raises(UnsupportedBaseError, match="several devices"):
+        attached._replicate_for_data_parallel()
+
+
+def test_it_is_checkpointed_in_a_plain_loop_that_leaves_the_cache_on() -> None:
+    base, ids = tiny("llama"), sample_ids()
+    found = []
+    for checkpoint in (False, True):
+        writer = writer_for("prefix", base)
+        attached = attach(base, writer)
+        if checkpoint:
+            attached.gradient_checkpointing_enable()
+        attached(input_ids=ids, labels=ids).loss.backward()
+        attached.detach()
+        found.append([p.grad for p in writer.parameters() if p.requires_grad])
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_nothing_outlives_an_attached_model_that_is_dropped(checkpoint: bool) -> None:
+    base = tiny("llama")
+    attached = attach(base, writer_for("prefix", base))
+    if checkpoint:
+        attached.gradient_checkpointing_enable()
+    attached(input_ids=sample_ids())
+    references = [weakref.ref(attached), weakref.ref(base)]
+    del attached, base
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("broken", [object(), None])
+def test_a_failed_attach_leaves_the_base_as_it_was(broken: object) -> None:
+    base, ids = tiny("llama").train(), sample_ids()
+    plain, modules = logits(base, ids), [set(vars(m)) - {"_foreword_state"} for m in base.modules()]
+    writer = writer_for("prefix", tiny("gpt2") if broken is None else tiny("llama"))
+    with pytest.raises((AttributeError, ForewordError)):
+        attach(base, writer, tokenizer=broken)
+    assert base.training
+    assert [set(vars(m)) - {"_foreword_state"} for m in base.modules()] == modules
+    assert torch.equal(logits(base, ids), plain)
+
+
+class Around(torch.nn.Module):
+    """What wraps a model: torch.compile and DDP do it like this."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def test_what_wraps_it_saves_and_loads_the_writer() -> None:
+    base = tiny("llama")
+    one, two = (attach(base, moved(writer_for("prefix", base), seed)) for seed in (1, 2))
+    state = Around(one).state_dict()
+    assert list(state) == [f"module.writer.{name}" for name in one.writer.state_dict()]
+    assert not Around(two).load_state_dict(state).missing_keys
+    assert one.foreword().digest() == two.foreword().digest()
+    del state[next(iter(state))]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        Around(two).load_state_dict(state)
+
+
+def test_each_thread_has_the_value_of_its_own_pass() -> None:
+    base, ids = tiny("llama"), sample_ids()
+    attached = attach(base, writer_for("prompt", base))
+    expected = logits(attached, ids)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: logits(attached, ids), range(40)):
+            assert torch.equal(got, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_an_attached_model_that_is_collected_anywhere_stops_nothing() -> None:
+    """The collector runs between any two instructions, also while the same thread holds the lock of the hooks."""
+    other = tiny("llama", 1)
+    for count in range(1, 200, 40):
+        child = os.fork()
+        if not child:
+            faulthandler.dump_traceback_later(20, exit=True)
+            gc.collect()
+            gc.disable()
+            base = tiny("llama")
+            attached = attach(base, writer_for("prefix", base))
+            object.__setattr__(attached, "itself", attached)
+            del attached, base
+            gc.enable()
+            gc.set_threshold(gc.get_count()[0] + count, 1000, 1000)
+            with injected(other, []):
+                pass
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0

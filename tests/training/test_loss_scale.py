@@ -11,7 +11,7 @@ from torch import Tensor
 from foreword.settings.schema import TrainSettings
 from foreword.testing import tiny, writer_for
 from foreword.testing.head_contracts import rows
-from foreword.training.events import Progress
+from foreword.training.events import TrialState
 from foreword.training.heads.completion import Complete
 from foreword.training.loop import Score, Trial
 from foreword.training.loss_scale import FIRST, overflowed, scale_of
@@ -20,14 +20,14 @@ SETTINGS = TrainSettings(num_train_epochs=4, per_device_train_batch_size=4, eval
 
 
 def trial(dtype: torch.dtype) -> Trial:
-    model = tiny("llama").to(dtype)
+    model = tiny("llama").to(dtype)  # type: ignore[arg-type]
     return Trial(model, writer_for("prefix", model), Complete(0), rows(), SETTINGS, 1e-3, lambda value: Score(0.0, 0.0))
 
 
 def test_only_float16_is_scaled() -> None:
-    assert scale_of(torch.float16, [Progress()]) == FIRST
-    assert scale_of(torch.float16, [Progress(loss_scale=8.0), Progress()]) == 8.0
-    assert scale_of(torch.float32, [Progress()]) == scale_of(torch.bfloat16, [Progress()]) == 1.0
+    assert scale_of(torch.float16, [TrialState()]) == FIRST
+    assert scale_of(torch.float16, [TrialState(loss_scale=8.0), TrialState()]) == 8.0
+    assert scale_of(torch.float32, [TrialState()]) == scale_of(torch.bfloat16, [TrialState()]) == 1.0
 
 
 def test_the_reported_loss_and_norm_are_without_the_scale() -> None:
@@ -55,14 +55,14 @@ def with_gradient(value: float) -> list[Tensor]:
 
 
 def test_a_loss_that_is_not_finite_is_not_the_scales_doing() -> None:
-    state = Progress(loss_scale=16.0)
+    state = TrialState(loss_scale=16.0)
     assert not overflowed([state], with_gradient(math.inf), [math.nan], 16.0)
     assert overflowed([state], with_gradient(math.inf), [1.0], 16.0)
     assert state.loss_scale == 8.0
 
 
 def test_after_good_steps_the_scale_grows_again() -> None:
-    state = Progress(step=199, loss_scale=16.0)
+    state = TrialState(step=199, loss_scale=16.0)
     parameters = with_gradient(16.0)
     assert not overflowed([state], parameters, [1.0], 16.0)
     assert state.loss_scale == 32.0

@@ -61,7 +61,10 @@ def attend(
     Returns:
         The output ``[B, T, Hq, Dv]`` and None (or the weights, on the eager path).
     """
-    packed = current().packed
+    here = current()
+    if here.attention is not None:
+        return here.attention(module, query, key, value, attention_mask, **kwargs)
+    packed = here.packed
     if packed is None:
         return _attend(module, query, key, value, attention_mask, is_causal, position_bias, **kwargs)
     if position_bias is not None:
@@ -85,10 +88,13 @@ def _attend(
     record(Call(module, query.shape[2], key, value, causal, kwargs.get("sliding_window")))
     window, causal = kwargs.get("sliding_window") if causal else None, causal and query.shape[2] > 1
     front = front_of(module, query.shape[0])
+    # Scores that are capped, or sinks beside them: only the model's own plain function knows these.
+    plainly = kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None
     unread = 0
     if front is not None:
-        if mask is not None or front.live is not None or window is not None or (causal and position_bias is not None):
-            mask, causal = masks.widened(mask, front, query, key, window, causal), False
+        masked = mask is not None or front.live is not None or window is not None
+        if masked or (causal and (position_bias is not None or not fast_without_mask(key))):
+            mask, causal = masks.widened(mask, front, query, key, window, causal, additive=not plainly), False
         elif causal:
             # As many queries as there are keys in front, which nobody reads: a causal mask is then one from the left
             # again, which fast kernels know without being given it.
@@ -101,11 +107,17 @@ def _attend(
     if position_bias is not None:
         kwargs["position_bias"] = position_bias
     attention_weights.weigh(module, query[:, :, unread:], key, mask, unread if causal else None, kwargs)
-    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+    if plainly:
         output, weights = _eager(module, query, key, value, mask, causal, **kwargs)
     else:
         output, weights = _sdpa(module, query, key, value, mask, is_causal, **kwargs)
     return (output[:, unread:] if unread else output), weights
+
+
+def fast_without_mask(key: Tensor) -> bool:
+    """Whether the fastest kernels of the keys' device know a causal mask, but no other one. On CPU they take any, and
+    one mask for all rows and layers costs less than queries that nobody reads."""
+    return key.device.type != "cpu"
 
 
 def _joined(front: Tensor, own: Tensor) -> Tensor:
@@ -158,6 +170,8 @@ def _row_by_row(build: Callable[..., Tensor | None]) -> Callable[..., Tensor | N
     """The model's own mask as it is for one row of T tokens, where rows are packed: ``[1, 1, T, T]`` or None."""
 
     def mask(*args: Any, **kwargs: Any) -> Tensor | None:
+        if current().attention is not None:
+            return None
         packed = current().packed
         if packed is not None:
             kwargs |= {"batch_size": 1, "q_length": packed.width, "kv_length": packed.width, "attention_mask": None}

@@ -18,7 +18,15 @@ def causal(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril()[None, None]
 
 
-def widened(mask: Tensor | None, front: Front, query: Tensor, key: Tensor, window: int | None, causes: bool) -> Tensor:
+def widened(
+    mask: Tensor | None,
+    front: Front,
+    query: Tensor,
+    key: Tensor,
+    window: int | None,
+    causes: bool,
+    additive: bool = False,
+) -> Tensor:
     """The row's mask ``[B, 1, T, S]`` with columns for the foreword in front, boolean or additive as it came.
 
     Args:
@@ -26,12 +34,14 @@ def widened(mask: Tensor | None, front: Front, query: Tensor, key: Tensor, windo
         query, key: ``[B, Hq, T, Dk]`` and ``[B, H, S, Dk]``.
         window: tokens that a query sees, itself included; None for all before it.
         causes: whether None stands for a causal mask.
+        additive: make a boolean mask one that is added to the scores. That is what kernels make of it in every layer,
+            and keep for the backward pass in every layer.
     """
     memo = current().memo
     queries, keys = query.shape[2], key.shape[2]
     shapes = (front.keys.shape[2], query.shape[0], queries, keys, window)
     # Without a mask a causal and a cross-attention of one shape are told apart by what None stands for.
-    given = (id(mask), id(front.live), id(front.lengths), *shapes, causes)
+    given = (id(mask), id(front.live), id(front.lengths), *shapes, causes, additive, query.dtype)
     if memo is not None and given in memo.masks:
         return memo.masks[given][1]
     own = mask
@@ -39,6 +49,8 @@ def widened(mask: Tensor | None, front: Front, query: Tensor, key: Tensor, windo
         shape = (1, 1, queries, keys)
         own = causal(queries, keys, key.device) if causes else torch.ones(shape, dtype=torch.bool, device=key.device)
     out = torch.cat(_with_front(own, front, query.shape[0], window), -1)
+    if additive and out.dtype == torch.bool:
+        out = torch.zeros_like(out, dtype=query.dtype).masked_fill_(~out, float("-inf"))
     if memo is not None:
         memo.masks[given] = ((mask, front.live, front.lengths), out)
     return out

@@ -8,7 +8,7 @@ by an exception, brings back the value from before.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -54,6 +54,8 @@ class PassContext:
         cached_pass: what is known of the pass that has begun under ``layer_cache``.
         output: what is wanted of the output layer (:mod:`foreword.core.passes.output_layer`).
         observed: where what linear layers are given and give is recorded (:mod:`foreword.core.inject.linear_probe`).
+        attention: what is called in the place of the attention function, which then knows by itself what each token
+            sees: no mask is built.
     """
 
     sources: tuple[Source, ...] | None = ()
@@ -70,6 +72,7 @@ class PassContext:
     cached_pass: object | None = None
     output: object | None = None
     observed: dict[nn.Module, list[tuple[Any, Any]]] | None = None
+    attention: Callable[..., tuple[Tensor, Tensor | None]] | None = None
 
     def snapshot(self) -> PassContext:
         """The same with every source as it is now: what is put into it later changes nothing."""

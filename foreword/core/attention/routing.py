@@ -6,6 +6,7 @@ object, so what is changed, counted and restored is the configuration and not th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -38,13 +39,46 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
 
 def route(hold: Hold, model: PreTrainedModel) -> None:
     """Have the model's attention go through ours while ``hold`` is entered."""
-    for config in fact(model, "configurations", lambda: _configurations(model)):
-        _refuse_kernel(model, getattr(config, _FIELD))
+    refuse_kernel(model)
+    for config in _configurations(model):
         hold.need(config, "attention", partial(_rename, config))
+
+
+class _Watched(str):
+    """A name that knows which modules ask whether it is SDPA's."""
+
+    askers: list[object]
+
+    def __eq__(self, other: object) -> bool:
+        if other == "sdpa":
+            self.askers.append(sys._getframe(1).f_locals.get("self"))
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+@contextmanager
+def watched(model: PreTrainedModel) -> Iterator[list[object]]:
+    """While the model is routed, the objects whose methods ask whether attention is SDPA's, and so do something else
+    under our name."""
+    askers: list[object] = []
+    before = [(config, getattr(config, _FIELD)) for config in _configurations(model)]
+    for config, name in before:
+        setattr(config, _FIELD, watching := _Watched(name))
+        watching.askers = askers
+    try:
+        yield askers
+    finally:
+        for config, name in before:
+            setattr(config, _FIELD, name)
 
 
 def _configurations(model: PreTrainedModel) -> list[Any]:
     """Every configuration that a part of the model may read the name from, each once."""
+    return fact(model, "configurations", lambda: _all_configurations(model))
+
+
+def _all_configurations(model: PreTrainedModel) -> list[Any]:
     waiting = [config for part in model.modules() if (config := getattr(part, "config", None)) is not None]
     out: dict[int, Any] = {}
     while waiting:
@@ -55,17 +89,22 @@ def _configurations(model: PreTrainedModel) -> list[Any]:
     return [*out.values()]
 
 
-def _refuse_kernel(model: PreTrainedModel, name: str | None) -> None:
-    """A pass of another thread may build its mask under one name and use it under the other: both kinds must agree."""
-    if name in (None, "eager", "sdpa", NAME, EAGER_NAME):
-        return
-    raise UnsupportedBaseError(
-        f"{type(model).__name__} attends with {name!r}, whose masks are of another kind",
-        expected="attn_implementation 'sdpa' or 'eager'",
-        received=name,
-        hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or call "
-        "model.set_attn_implementation('sdpa')",
-    )
+def refuse_kernel(model: PreTrainedModel) -> None:
+    """A pass of another thread may build its mask under one name and use it under the other: both kinds must agree.
+
+    Raises:
+        UnsupportedBaseError: the base was loaded with a kernel whose masks are of another kind than SDPA's.
+    """
+    names = {getattr(config, _FIELD) for config in _configurations(model)}
+    others = sorted(name for name in names if name not in (None, "eager", "sdpa", NAME, EAGER_NAME))
+    if others:
+        raise UnsupportedBaseError(
+            f"{type(model).__name__} attends with {others[0]!r}, whose masks are of another kind",
+            expected="attn_implementation 'sdpa' or 'eager'",
+            received=others[0],
+            hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or "
+            "call model.set_attn_implementation('sdpa')",
+        )
 
 
 def _rename(config: Any) -> Callable[[], None]:

@@ -129,9 +129,9 @@ class InForce:
         rows, length = tokens.shape[:2]
         packed, cache = current().packed, arguments.get("past_key_values")
         past = 0 if cache is None else cache.get_seq_length()
-        if self.map.chunk is not None:
+        if self.map.chunk is not None or self.map.stretches_at is not None:
             longest = max(value.num_virtual_tokens for value in self.values)
-            self.map.check_chunk(longest, int(past) + (length if packed is None else packed.width))
+            self.map.check_length(longest, int(past) + (length if packed is None else packed.width))
         if packed is not None:
             arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
             return

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.attention.model_state import fact
-from foreword.core.attention.pass_context import aside
-from foreword.core.attention.routing import routed
+from foreword.core.attention.pass_context import aside, within
+from foreword.core.attention.routing import refuse_kernel, routed, watched
 from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind, kind_of
-from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values
+from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values, same_states
 from foreword.errors import SettingsError, UnsupportedBaseError
 
 # Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
@@ -75,6 +76,8 @@ class SiteMap:
         moves_positions: whether the content's positions are counted after the foreword's (else they stay at 0).
         chunk: tokens of a chunk where attention never sees beyond one (Llama 4): the foreword and its row have to fit
             into the first; None for no such bound.
+        stretches_at: tokens beyond which the model turns all its positions otherwise (longrope, dynamic NTK): a
+            foreword's keys are those of shorter rows; None for no such bound.
     """
 
     sites: dict[str, Site]
@@ -84,6 +87,7 @@ class SiteMap:
     recurrent: bool
     moves_positions: bool
     chunk: int | None = None
+    stretches_at: int | None = None
 
     @property
     def positions(self) -> Literal["cache", "content"]:
@@ -101,12 +105,20 @@ class SiteMap:
         widths = [*(s.window for s in self.sites.values()), self.chunk]
         return min((width for width in widths if width is not None), default=None)
 
-    def check_chunk(self, virtual: int, tokens: int) -> None:
-        """Behind a foreword a row's chunks would begin elsewhere: all of it has to fit into the first.
+    def check_length(self, virtual: int, tokens: int) -> None:
+        """A row behind a foreword has to fit into the first chunk, as its chunks would begin elsewhere, and below the
+        length at which positions are turned otherwise.
 
         Raises:
-            SettingsError: ``virtual`` tokens and ``tokens`` behind them are more than a chunk.
+            SettingsError: ``virtual`` tokens and ``tokens`` behind them are more.
         """
+        if self.stretches_at is not None and virtual and virtual + tokens > self.stretches_at:
+            raise SettingsError(
+                "this base turns all positions otherwise in longer rows, and a foreword's keys are of shorter ones",
+                expected=f"{self.stretches_at} tokens, the {virtual} virtual ones counted",
+                received=virtual + tokens,
+                hint="set max_length lower",
+            )
         if self.chunk is not None and virtual and virtual + tokens > self.chunk:
             raise SettingsError(
                 "this base attends in chunks, and a row behind a foreword has to fit into the first",
@@ -149,6 +161,7 @@ def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
 def _probe(model: PreTrainedModel) -> SiteMap:
     if any(getattr(m, "is_kv_shared_layer", False) is True for m in model.modules()):
         raise _refuse(model, "some of its layers never compute keys and values of their own")
+    refuse_kernel(model)
     _refuse_several_devices(model)
     calls = _first_calls(model)
     encoder_decoder = bool(model.config.is_encoder_decoder)
@@ -170,16 +183,32 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     counting = counting_stack(model, modules) if kind == "decoder" else None
     stateful = any(site.kind == "state" for site in sites.values())
     recurrent = kind == "decoder" and not stateful and _keeps_a_state(model, counting)
-    return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model))
+    return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model), _stretches_at(model))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every part in eval mode inside the block; those that trained before train again afterwards."""
+    training = [part for part in model.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _first_calls(model: PreTrainedModel) -> list[Call]:
     calls: list[Call] = []
     try:
-        with routed(model), aside(calls=calls), torch.no_grad():
-            length = _ENCODER_LENGTH if model.config.is_encoder_decoder else _LENGTH
-            ids = torch.ones(1, length, dtype=torch.long, device=model.device)
-            run(model, ids, ids[:, :_DECODER_LENGTH])
+        length = _ENCODER_LENGTH if model.config.is_encoder_decoder else _LENGTH
+        ids = torch.ones(1, length, dtype=torch.long, device=model.device)
+        # A model that drops out would never compute the same twice.
+        with aside(fused=False), evaluating(model), torch.no_grad():
+            expected = run(model, ids, ids[:, :_DECODER_LENGTH])
+            with routed(model), within(calls=calls), watched(model) as askers:
+                got = run(model, ids, ids[:, :_DECODER_LENGTH])
     except (ValueError, NotImplementedError, TypeError, LookupError, AttributeError, RuntimeError) as problem:
         if isinstance(problem, torch.OutOfMemoryError):
             raise
@@ -188,6 +217,10 @@ def _first_calls(model: PreTrainedModel) -> list[Call]:
         raise _refuse(model, told) from problem
     if not calls:
         raise _refuse(model, "its attention does not pass through the interface")
+    if any(call.module is asker for call in calls for asker in askers):
+        raise _refuse(model, "its attention asks whether it is SDPA's, and leaves something out where it is not")
+    if not same_states(got, expected):
+        raise _refuse(model, "it computes something else where attention passes through the interface")
     return calls
 
 
@@ -210,7 +243,7 @@ def _refuse_other_kind(model: PreTrainedModel, kind: Kind) -> None:
         return  # a part of something larger, whose attention says all there is
     if told != kind:
         sees = "only what stands before it" if kind == "decoder" else "both ways"
-        raise _refuse(model, f"its family is a {told}, but a token of it sees {sees}")
+        raise _refuse(model, f"its family is of kind {told}, but a token of it sees {sees}")
 
 
 def _refuse_missing(model: PreTrainedModel, sites: Mapping[str, Site]) -> None:
@@ -242,6 +275,18 @@ def _chunk(model: PreTrainedModel) -> int | None:
     config = model.config.get_text_config()
     chunk, kinds = getattr(config, "attention_chunk_size", None), getattr(config, "layer_types", None)
     return chunk if chunk and (kinds is None or "chunked_attention" in kinds) else None
+
+
+def _stretches_at(model: PreTrainedModel) -> int | None:
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    # Gemma 3 has one for each kind of layer.
+    ropes = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    if not any(part.get("rope_type") in ("longrope", "dynamic") for part in ropes):
+        return None
+    limits = [part.get("original_max_position_embeddings") for part in ropes]
+    own = [getattr(config, name, None) for name in ("original_max_position_embeddings", "max_position_embeddings")]
+    return next((limit for limit in (*limits, *own) if limit), None)
 
 
 def counting_stack(model: PreTrainedModel, modules: Collection[nn.Module]) -> PreTrainedModel | None:
@@ -286,12 +331,13 @@ def _number(calls: list[Call], kind: str) -> list[tuple[Site, nn.Module]]:
     return out
 
 
-def run(model: PreTrainedModel, ids: Tensor, decoder_ids: Tensor | None = None) -> None:
-    """One forward pass without a head over ``ids`` [1, T], or soft tokens [1, T, E], for what reaches the attention.
+def run(model: PreTrainedModel, ids: Tensor, decoder_ids: Tensor | None = None) -> Tensor:
+    """The last hidden state of one forward pass without a head over ``ids`` [1, T], or soft tokens [1, T, E].
 
     An encoder-decoder's decoder reads ``decoder_ids``, or ``ids`` too.
     """
     arguments = {"inputs_embeds" if ids.is_floating_point() else "input_ids": ids}
     if model.config.is_encoder_decoder:
         arguments["decoder_input_ids"] = ids if decoder_ids is None else decoder_ids
-    backbone(model)(**arguments)
+    states: Tensor = backbone(model)(**arguments)[0]
+    return states

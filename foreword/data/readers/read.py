@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from foreword.data.quality.label_names import unified
 from foreword.data.readers.chat_messages import expand_conversations
+from foreword.data.readers.open_source import Content, open_source
 from foreword.data.readers.semantic_roles import expand_roles, has_roles
-from foreword.data.readers.sources import Content, open_source
 from foreword.data.row import Problem, Raw, Row, make_rows, unusable, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import Kind, Layout, recognise

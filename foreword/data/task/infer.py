@@ -91,6 +91,7 @@ def make_task(
         {label: some[0] for label, some in spaced.items()},
         metric or _metric(table, kind),
         chat=chat,
+        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
         head=head,
         pooling=pooling,
         decoding=decoding or Decoding(),

@@ -49,6 +49,7 @@ class Task:
         guidance_replaces: the span that gives way to the guidance, as ``text[2:5]`` (words) or ``text/pattern/``.
         guidance_in_row: the guidance belongs to each row's own text, also where something learned stands in front.
         more_words: label -> further words that stand for it as well; a label is as probable as all of its words.
+        turns: the field with a conversation's turns, which a chat template writes as turns; "": there is none.
         calibration: label -> what the untrained prompt says for it without any content (log p), taken off its scores.
 
     Raises:
@@ -74,6 +75,7 @@ class Task:
     guidance_in_row: bool = False
     more_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
+    turns: str = ""
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, get_args(Kind))

@@ -18,7 +18,17 @@ from jinja2.exceptions import TemplateError as JinjaError
 
 from foreword.data.row import is_missing, unusable, what_it_is
 from foreword.data.task.sandbox import MAX_OUTPUT, SandboxEnvironment, environment
-from foreword.data.task.template_marks import ANSWER, GUIDANCE, MASK, WORDS, Mark, place_of, split, take
+from foreword.data.task.template_marks import (
+    ANSWER,
+    GUIDANCE,
+    MASK,
+    WORDS,
+    Mark,
+    place_of,
+    split,
+    take,
+    without_literals,
+)
 from foreword.errors import TemplateError
 
 MAX_SOURCE = 64 * 1024
@@ -132,8 +142,9 @@ class Template:
             raise TemplateError(f"the row has no value for {absent[0]!r}", where=f"template:{self._places[absent[0]]}")
         if self.soft or self.masked or self.gap:
             for name in self.fields & values.keys():
-                if unusable(values[name]):
-                    raise TemplateError(f"the field {name!r} has {unusable(values[name])}", where="template")
+                why = unusable(without_literals(values[name]))
+                if why:
+                    raise TemplateError(f"the field {name!r} has {why}", where="template")
         context = values if _ROW in values else {**values, _ROW: values}
         if self._woven:
             context = {**context, GUIDANCE: guidance}

@@ -20,6 +20,7 @@ WORDS = (SOFT, MASK, ANSWER, GUIDANCE)
 """Names that a template's own words take; a column of such a name is reached as ``row["mask"]``."""
 MAX_SLOTS = 4096
 # A row with a NUL is refused, so that no text of a row is taken for a mark.
+LITERAL = "literal"
 _MARK = re.compile("\x00([a-z]+)([0-9]*)\x00")
 
 
@@ -106,6 +107,16 @@ def _soft(call: nodes.Call) -> Soft:
 def _wrong(node: nodes.Node, problem: str) -> TemplateError:
     hint = 'write {{ soft(8) }}, {{ soft("some words") }}, {{ soft(8, "some words") }}, {{ mask }} or {{ answer }}'
     return TemplateError(problem, where=f"template:{node.lineno}", hint=hint)
+
+
+def literal_mark(number: int) -> str:
+    """What stands in a rendered text for the special token of that number, which a row spells."""
+    return f"\x00{LITERAL}{number}\x00"
+
+
+def without_literals(text: object) -> object:
+    """A field without the marks of :func:`literal_mark`."""
+    return re.sub(f"\x00{LITERAL}[0-9]+\x00", "", text) if isinstance(text, str) else text
 
 
 def split(text: str) -> Iterator[str | Mark]:

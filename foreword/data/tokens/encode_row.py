@@ -6,6 +6,7 @@ stands in it, and a slot that starts from words is exactly those words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,8 @@ from foreword.data.task.guidance import front_of, of_row, replaced
 from foreword.data.task.infill import Part, arranged
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
-from foreword.data.task.template_marks import MASK, SOFT, Mark
-from foreword.data.tokens.tokenize import Tokenizer, joined, mask_id, pieces, token_ids
+from foreword.data.task.template_marks import LITERAL, MASK, SOFT, Mark, literal_mark, split
+from foreword.data.tokens.tokenize import Tokenizer, conversation, joined, mask_id, pieces, token_ids
 from foreword.errors import TemplateError
 
 
@@ -86,6 +87,9 @@ class RowEncoder:
             TemplateError: the row lacks a field of the template.
         """
         guidance = of_row(self.task, fields) if self.guided else ""
+        if self.task.turns and self.task.chat:
+            return self._turns(fields), False
+        fields = self._literal(fields)
         fields, changed = replaced(self.task, fields, guidance)
         template, front = parsed(self.task.template), front_of(self.task, guidance)
         own: list[Part] = list(template.parts(fields, guidance))
@@ -96,6 +100,41 @@ class RowEncoder:
         elif self._tail:
             own.append(self._tail)
         return [*([front] if front else []), *own], changed
+
+    def _turns(self, fields: Mapping[str, object]) -> list[Part]:
+        """A conversation's turns as the chat template writes them."""
+        turns = fields.get(self.task.turns)
+        if not isinstance(turns, list) or not turns:
+            turns = [{"role": "user", "content": parsed(self.task.template).render(fields).removesuffix("\n")}]
+        spelled = [{"role": turn["role"], "content": self._marked(turn["content"])} for turn in turns]
+        return list(split(conversation(self.task, self.tokenizer, spelled)))
+
+    def _literal(self, fields: Mapping[str, object]) -> Mapping[str, object]:
+        """The fields with marks in the place of special tokens that a row's text spells: these are text."""
+        template = parsed(self.task.template)
+        if template.gap or template.masked:
+            return fields
+        changed = {}
+        for name in template.fields:
+            value = fields.get(name)
+            if isinstance(value, str) and self._marked(value) != value:
+                changed[name] = self._marked(value)
+        return {**fields, **changed} if changed else fields
+
+    def _marked(self, text: str) -> str:
+        if self._spelled is None:
+            return text
+        return self._spelled.sub(lambda match: literal_mark(self._spellings.index(match[0])), text)
+
+    @cached_property
+    def _spellings(self) -> list[str]:
+        """The special tokens that a text could spell, longest first."""
+        names = getattr(self.tokenizer, "all_special_tokens", ())
+        return sorted({str(name) for name in names if str(name).strip()}, key=lambda name: (-len(name), name))
+
+    @cached_property
+    def _spelled(self) -> re.Pattern[str] | None:
+        return re.compile("|".join(map(re.escape, self._spellings))) if self._spellings else None
 
     @cached_property
     def _tail(self) -> str:
@@ -144,6 +183,8 @@ class RowEncoder:
         for place, part in enumerate(row):
             if isinstance(part, int):
                 ids.append(part)
+            elif isinstance(part, Mark) and part.name == LITERAL:
+                ids += token_ids(self.tokenizer, self._spellings[part.group], literal=True)
             elif isinstance(part, Mark):
                 ids += self._groups[part.group] if part.name == SOFT else [self._mask[0]] if part.name == MASK else []
             else:

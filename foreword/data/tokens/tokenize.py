@@ -6,7 +6,7 @@ same for every row, and a prefix made of the lead's keys and values is exactly t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import jinja2
 from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import separator
 from foreword.data.task.task import Task
-from foreword.errors import SettingsError, VerbalizerError
+from foreword.errors import SettingsError, TemplateError, VerbalizerError
 
 _CONTENT = "\u2045CONTENT\u2046"
 _ANSWER = "\u2045ANSWER\u2046"
@@ -85,6 +85,8 @@ def pieces(task: Task, tokenizer: Tokenizer, guidance: str | None = None) -> Pie
         SettingsError: the task wants a chat template and the tokenizer has none, or one that hides the text.
     """
     guidance = in_front(task) if guidance is None else guidance
+    if task.turns and task.chat and tokenizer.chat_template:
+        return Pieces(_lead_of_turns(tokenizer, guidance.strip()), "", _after_answer(tokenizer, []))
     if not task.chat:
         return Pieces(guidance, "")
     if not tokenizer.chat_template:
@@ -101,6 +103,43 @@ def pieces(task: Task, tokenizer: Tokenizer, guidance: str | None = None) -> Pie
         raise SettingsError("the chat template cannot be used for one user message", where="--chat", hint=hint)
     lead, _, tail = text.partition(_CONTENT)
     return Pieces(lead, tail, _after_answer(tokenizer, system))
+
+
+def _lead_of_turns(tokenizer: Tokenizer, guidance: str) -> str:
+    """What every conversation begins with: everything up to the guidance's end, or the token that begins a text."""
+    probe = {"role": "user", "content": _CONTENT}
+    if not guidance:
+        first = str(getattr(tokenizer, "bos_token", None) or "")
+        return first if first and (_chat(tokenizer, [probe]) or "").startswith(first) else ""
+    for messages in ([{"role": "system", "content": guidance}, probe], [{**probe, "content": guidance}]):
+        before, found, _ = (_chat(tokenizer, messages) or "").partition(guidance)
+        if found:
+            return before + guidance
+    hint = "leave out --chat and write the format into --guidance and --template"
+    raise SettingsError("the chat template hides the guidance", where="--chat", hint=hint)
+
+
+def conversation(task: Task, tokenizer: Tokenizer, turns: Sequence[Mapping[str, str]]) -> str:
+    """A conversation as the chat template writes it, up to where the answer begins, without the lead.
+
+    The guidance and the conversation's own system text are one system message, or stand in front of the first message
+    where the template knows no system.
+
+    Raises:
+        TemplateError: the chat template refuses these roles in this order.
+    """
+    rest, guidance = [dict(turn) for turn in turns], in_front(task).strip()
+    stated = [rest.pop(0)["content"]] if rest and rest[0]["role"] == "system" else []
+    front = "\n\n".join([*([guidance] if guidance else []), *stated])
+    lead = pieces(task, tokenizer).lead
+    text = _chat(tokenizer, [*([{"role": "system", "content": front}] if front else []), *rest])
+    if (text is None or not text.startswith(lead) or front.strip() not in text) and front and rest:
+        first = {**rest[0], "content": f"{front}\n\n{rest[0]['content']}"}
+        text = _chat(tokenizer, [first, *rest[1:]])
+    if text is None or not text.startswith(lead):
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise TemplateError("the chat template does not take this conversation", where="--chat", received=roles)
+    return text[len(lead) :]
 
 
 def _after_answer(tokenizer: Tokenizer, system: list[dict[str, str]]) -> str:
@@ -121,8 +160,10 @@ def _chat(tokenizer: Tokenizer, messages: list[dict[str, str]], generation: bool
     return str(text)
 
 
-def token_ids(tokenizer: Tokenizer, text: str, special_tokens: bool = False) -> list[int]:
-    """The ids of a text."""
+def token_ids(tokenizer: Tokenizer, text: str, special_tokens: bool = False, literal: bool = False) -> list[int]:
+    """The ids of a text; with ``literal`` what spells a special token is text like any other."""
+    if literal and any(str(name) in text for name in getattr(tokenizer, "all_special_tokens", ())):
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
     return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"]) if text or special_tokens else []
 
 
@@ -161,8 +202,8 @@ def end_id(task: Task, tokenizer: Tokenizer) -> int | None:
     return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
 
-def joined(tokenizer: Tokenizer, text: str, first: bool = True) -> list[int]:
-    """The ids of a text that stands at the start (``first``) or behind other ids.
+def joined(tokenizer: Tokenizer, text: str, first: bool = True, literal: bool = False) -> list[int]:
+    """The ids of a text that stands at the start (``first``) or behind other ids; ``literal`` as in token_ids.
 
     Tokenizers of the SentencePiece kind put a space in front of any text; behind other ids a second one is not written.
     """
@@ -170,12 +211,12 @@ def joined(tokenizer: Tokenizer, text: str, first: bool = True) -> list[int]:
         own = token_ids(tokenizer, "a")
         if own and str(tokenizer.convert_ids_to_tokens(own[:1])[0]).startswith("\u2581"):
             text = text.removeprefix(" ")
-    return token_ids(tokenizer, text)
+    return token_ids(tokenizer, text, literal=literal)
 
 
 def answer_ids(task: Task, tokenizer: Tokenizer, answer: str) -> list[int]:
     """The ids of an answer as it follows a row's text, without the end."""
-    return joined(tokenizer, answer, first=False)
+    return joined(tokenizer, answer, first=False, literal=task.kind == "generation")
 
 
 def completion(task: Task, reference: str) -> str:

@@ -205,17 +205,13 @@ def chance(p_value: float) -> str:
 
 
 def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
-    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result); where rows have
-    labels, one more for what says the most frequent of them always."""
+    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
-    constant = None if "majority" in summaries else constant_answer(summaries)
-    last = [] if constant is None else [str(always(constant["output"]))]
-    lines = [["", *summaries, *last]]
+    lines = [["", *summaries]]
     for name in names:
-        cells = [figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
-        if constant is not None:
-            cells.append(figure_text(name, constant["metrics"].get(name)))
-        lines.append([heading(name), *cells])
+        lines.append(
+            [heading(name), *(figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values())]
+        )
     text = "".join(f"{line}\n" for line in text_table(lines))
     text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
     return text + (f"{sentence(difference)}\n" if difference else "")

@@ -50,9 +50,9 @@ def _on_base(name: str, tables: dict[str, Table], task: Task, report: CheckRepor
     """The report with what the base's tokenizer makes of the rows that are left."""
     # Without a base no torch is needed, which takes longer to import than most checks take.
     from foreword.runs.prepare.base import find_base
-    from foreword.runs.prepare.compatibility import asks
+    from foreword.runs.prepare.compatibility import refuse_task
 
-    base = find_base(name, task_head=task.masked, accept=partial(asks, task))
+    base = find_base(name, task_head=task.masked, accept=partial(refuse_task, task))
     special = base.kind != "decoder"
     front = len(lead_ids(task, base.tokenizer, special_tokens=special))
     encoder = Encoder(task, base.tokenizer, special, first_k)

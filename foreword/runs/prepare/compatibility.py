@@ -12,14 +12,14 @@ from foreword.methods.base import Method
 from foreword.training.objective import make_objective
 
 
-def fits(task: Task, method: Method, base: Outline | Base) -> None:
+def refuse_mismatch(task: Task, method: Method, base: Outline | Base) -> None:
     """Refuse what this method and base cannot do, by name: before its weights are loaded, where its outline is known.
 
     Raises:
         SettingsError: kind of base, template, labels and method do not go together.
-        TemplateError, VerbalizerError: as :func:`asks`.
+        TemplateError, VerbalizerError: as :func:`refuse_task`.
     """
-    asks(task, base)
+    refuse_task(task, base)
     if task.head and not method.learning_rates:
         raise SettingsError(
             "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
@@ -29,7 +29,7 @@ def fits(task: Task, method: Method, base: Outline | Base) -> None:
     _slots_fit(task, method)
 
 
-def asks(task: Task, base: Outline | Base) -> None:
+def refuse_task(task: Task, base: Outline | Base) -> None:
     """Refuse a task that this base cannot be asked, whatever the method.
 
     Raises:

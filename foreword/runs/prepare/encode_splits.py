@@ -103,6 +103,8 @@ def encode_splits(
         front: positions that stand in front of every row.
         limit: the most tokens that the base reads; None: any number.
     """
+    if limit is not None and front >= limit:
+        raise window_full(front, limit)
     kept: dict[str, Table] = {}
     examples: dict[str, list[Example]] = {}
     problems: list[Problem] = []
@@ -123,6 +125,8 @@ def encode_splits(
         kept[name], examples[name] = table.with_rows(row for row, _ in pairs), [example for _, example in pairs]
         if lengths:
             tokens[name] = _figures(lengths)
+    if limit is not None and not any(examples.values()) and 2 * front > limit:
+        raise window_full(front, limit)
     reasons = Counter((problem.split, problem.kind) for problem in problems)
     more = {name: {kind: n for (split, kind), n in reasons.items() if split == name} for name in tables}
     return Encoded(
@@ -130,6 +134,18 @@ def encode_splits(
         examples,
         _with_problems(report, problems, tokens),
         {name: {**dropped.get(name, {}), **more[name]} for name in tables},
+    )
+
+
+def window_full(front: int, limit: int) -> SettingsError:
+    """The error for what stands in front of every row and leaves no room for one."""
+    return SettingsError(
+        "the guidance and what is learned in front of every row leave no room for the rows",
+        where="--guidance",
+        expected=f"well below the {limit:,} tokens that the base reads",
+        received=f"{front:,} tokens",
+        hint="give a shorter prompt with --guidance (one that is made for many labels lists them all), or a base that "
+        "reads more",
     )
 
 

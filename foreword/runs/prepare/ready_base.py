@@ -8,11 +8,12 @@ from functools import partial
 import torch
 
 from foreword.core.base.load import Base
+from foreword.data.tokens.tokenize import lead_ids
 from foreword.evaluation.predict import Asker
 from foreword.methods.base import Start
 from foreword.runs.prepare.base import base_for
 from foreword.runs.prepare.calibrate_prompt import calibrated
-from foreword.runs.prepare.encode_splits import Encoder
+from foreword.runs.prepare.encode_splits import Encoder, window_full
 from foreword.runs.prepare.ready_data import ReadyData
 from foreword.runs.prepare.start import Begin, longest_prefix
 from foreword.settings.schema import ProgressCall
@@ -56,11 +57,19 @@ def ready_base(data: ReadyData, begun: Begin, report: ProgressCall, trained: boo
     base = base_for(request, data.task, data.tables, trained, report, partial(begun.accept, data.task))
     rows_at_once = request.settings.per_device_eval_batch_size
     asker = Asker(base.model, base.tokenizer, data.task, base.kind != "decoder", rows_at_once)
+    _refuse_long_guidance(asker, limit_of(base, request.settings.max_length))
     if request.task_options.calibrate:
         asker = replace(asker, task=calibrated(asker))
     start = begun.start(asker.task, base)
     front = longest_prefix(start, begun.method, base, asker)
     return ReadyBase(base, asker, start, front, limit_of(base, request.settings.max_length))
+
+
+def _refuse_long_guidance(asker: Asker, limit: int | None) -> None:
+    """Refuse a guidance that no row could follow, before its keys and values are computed. Raises SettingsError."""
+    lead = lead_ids(asker.task, asker.tokenizer, special_tokens=asker.special_tokens, whatever_place=True)
+    if limit is not None and len(lead) >= limit:
+        raise window_full(len(lead), limit)
 
 
 def limit_of(base: Base, max_length: int | None) -> int | None:

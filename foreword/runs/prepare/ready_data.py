@@ -8,9 +8,9 @@ from typing import Any
 from foreword.data.quality.check import check as check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.split import split
+from foreword.data.readers.open_source import WHOLE
 from foreword.data.readers.read import read
 from foreword.data.readers.read import read_splits as every_split
-from foreword.data.readers.sources import WHOLE
 from foreword.data.table import Table
 from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import make_task

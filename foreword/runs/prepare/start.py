@@ -19,7 +19,7 @@ from foreword.data.tokens.tokenize import lead_ids
 from foreword.errors import BaseMismatchError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.methods.base import Method, Start, make, make_writer, registry
-from foreword.runs.prepare.compatibility import fits
+from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.settings.schema import SCRATCH, TrainRequest
 
 _PARTS = {
@@ -48,11 +48,11 @@ class Begin:
         """Refuse what this base cannot do, or a file to start from that belongs to another kind of base.
 
         Raises:
-            SettingsError, TemplateError, VerbalizerError: as :func:`fits`.
+            SettingsError, TemplateError, VerbalizerError: as :func:`refuse_mismatch`.
             UnsupportedBaseError, SettingsError: the method on a base that is not trained yet.
             BaseMismatchError: says what differs.
         """
-        fits(task, self.method, base)
+        refuse_mismatch(task, self.method, base)
         if self.manifest is not None and base.kind != self.manifest.base.kind:
             raise _mismatch(self.manifest, str(self.request.init_from), f"{base.architecture}, of another kind")
         if self.value is None and isinstance(base, Base) and self.request.base in SCRATCH:

@@ -21,7 +21,7 @@ from foreword.training.checkpoint import Failure
 from foreword.training.loop import Evaluated, Step, Trial
 from foreword.training.lr_search import RateResult, Sweep, checkpoint_of
 from foreword.training.side_by_side import train_all
-from foreword.training.throughput import Pace
+from foreword.training.throughput import Throughput
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
         checkpoint.load(trial, path)
         failures.append(checkpoint.load_failure(path))
     logs = {trial: Log(run.folder / "trainer_log.jsonl") for trial, run in zip(trials, runs, strict=True)}
-    planned, pace = sum(trial.total for trial in trials), Pace(trials[0].model)
+    planned, pace = sum(trial.total for trial in trials), Throughput(trials[0].model)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
         done = sum(one.progress.step for one in trials)
@@ -113,7 +113,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
     return sweeps
 
 
-def _told(maker: TrialMaker, trial: Trial, failure: Failure | None, pace: Pace) -> Sweep:
+def _told(maker: TrialMaker, trial: Trial, failure: Failure | None, pace: Throughput) -> Sweep:
     made = trial.progress.evaluations
     outcome = RateResult(trial.learning_rate, trial.progress.step, made[-1].score if made else None)
     if failure is not None:

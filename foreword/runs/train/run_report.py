@@ -18,6 +18,7 @@ from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.prepare.ready_data import shown
+from foreword.runs.train.data_notes import data_notes
 from foreword.runs.train.outcome import Evaluation, Outcome
 from foreword.runs.train.result import TrainResult, versions
 from foreword.runs.train.run_verdict import judge
@@ -26,7 +27,7 @@ from foreword.training.lr_search import Sweep
 
 def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path) -> TrainResult:
     """Write the reports beside the file at ``path``; what the run came to, with its text for people."""
-    alarms = [*outcome.alarms, *evaluation.notes]
+    alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared)]
     verdict = judge(prepared, outcome, evaluation)
     trial, value = outcome.sweep.trial, outcome.value
     result = TrainResult(
@@ -55,7 +56,8 @@ def write_run_report(prepared: Prepared, outcome: Outcome, evaluation: Evaluatio
 
 def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Path, verdict: Verdict) -> str:
     """For people, what the run came to."""
-    metric, alarms = prepared.task.metric, [*outcome.alarms, *evaluation.notes, *_course_notes(outcome.course)]
+    metric = prepared.task.metric
+    alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
     lines = [*shown(prepared.task), *(f"note: {alarm}" for alarm in alarms)]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.

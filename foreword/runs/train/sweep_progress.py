@@ -8,7 +8,7 @@ from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.trials import Log
 from foreword.training.events import Evaluated, Step
 from foreword.training.loop import Trial
-from foreword.training.throughput import Pace
+from foreword.training.throughput import Throughput
 
 
 class SweepProgress:
@@ -24,7 +24,7 @@ class SweepProgress:
         self.report = prepared.request.progress or say_nothing
         self.metric, self.planned = prepared.task.metric, planned
         self.log = Log(folder / "trainer_log.jsonl")
-        self.speed = Pace(prepared.base.model, trained=not prepared.method.per_row)
+        self.speed = Throughput(prepared.base.model, trained=not prepared.method.per_row)
         self.trials: list[Trial] = []
 
     def watched(self, trial: Trial) -> Trial:

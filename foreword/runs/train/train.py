@@ -26,7 +26,7 @@ from foreword.runs.train.run_record import claim, to_resume
 from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
 from foreword.runs.train.trials import TRIALS, TrialMaker
-from foreword.runs.workers.launch import crewed
+from foreword.runs.workers.launch import launched
 from foreword.settings.layers import resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import distributed
@@ -65,7 +65,7 @@ def train(
 
 @in_its_folder
 def _in_folder(request: TrainRequest, began: float) -> TrainResult:
-    with crewed(request) as own:
+    with launched(request) as own:
         return _train(own, began)
 
 

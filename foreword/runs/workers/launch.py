@@ -34,7 +34,7 @@ _WORKER = [sys.executable, "-m", "foreword.runs.workers.rank_process"]
 
 
 @contextmanager
-def crewed(request: TrainRequest) -> Iterator[TrainRequest]:
+def launched(request: TrainRequest) -> Iterator[TrainRequest]:
     """The request as this process carries it out, with the others at work inside the block.
 
     Raises:

@@ -16,7 +16,7 @@ from rich.text import Text
 from foreword.core.base.load import Base
 from foreword.errors import ForewordError
 from foreword.serve.app.run_server import base_for
-from foreword.serve.engine.conversation import Conversation, Full
+from foreword.serve.engine.conversation import Conversation
 from foreword.settings.schema import ProgressCall
 
 
@@ -24,18 +24,17 @@ def chat(
     files: Sequence[str | Path],
     *,
     base: str | Base | None = None,
-    bare: bool = True,
-    full: Full = "trim",
-    max_tokens: int = 256,
     messages: Iterable[str],
     screen: TextIO,
     progress: ProgressCall | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Answer messages until there are no more, or until ``/quit``.
 
     Args:
         files: forewords that answer beside the bare model.
         messages: what the user says; ``/reset``, ``/save FILE`` and ``/quit`` are commands.
+        options: ``bare``, ``full`` and ``max_tokens`` of :class:`Conversation`.
         screen: where answers go: side by side on a terminal, one after another elsewhere.
 
     Returns:
@@ -46,7 +45,7 @@ def chat(
     """
     paths = [Path(file) for file in files]
     loaded = base_for(paths, base, progress)
-    with Conversation(loaded, paths, bare=bare, full=full, max_tokens=max_tokens) as talk:
+    with Conversation(loaded, paths, **options) as talk:
         for message in messages:
             text = message.strip()
             if text == "/quit":

@@ -92,7 +92,9 @@ def fields_of_messages(task: Task, messages: Sequence[Mapping[str, str]]) -> dic
     made = expand_conversations(Raw(("messages",), [({"messages": turns}, 1)]), "request", labelled=False)
     if made.problems:
         raise SettingsError(made.problems[0].message, where="messages")
-    return fields_of_text(task, str(made.records[0][0]["prompt"]))
+    fields = made.records[0][0]
+    said = {task.turns: fields[made.turns]} if task.turns and made.turns in fields else {}
+    return {**fields_of_text(task, str(fields["prompt"])), **said}
 
 
 def row_of(served: Served, fields: Mapping[str, object], first_k: int | None = None) -> Example:

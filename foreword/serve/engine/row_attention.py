@@ -7,48 +7,31 @@ keys and values of a foreword are in no row's slot. Parts of prompts are compute
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
+from foreword.core.attention.pass_context import within
+from foreword.core.attention.routing import routed
 from foreword.serve.engine.foreword_bank import PrefixBank
 from foreword.serve.engine.slot_cache import SlotCache, slot_slice
 from foreword.serve.engine.step_plan import Part, Segment, StepPlan
 
-NAME = "foreword_rows"
-_STEP: ContextVar[tuple[SlotCache, PrefixBank, StepPlan] | None] = ContextVar("foreword_rows_step", default=None)
-
 
 @contextmanager
 def by_rows(model: PreTrainedModel, cache: SlotCache, bank: PrefixBank, plan: StepPlan) -> Iterator[None]:
-    """Let the model's attention read ``plan`` out of ``cache`` and ``bank`` in this thread."""
-    token = _STEP.set((cache, bank, plan))
-    try:
+    """Let the model's attention read ``plan`` out of ``cache`` and ``bank`` in this thread, and in no other."""
+    with routed(model), within(attention=partial(attend_by_rows, (cache, bank, plan))):
         yield
-    finally:
-        _STEP.reset(token)
-
-
-@contextmanager
-def routed_by_rows(parts: Sequence[PreTrainedModel]) -> Iterator[None]:
-    """Send the attention of a model's ``parts`` here; afterwards it is as it was. Passes of other threads must not run
-    meanwhile."""
-    before = [part.config._attn_implementation for part in parts]
-    for part in parts:
-        part.config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        for part, name in zip(parts, before, strict=True):
-            part.config._attn_implementation = name
 
 
 def attend_by_rows(
+    step: tuple[SlotCache, PrefixBank, StepPlan],
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -58,15 +41,12 @@ def attend_by_rows(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function as transformers calls it: ``query [1, Hq, N, Dk]`` -> ``[1, N, Hq, Dv]``."""
-    step = _STEP.get()
-    assert step is not None
     cache, bank, plan = step
     layer = cache.layer_of(module)
     cache.file(layer, plan, key, value)
     rows = _Rows(
-        cache.keys[layer],
-        cache.values[layer],
-        *bank.layer(layer),
+        (cache.keys[layer], cache.values[layer]),
+        bank.layer(layer),
         plan=plan,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=kwargs.get("sliding_window"),
@@ -87,10 +67,8 @@ class _Rows:
 
     def __init__(
         self,
-        keys: Tensor,
-        values: Tensor,
-        front_keys: Tensor,
-        front_values: Tensor,
+        slots: tuple[Tensor, Tensor],
+        fronts: tuple[Tensor, Tensor],
         *,
         plan: StepPlan,
         scale: float,
@@ -98,7 +76,7 @@ class _Rows:
         softcap: float | None,
         sinks: Tensor | None,
     ) -> None:
-        self.keys, self.values, self.front_keys, self.front_values = keys, values, front_keys, front_values
+        (self.keys, self.values), (self.front_keys, self.front_values) = slots, fronts
         self.plan, self.scale, self.window, self.softcap, self.sinks = plan, scale, window, softcap, sinks
 
     def single(self, query: Tensor) -> Tensor:
@@ -239,6 +217,3 @@ def _times(rows: Tensor, shared: Tensor) -> Tensor:
     count, heads, group, _ = rows.shape
     flat = rows.transpose(0, 1).reshape(heads, count * group, -1) @ shared[0]
     return flat.view(heads, count, group, -1).transpose(0, 1)
-
-
-AttentionInterface.register(NAME, attend_by_rows)

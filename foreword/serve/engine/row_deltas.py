@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from foreword.core.attention.pass_context import current
 from foreword.errors import SettingsError
 from foreword.serve.engine.foreword_bank import DeltaBank
 from foreword.serve.engine.step_plan import StepPlan
@@ -27,7 +28,9 @@ def changed(bank: DeltaBank, plan: StepPlan, places: set[int]) -> Iterator[None]
     count = len(plan.ids)
     whole = len(at) == len(plan.single)
 
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if current().attention is None:
+            return None  # a pass of another thread
         x, y, (a, b) = args[0].reshape(-1, args[0].shape[-1]), output.reshape(-1, output.shape[-1]), bank.pairs[module]
         if len(x) != count:
             raise SettingsError("a changed layer sees other tokens than the rows'", expected=count, received=len(x))

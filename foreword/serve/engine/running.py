@@ -13,7 +13,7 @@ from foreword.core.passes.output_layer import logits_at
 from foreword.serve.engine.engine_stats import EngineStats
 from foreword.serve.engine.foreword_bank import DeltaBank, Places, PrefixBank
 from foreword.serve.engine.jobs import Done, Finish, RunningRow, Token, WriteJob
-from foreword.serve.engine.row_attention import by_rows, routed_by_rows
+from foreword.serve.engine.row_attention import by_rows
 from foreword.serve.engine.row_deltas import changed
 from foreword.serve.engine.sampling import Drawn, draw
 from foreword.serve.engine.served import Served
@@ -42,7 +42,6 @@ class Running:
         self.rows: list[RunningRow] = []
         self._changing: set[int] = set()
         self._moves = find_sites(model).moves_positions
-        self._parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
         self._embed = model.get_input_embeddings()
 
     def has_room(self) -> bool:
@@ -129,7 +128,6 @@ class Running:
         """The logits that are wanted ``[B, V]`` in float32."""
         at = torch.tensor(plan.wanted(), dtype=torch.long, device=plan.device)
         with (
-            routed_by_rows(self._parts),
             by_rows(self.model, self.cache, self.prefixes, plan),
             changed(self.deltas, plan, self._changing),
         ):

@@ -65,7 +65,7 @@ class SlotCache:
                 "not enough memory for the rows' keys and values",
                 expected=f"{need / 2**30:.1f} GiB for {slots} rows of {length} tokens",
                 received=f"{there / 2**30:.1f} GiB",
-                hint="serve fewer rows at once or shorter ones: --max-rows, --max-length",
+                hint="serve fewer rows at once or shorter ones: --rows, --length",
             )
         self.keys = [self._empty(model, slots, length, site.heads, site.key_size) for site in self.sites]
         self.values = [self._empty(model, slots, length, site.heads, site.value_size) for site in self.sites]

@@ -18,7 +18,8 @@ from foreword.runs.train.train import train
 from foreword.settings.budget import LEVELS
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall
-from foreword.studies.compare.compare import answers_digest, compare
+from foreword.studies.compare.compare import compare
+from foreword.studies.compare.compare_contents import answers_digest
 from foreword.studies.compare.decisions import columns
 from foreword.studies.compare.plan import Plan
 from foreword.studies.compare.settings import CompareOptions
