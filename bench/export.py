@@ -45,7 +45,7 @@ def trained(folder: Path) -> Path:
     """A prefix on Reuters R8, trained for some steps; made once."""
     file = folder / "run" / "model.foreword"
     if not file.exists():
-        train, test = samples.reuters_r8()
+        train, _ = samples.reuters_r8()
         short = [row.fields for row in read(train).rows if len(str(row.fields["text"]).split()) <= 40][:200]
         settings = TrainSettings(learning_rate=5e-2, max_steps=25)
         task = TaskOptions(
