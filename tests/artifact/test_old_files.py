@@ -1,4 +1,8 @@
-"""Files that an earlier release wrote load, verify and answer as they did; ``before/`` holds them and their base."""
+"""Files that an earlier release wrote load, verify and answer as they did; ``before/`` holds them and their base.
+
+They were written before the house was rebuilt; only the name of the base in them, and the digest of the text that holds
+it, were changed, from a folder of the machine they were made on.
+"""
 
 from __future__ import annotations
 

@@ -115,6 +115,7 @@ def _counts(metric: str) -> bool:
 
 
 def retention_of(done: Work, values: Mapping[str, Foreword], before: str) -> dict[str, Any]:
+    """What each foreword does to other text and tasks, and whether the base is what it was ``before`` training."""
     same = retention.behaviour(done.prepared) == before
     equal = Message("Without a foreword the base is bit-equal to what it was before training.")
     changed = Message("Without a foreword the base HAS CHANGED: another machine or thread count?")

@@ -206,9 +206,11 @@ def fill_of(tokenizer: Tokenizer) -> int:
 
 
 def one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outputs:
+    """The outputs of rows that have one value each, ``values`` ``[B, ...]``."""
     return Outputs(values, torch.arange(len(values), device=values.device), choices, (1,) * len(values))
 
 
 def cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
+    """-log p of each row's class ``[B]``, of scores ``[B, C]``."""
     gold = tensor_on([e.gold for e in batch], scores.device)
     return nn.functional.cross_entropy(scores, gold, reduction="none")
