@@ -16,6 +16,7 @@ from foreword.cli.commands import COMMANDS
 from foreword.cli.failure import report
 from foreword.cli.help import Command, Group
 from foreword.errors import SettingsError, speaking_flags
+from foreword.messages import Message, say_if_known, speaking
 from foreword.settings.layers import is_setting
 from foreword.storage import protecting
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal of another code page cannot show is escaped
             stream.reconfigure(errors="backslashreplace")
-    with speaking_flags():
+    with speaking(), speaking_flags(say_if_known):
         return _run(list(sys.argv[1:] if argv is None else argv))
 
 
@@ -104,8 +105,9 @@ def _usage(error: TyperException, args: Sequence[str]) -> SettingsError:
     command = next((word for word in args if word in COMMANDS), None)
     option = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
     if command is not None and "set" in signature(COMMANDS[command]).parameters and is_setting(option):
-        problem = f"{command} has no option --{option.replace('_', '-')}"
-        return SettingsError(problem, hint=f"it is a setting: --set {option}=VALUE")
+        problem = Message("{command} has no option --{value}", command=command, value=option.replace("_", "-"))
+        return SettingsError(problem, hint=Message("it is a setting: --set {option}=VALUE", option=option))
     return SettingsError(
-        error.format_message().rstrip("."), hint=f"see foreword {command + ' ' if command else ''}--help"
+        error.format_message().rstrip("."),
+        hint=Message("see foreword {value}--help", value=command + " " if command else ""),
     )

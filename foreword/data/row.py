@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foreword.errors import DataError
+from foreword.messages import Message
 
 _CAUSES = 5
 
@@ -86,7 +87,9 @@ def with_causes(error: DataError, problems: Iterable[Problem]) -> DataError:
         return error
     shown = "".join(f"\n    {problem.where}: {problem.message}" for problem in unreadable[:_CAUSES])
     more = f"\n    and {len(unreadable) - _CAUSES:,} more" if len(unreadable) > _CAUSES else ""
-    hint = f"look first at the rows that cannot be read ({len(unreadable):,}):{shown}{more}"
+    hint = Message(
+        "look first at the rows that cannot be read ({n:,}):{shown}{more}", n=len(unreadable), shown=shown, more=more
+    )
     if error.hint:
         hint += f"\n    then: {error.hint}"
     return DataError(error.problem, where=error.where, expected=error.expected, received=error.received, hint=hint)

@@ -1,6 +1,21 @@
 """Texts for people, in English and in the languages of the catalogues beside this file (``zh/*.toml``)."""
 
 from foreword.messages.catalogue import LANGUAGES, known_ids, template
+from foreword.messages.language import language, language_of, say, say_if_known, speaking
 from foreword.messages.message import Message, index_of, restored, said_in, stored
 
-__all__ = ["LANGUAGES", "Message", "index_of", "known_ids", "restored", "said_in", "stored", "template"]
+__all__ = [
+    "LANGUAGES",
+    "Message",
+    "index_of",
+    "known_ids",
+    "language",
+    "language_of",
+    "restored",
+    "said_in",
+    "say",
+    "say_if_known",
+    "speaking",
+    "stored",
+    "template",
+]
