@@ -124,11 +124,11 @@ class ForewordError(Exception):
         if self.expected is not None:
             # A single word is a value, such as a column called text, and no sentence.
             expected = say(self.expected) if " " in str(self.expected) else str(self.expected)
-            lines.append(f"  {say('expected')}: {flags(expected)}")
+            lines.append(f"  {say('expected: ')}{flags(expected)}")
         if self.received is not None:
-            lines.append(f"  {say('received')}: {self.received}")
+            lines.append(f"  {say('received: ')}{self.received}")
         if self.hint:
-            lines.append(f"  {say('what to do')}: {flags(say(self.hint))}")
+            lines.append(f"  {say('what to do: ')}{flags(say(self.hint))}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:

@@ -40,9 +40,12 @@ def _texts(node: ast.AST) -> Iterator[ast.expr]:
         if name in _CATALOGUED:
             yield from node.args[:1]
         yield from (keyword.value for keyword in node.keywords if keyword.arg in _NAMES)
-    elif isinstance(node, ast.Assign) and len(node.targets) == 1:
-        if isinstance(node.targets[0], ast.Name) and node.targets[0].id.strip("_").lower() in _NAMES:
-            yield node.value
+    elif isinstance(node, ast.Assign) and any(_is_text(target) for target in node.targets):
+        yield node.value
+
+
+def _is_text(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) and target.id.strip("_").lower() in _NAMES
 
 
 def said(path: Path) -> tuple[set[str], set[str]]:
