@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from inspect import signature
 
@@ -22,7 +22,7 @@ def usage_error(error: TyperException, args: Sequence[str]) -> SettingsError:
     help_of = Message("see foreword {value}--help", value=f"{command} " if command else "")
     if text.startswith("No such command"):
         typed = text.split("'")[1]
-        return SettingsError(Message("no such command: {name}", name=typed), hint=_near(typed, COMMANDS) or help_of)
+        return SettingsError(Message("no such command: {name}", name=typed), hint=_near(typed, COMMANDS, help_of))
     if text.startswith("No such option"):
         return _no_option(name, getattr(error, "possibilities", None) or (), command, help_of)
     if text.startswith("Missing"):
@@ -45,9 +45,10 @@ def _no_option(name: str, possible: Sequence[str], command: str | None, help_of:
     if command is not None and "set" in signature(COMMANDS[command]).parameters and is_setting(option):
         problem = Message("{command} has no option --{value}", command=command, value=option.replace("_", "-"))
         return SettingsError(problem, hint=Message("it is a setting: --set {option}=VALUE", option=option))
-    return SettingsError(Message("no such option: {name}", name=name), hint=_near(name, possible) or help_of)
+    return SettingsError(Message("no such option: {name}", name=name), hint=_near(name, possible, help_of))
 
 
-def _near(word: str, words: Sequence[str] | object) -> Message | None:
-    near = get_close_matches(word, list(words), 1)  # type: ignore[call-overload]
-    return Message("did you mean {value}?", value=near[0]) if near else None
+def _near(word: str, words: Iterable[str], help_of: Message) -> Message:
+    """The nearest of the words that there are, and where all of them stand."""
+    near = get_close_matches(word, list(words), 1)
+    return Message("did you mean {value}? {help}", value=near[0], help=help_of) if near else help_of

@@ -35,8 +35,8 @@ def test_help_is_in_chinese_and_as_wide_as_a_terminal(name: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("trian", "foreword: 没有这个命令：trian\n  怎么办：是不是 train？"),
-        ("train --sed 3", "foreword: 没有这个选项：--sed\n  怎么办：是不是 --seed？"),
+        ("trian", "foreword: 没有这个命令：trian\n  怎么办：是不是 train？见 foreword --help"),
+        ("train --sed 3", "foreword: 没有这个选项：--sed\n  怎么办：是不是 --seed？见 foreword train --help"),
         ("train --seed", "foreword: --seed 需要一个值"),
         ("show", "foreword: 缺少 FILE"),
         ("train --weight-decay 1", "怎么办：它是一项设置：--set weight_decay=VALUE"),
