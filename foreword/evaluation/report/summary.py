@@ -215,16 +215,18 @@ def chance(p_value: float) -> str:
 
 
 def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
-    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
+    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result), and one for the answer
+    that is right most often; the difference in a sentence and how it was tested in a footnote."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
-    lines = [["", *summaries]]
+    constant = constant_answer(summaries)
+    lines = [["", *summaries, *([always(constant["output"])] if constant else [])]]
     for name in names:
-        lines.append(
-            [heading(name), *(figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values())]
-        )
+        cells = [figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
+        cells += [figure_text(name, constant["metrics"].get(name))] if constant else []
+        lines.append([heading(name), *cells])
     text = "".join(f"{line}\n" for line in text_table(lines))
     text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
-    return text + (f"{sentence(difference)}\n" if difference else "")
+    return text + (f"{sentence(difference)}\n{footnote(difference.to_json())}\n" if difference else "")
 
 
 def constant_answer(summaries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -247,14 +249,40 @@ def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> Message:
     """The difference in one sentence, without judging more than the interval allows."""
+    return claim(difference, named(a), named(b), facts_of_rows(difference))
+
+
+def facts_of_rows(difference: Difference) -> Message:
+    """What stands in brackets behind a difference: its interval, and how many rows it rests on."""
     name, interval = difference.metric, difference.interval
-    facts = Message(
-        "{interval}, paired, {n} rows, {chance}",
-        interval=interval_text(name, interval.low, interval.high, interval.level),
-        n=difference.rows,
-        chance=chance(difference.p_value),
+    ends = interval_text(name, interval.low, interval.high, interval.level)
+    return Message("{interval}, paired, {n} rows", interval=ends, n=difference.rows)
+
+
+TESTS = {
+    "mcnemar-mid-p": Message("McNemar's test, mid-p"),
+    "approximate-randomisation": Message("approximate randomisation"),
+    "rows-and-seeds": Message("rows and seeds as chance"),
+}
+
+
+def footnote(difference: Mapping[str, Any]) -> Message:
+    """How a difference was tested: below the figures, because the interval says all that its sentence needs.
+
+    Args:
+        difference: as :meth:`Difference.to_json` gives it.
+    """
+    name, interval, test = difference["metric"], difference["interval"], difference["test"]
+    return Message(
+        "Paired difference in {metric}: {n} ({interval}, {way}; {test}, {chance}; {m} rows).",
+        metric=heading(name),
+        n=figure_text(name, difference["estimate"], True),
+        interval=interval_text(name, interval["low"], interval["high"], interval["level"]),
+        way=interval["method"],
+        test=TESTS.get(test, test),
+        chance=chance(difference["p_value"]) if difference["p_value"] is not None else "-",
+        m=difference["rows"],
     )
-    return claim(difference, named(a), named(b), facts)
 
 
 def named(text: str) -> str:

@@ -18,7 +18,7 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.verdict_text import Verdict, beside, facts_of, sentences, simpler_is_better
-from foreword.evaluation.statistics.intervals import Difference, Sampling
+from foreword.evaluation.statistics.intervals import Sampling
 from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
 from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, compare_family
@@ -141,7 +141,7 @@ def decide(
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
     which = family([(name, best) for name in (*BASELINES, *trained) if name in systems and name not in (best, prompt)])
     main = next(one for one in worth if one.a == best)
-    names = {name: _named(name, systems, name in trained) for name in systems}
+    names = {name: called(name, systems, name in trained) for name in systems}
     verdict = sentences(main, names, margin, _by_others(task, systems, (best, prompt), metric, options))
     reason = _useless(systems[best], names[best], metric, main.better, (alarms or {}).get(best, ()), options.level)
     if reason is not None:
@@ -149,7 +149,7 @@ def decide(
     return Decision(prompt, best, worth, which, _beside(verdict, main, which, names, trained, systems))
 
 
-def _named(name: str, systems: Mapping[str, Runs], trained: bool) -> str:
+def called(name: str, systems: Mapping[str, Runs], trained: bool) -> str:
     """A system in a sentence: one training is a run of its method, and says nothing of the method."""
     if trained and len(systems[name].test) == 1:
         return Message("this run of {name}", name=title(name))
@@ -231,8 +231,8 @@ def _alone(trained: Sequence[str]) -> Message:
     return Message("There is no prompt to compare with: a task with a head has no words to answer in.")
 
 
-def between(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Difference:
+def comparison_of(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Comparison:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
     sampling = Sampling(level, row_groups(systems))
-    return compare_family(metric, outputs, [(a, b)], references, sampling=sampling)[0].difference
+    return compare_family(metric, outputs, [(a, b)], references, sampling=sampling)[0]
