@@ -66,9 +66,10 @@ def learning_curve(
         seen: what repeated trainings tell of how far they lie apart; without any, what is known of others counts.
 
     Returns:
-        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for that gain, ``wanted``; None where the interval
-        has no upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough`` (rows from
-        which a doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low, high}], ``sentence``.
+        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for that gain, ``wanted``; None where the
+        interval has no upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough``
+        (rows from which a doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low,
+        high}], ``sentence``.
     """
     counts = sorted(runs)
     tables = [metric.rows(runs[count], references) for count in counts]
