@@ -133,6 +133,15 @@ def sentences(
     return Verdict(state, (*lines, *(by_another(one, trained, prompt) for one in others if one.better or one.worse)))
 
 
+def plainly(comparison: Comparison, a: str, b: str) -> Message:
+    """The comparison inside a sentence: better, worse, or not to be told."""
+    if comparison.better:
+        return _claimed("{a} is better than {b}: {metric} {gain} ({facts})", comparison, a, b)
+    if comparison.worse:
+        return _claimed("{a} is worse than {b}: {metric} {gain} ({facts})", comparison, a, b)
+    return _claimed("{a} cannot be told from {b}: {metric} {gain} ({facts})", comparison, a, b)
+
+
 def by_another(one: Comparison, a: str, b: str) -> Message:
     """What a metric that does not decide shows."""
     if one.better:
