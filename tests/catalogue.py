@@ -69,5 +69,5 @@ def files() -> Iterator[Path]:
 
 
 def _has_words(node: ast.JoinedStr) -> bool:
-    literal = "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+    literal = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
     return sum(map(str.isalpha, literal)) > 1 and " " in literal.strip()

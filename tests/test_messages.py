@@ -77,7 +77,8 @@ def test_translations_have_the_places_of_their_messages_and_none_is_left_over(la
 
 
 def test_what_errors_and_checks_say_has_a_translation() -> None:
-    missing, formatted = {}, []
+    missing: dict[str, list[str]] = {}
+    formatted: list[str] = []
     for path in files():
         texts, made = said(path)
         sentences = {text for text in texts if " " in text.strip() and not text.startswith(("foreword ", "pip "))}

@@ -144,7 +144,8 @@ def wrapped(text: str, width: int) -> list[str]:
     >>> wrapped("读 DATA 文件", 6)
     ['读', 'DATA', '文件']
     """
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for word in re.findall(r"[^\s\u2e80-\uffef]+|[\u2e80-\uffef][，。；：、）！？]*|\s+", text):
         if columns(line + word.rstrip()) > width and line:
             lines, line = [*lines, line.rstrip()], word.lstrip()
