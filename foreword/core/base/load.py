@@ -20,6 +20,7 @@ from foreword.core.base.fingerprint import fingerprint, fingerprint_differences,
 from foreword.core.base.gguf import Progress, convert_gguf, is_gguf
 from foreword.core.base.locate import check_folder, commit_of, explained, resolve, stored_formats
 from foreword.errors import BaseError
+from foreword.messages import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -204,8 +205,8 @@ def _load(
     if absent or info["mismatched_keys"]:
         wrong = absent or [str(entry) for entry in info["mismatched_keys"]]
         raise BaseError(
-            f"the checkpoint does not hold all the weights of {type(model).__name__}",
-            expected=f"{len(wrong)} more or other tensors, such as {wrong[0]}",
+            Message("the checkpoint does not hold all the weights of {name}", name=type(model).__name__),
+            expected=Message("{n} more or other tensors, such as {value}", n=len(wrong), value=wrong[0]),
             hint="choose a checkpoint that was saved with its language head, or download it again",
         )
     return model, tokenizer
