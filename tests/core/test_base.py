@@ -84,7 +84,7 @@ def test_the_fingerprint_is_of_the_stored_weights_whatever_the_number_format(
 ) -> None:
     folder = copy_of(llama, tmp_path / stored)
     (folder / "model.safetensors").unlink()
-    tiny("llama").to(pick_dtype(stored)).save_pretrained(folder)
+    tiny("llama").to(getattr(torch, stored)).save_pretrained(folder)
     bases = {dtype: load_base(folder, dtype=dtype) for dtype in ("float32", "bfloat16", "float16", "auto")}
     assert {name: str(base.dtype) for name, base in bases.items()} == {
         **{name: f"torch.{name}" for name in ("float32", "bfloat16", "float16")},
