@@ -27,6 +27,7 @@ from foreword.data.tokens.encode_row import slot_starts, spoken
 from foreword.data.tokens.examples import encode, lead_ids
 from foreword.data.tokens.tokenize import answer_ids, completion, label_ids, pieces, token_ids
 from foreword.errors import DataError, SettingsError, TrainingError
+from foreword.messages import Message
 from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall
 from foreword.storage import building, cache_folder
 from foreword.training import checkpoint
@@ -110,7 +111,7 @@ def train_base(
     [failure] = train_all([trial], on_event, interrupted, paths=[path])
     if failure is not None:
         raise TrainingError(
-            f"step {failure.step} of the base's training is not finite",
+            Message("step {step} of the base's training is not finite", step=failure.step),
             received=failure.why,
             hint="lower base.learning_rate",
         )
