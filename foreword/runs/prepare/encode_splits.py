@@ -69,7 +69,7 @@ class Encoder:
 
     @cached_property
     def _words(self) -> int:
-        if self.task.kind != "classification" or self.task.head:
+        if not self.task.has_labels or self.task.head:
             return 0
         return max(len(words) for some in label_ids(self.task, self.tokenizer) for words in some)
 

@@ -221,7 +221,8 @@ def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = Fals
     task = opened.task
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     if labelled:
-        return _readable(read(data, inputs=fields, target=task.target), skip_bad)
+        kind = "multilabel" if task.kind == "multilabel" else None
+        return _readable(read(data, inputs=fields, target=task.target, kind=kind), skip_bad)
     return _readable(read(data, inputs=fields, labelled=False), skip_bad)
 
 

@@ -143,7 +143,7 @@ def golden_rows(
     examples = encode(chosen, task, tokenizer, special_tokens=special, max_length=None, labelled=False)
 
     def answered(value: Foreword) -> list[Golden]:
-        scored = task.kind == "classification"
+        scored = task.has_labels
         return [
             Golden(
                 input=cast(Any, dict(row.fields)),
