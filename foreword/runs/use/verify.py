@@ -16,6 +16,7 @@ from foreword.data.task.task import Task
 from foreword.data.tokens.examples import encode
 from foreword.errors import DataError
 from foreword.evaluation.predict import Asker
+from foreword.messages import Message
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
 
@@ -39,10 +40,16 @@ class VerifyReport:
         """For people."""
         wrong = [row for row in self.rows if not row["equal"]]
         if not wrong:
-            return f"verified: {len(self.rows)} golden rows give the answers that were saved"
-        lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
+            return Message("verified: {n} golden rows give the answers that were saved", n=len(self.rows))
+        lines = [Message("FAILED: {n} of {a} golden rows give other answers", n=len(wrong), a=len(self.rows))]
         lines += [
-            f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})"
+            Message(
+                "  row {value}: expected {a!r}, received {b!r} ({c})",
+                value=row["row"],
+                a=row["expected"],
+                b=row["received"],
+                c=row["why"],
+            )
             for row in wrong
         ]
         return "\n".join(lines)
@@ -82,7 +89,7 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
         elif answer.output != wanted.output:
             why = "another answer"
         elif change > _TOLERANCE:
-            why = f"a score changed by {change:.2g}"
+            why = Message("a score changed by {change:.2g}", change=change)
         out.append(
             {
                 "row": index,
