@@ -36,9 +36,10 @@ def test_values_and_gradients_are_those_of_exact_attention(
     monkeypatch.setattr(module, "_KEPT", 1 << 20 if kept else 0)
     mask, weights = _masks()[kind], torch.randn(B, HQ, T, D, generator=torch.Generator().manual_seed(1))
     ours, exact = _given(torch.bfloat16), _given(torch.float64)
-    out = product_attention(*ours, mask, 0.3)
+    out = product_attention(ours[0], ours[1], ours[2], mask, 0.3)
     wide = mask.double() if mask is not None and mask.dtype != torch.bool else mask
-    expected = F.scaled_dot_product_attention(*exact, attn_mask=wide, scale=0.3, enable_gqa=True)
+    query, key, value = exact
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=wide, scale=0.3, enable_gqa=True)
     pairs = [(out, expected)]
     gradients = [torch.autograd.grad((o * weights.to(o)).sum(), g) for o, g in ((out, ours), (expected, exact))]
     for a, b in [*pairs, *zip(*gradients, strict=True)]:
