@@ -38,7 +38,7 @@ class ReadyBase:
 
     def encoder(self, first_k: int | None) -> Encoder:
         """How its rows become token ids."""
-        return Encoder(self.asker.task, self.base.tokenizer, self.asker.special_tokens, first_k)
+        return self.asker.encoder(first_k)
 
 
 def ready_base(data: ReadyData, begun: Begin, report: ProgressCall, trained: bool = True) -> ReadyBase:
