@@ -1,6 +1,6 @@
 """The options that several commands share, said once.
 
-A command takes a group of them as ``**shared: Unpack[options.TaskFlags]``; :func:`expanded` makes them parameters of it.
+A command takes a group of them as ``**shared: Unpack[options.TaskFlags]``; :func:`expanded` makes them its parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias, TypedDict, get_args, get_type_hint
 import typer
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.layers import flag_of
 
 CONTROLS = ("config", "set", "overwrite", "resume", "dry_run", "json", "verbose")
@@ -29,16 +30,18 @@ def refuse_beside_resume(given: Iterable[str], folder: Path, noun: str) -> None:
     Args:
         noun: what is resumed: "run".
     """
-    names = sorted(map(flag_of, given))
+    names, what = sorted(map(flag_of, given)), Message(noun)
     if names:
         raise SettingsError(
-            f"--resume takes everything from the {noun}",
+            Message("--resume takes everything from the {noun}", noun=what),
             where=str(folder),
             received=", ".join(names),
-            hint=f"leave them out, or start a new {noun} in another folder",
+            hint=Message("leave them out, or start a new {noun} in another folder", noun=what),
         )
     if not folder.is_dir():
-        raise SettingsError(f"there is no {noun} to resume", where=str(folder), expected="the folder of one")
+        raise SettingsError(
+            Message("there is no {noun} to resume", noun=what), where=str(folder), expected="the folder of one"
+        )
 
 
 ForewordFile: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="A .foreword file.")]

@@ -102,7 +102,9 @@ def _columns(metric: Metric, predictions: Sequence[Prediction]) -> tuple[list[An
     if not _has_likelihood(predictions):
         raise SettingsError(
             "perplexity needs the likelihood of the gold texts",
-            expected=f"{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores",
+            expected=Message(
+                "{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores", GOLD_NLL=GOLD_NLL, GOLD_TOKENS=GOLD_TOKENS
+            ),
         )
     return [p.scores[GOLD_NLL] for p in predictions], [p.scores[GOLD_TOKENS] for p in predictions]
 
@@ -148,7 +150,7 @@ def compare(
         missing = len(set(ids) ^ other.keys())
         raise DataError(
             "the two files hold answers to different rows",
-            expected=f"{len(a)} rows with the same ids",
+            expected=Message("{n} rows with the same ids", n=len(a)),
             received=f"{len(b)} rows, {missing} ids in only one of them",
             hint="predict both on the same data file",
         )

@@ -8,12 +8,13 @@ from functools import partial
 import torch
 
 from foreword.core.base.load import Base
+from foreword.data.tokens.examples import Encoder
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.evaluation.predict import Asker
 from foreword.methods.base import Start
 from foreword.runs.prepare.base import base_for
 from foreword.runs.prepare.calibrate_prompt import calibrated
-from foreword.runs.prepare.encode_splits import Encoder, window_full
+from foreword.runs.prepare.encode_splits import window_full
 from foreword.runs.prepare.ready_data import ReadyData
 from foreword.runs.prepare.start import Begin, longest_prefix
 from foreword.settings.schema import ProgressCall

@@ -103,7 +103,7 @@ def _interrupted(work: Work) -> Interrupted:
     return Interrupted(
         "interrupted; everything that was finished is kept",
         where=str(work.folder),
-        hint=f"go on with `foreword compare --resume {work.folder}`",
+        hint=Message("go on with `foreword compare --resume {folder}`", folder=work.folder),
     )
 
 
@@ -137,7 +137,9 @@ def _refuse(settings: TrainSettings) -> None:
 def _check(prepared: Prepared, options: CompareOptions) -> None:
     metric = get_metric(prepared.task.metric)
     if metric.sums is None:
-        raise SettingsError(f"{metric.name} has no interval to judge by", where="--metric", hint="use another metric")
+        raise SettingsError(
+            Message("{name} has no interval to judge by", name=metric.name), where="--metric", hint="use another metric"
+        )
     if len(prepared.examples.get("test", [])) < 2:
         raise SettingsError("a comparison needs test rows", where="--test", hint="leave test_fraction above 0")
     if options.pool is not None:
