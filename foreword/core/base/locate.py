@@ -93,6 +93,32 @@ def commit_of(name: str, revision: str | None) -> str:
     return path.parent.name  # .../snapshots/<commit>/config.json
 
 
+def stored_formats(name: str, commit: str | None) -> set[str]:
+    """The number formats of a checkpoint's tensors, as safetensors calls them (``F32``, ``BF16``, ``F16``).
+
+    Args:
+        name: a folder, or a hub id whose weights are in the hub's cache.
+        commit: the hub's commit; None for a folder.
+
+    Returns:
+        The formats; empty for weights that are not there yet.
+    """
+    from safetensors import safe_open
+
+    folder = Path(name) if commit is None else _snapshot(name, commit)
+    formats = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as tensors:
+            formats |= {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 (not a dict)
+    return formats
+
+
+def _snapshot(name: str, commit: str) -> Path:
+    from transformers.utils.hub import cached_file
+
+    return Path(str(cached_file(name, "config.json", revision=commit))).parent
+
+
 @contextmanager
 def explained(name: str, *, local: bool) -> Iterator[None]:
     """Turn what transformers, torch and the hub raise into errors with a place and a remedy.

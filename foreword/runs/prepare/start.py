@@ -9,7 +9,7 @@ import torch
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
-from foreword.core.base.load import Base, Outline, fingerprint_differences
+from foreword.core.base.load import Base, Outline, fingerprint_differences, float16_weights
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
@@ -164,7 +164,11 @@ def same_base(manifest: Manifest, base: Base, where: str) -> None:
     Raises:
         BaseMismatchError: says what differs.
     """
-    differences = fingerprint_differences(manifest.base.fingerprint, base.fingerprint)
+    expected, received = manifest.base.fingerprint, base.fingerprint
+    if expected.get("weights") != received["weights"]:
+        rounded = float16_weights(base.model)
+        received = received | {"weights": rounded} if rounded == expected.get("weights") else received
+    differences = fingerprint_differences(expected, received)
     if differences:
         raise _mismatch(manifest, where, f"{base.architecture} {base.id}: {'; '.join(differences)}")
 

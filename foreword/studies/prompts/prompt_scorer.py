@@ -13,7 +13,7 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.row import Row
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import label_ids
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
@@ -142,14 +142,8 @@ class Judge:
                 raise UnfitError(
                     Message("the prompt has {n} tokens, and the model reads {limit}", n=len(lead), limit=limit)
                 )
-            examples = encode(
-                self.rows,
-                task,
-                asker.tokenizer,
-                special_tokens=asker.special_tokens,
-                max_length=room,
-                first_k=self.prepared.request.task_options.first_k,
-            )
+            first_k = self.prepared.request.task_options.first_k
+            examples = asker.encoder(first_k).encode(self.rows, max_length=room)
         except (DataError, SettingsError) as problem:
             raise UnfitError(problem.problem) from problem
         return asker, standing(asker, task.guidance), examples
