@@ -105,7 +105,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
         for field in names:
             kind = "empty" if field in row.fields else "missing"
-            message = Message("the field {field!r} is {kind}", field=field, kind=kind)
+            message = Message("the field {field!r} is {kind}", field=field, kind=Message(kind))
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
     problems += found
     return found
@@ -129,7 +129,10 @@ def _not_text(
         form = "the row has several labels ({names}), and one label a row is learned; --task multilabel learns several"
         yield "several_labels", Message(form, names=", ".join(several))
     elif not several or isinstance(answer, Mapping):
-        yield "not_text", f"the field {target!r} is {what_it_is(answer)}, and no text"
+        yield (
+            "not_text",
+            Message("the field {target!r} is {what_it_is}, and no text", target=target, what_it_is=what_it_is(answer)),
+        )
 
 
 def _tags(name: str, tables: Mapping[str, Table], task: Task | None, problems: list[Problem]) -> Sequence[Problem]:
@@ -165,8 +168,11 @@ def _labels(
     for entry, label in ((one, label) for one in entries for label in _of_entry(one, several)):
         if label not in known:
             near = nearest(label, known)
-            meant = f"; did you mean {near!r}?" if near else ""
-            yield entry.problem("unknown_label", f"the label {entry.answer!r} is not one of {shown}{meant}")
+            meant = Message("; did you mean {near!r}?", near=near) if near else ""
+            yield entry.problem(
+                "unknown_label",
+                Message("the label {answer!r} is not one of {shown}{meant}", answer=label, shown=shown, meant=meant),
+            )
     for name, table in tables.items():
         counts = _balance(entries, name, several)
         if not counts:
@@ -232,7 +238,12 @@ def _tokens(
         length = lead + len(tokenize(text)) + answer
         lengths[entry.split].append(length)
         if context is not None and length > context:
-            problems.append(entry.problem("too_long", f"{length:,} tokens; the model reads {context:,}"))
+            problems.append(
+                entry.problem(
+                    "too_long",
+                    Message("{length:,} tokens; the model reads {context:,}", length=length, context=context),
+                )
+            )
     return {name: _figures(values) for name, values in lengths.items() if values}
 
 
@@ -298,8 +309,10 @@ def _unused(table: Table, task: Task | None) -> str:
     """The columns that nothing reads, for people; "" where there are none."""
     used = {*_inputs(table, task), task.target if task else table.layout.target}
     names = [name for name in table.columns if name not in used]
-    parts = [f"{name} (it says the label again)" if name in table.layout.leaks else name for name in names]
-    return f"not used: {', '.join(parts)}" if parts else ""
+    parts = [
+        Message("{name} (it says the label again)", name=name) if name in table.layout.leaks else name for name in names
+    ]
+    return Message("not used: {names}", names=", ".join(parts)) if parts else ""
 
 
 def _labels_a_row(table: Table, target: str) -> str:
@@ -308,21 +321,20 @@ def _labels_a_row(table: Table, target: str) -> str:
     shown = [
         f"{number} in {count:,}{' rows' * (place == 0)}" for place, (number, count) in enumerate(sorted(counts.items()))
     ]
-    return f"labels a row: {', '.join(shown)}"
+    return Message("labels a row: {names}", names=", ".join(shown))
 
 
 def _notes(tables: Mapping[str, Table], task: Task | None, several: bool) -> Iterator[str]:
     for name, table in tables.items():
         cells = [str(row.fields.get(one) or "") for row in table.rows[:500] for one in table.layout.inputs]
         share = cjk_share(cells)
-        script = "Chinese, Japanese or Korean" if share > 0.5 else "mixed scripts" if share > 0.05 else ""
-        parts = [f"{name} is {table.layout.description}"]
+        parts: list[str] = [Message("{name} is {layout}", name=name, layout=table.layout.description)]
         if table.encoding not in ("utf-8", "memory", "binary"):
-            parts.append(f"read as {table.encoding}")
+            parts.append(Message("read as {encoding}", encoding=table.encoding))
         if _unused(table, task):
             parts.append(_unused(table, task))
         if several:
             parts.append(_labels_a_row(table, task.target if task else table.layout.target))
-        if script:
-            parts.append(f"mostly {script}" if share > 0.5 else script)
-        yield ", ".join(parts)
+        if share > 0.05:
+            parts.append(Message("mostly Chinese, Japanese or Korean") if share > 0.5 else Message("mixed scripts"))
+        yield Message("{parts}", parts=parts)

@@ -17,6 +17,7 @@ from foreword.data.task.infer import separator
 from foreword.data.task.label_sets import NO_LABEL
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 
 _CONTENT = "\u2045CONTENT\u2046"
 _ANSWER = "\u2045ANSWER\u2046"
@@ -279,7 +280,8 @@ def label_end_note(task: Task, tokenizer: Tokenizer) -> list[str]:
     if begun is None:
         return []
     end = repr(str(tokenizer.decode(label_end(task, tokenizer))))
-    return [f"label words end with {end}, because {begun[0]!r} begins {begun[1]!r}"]
+    form = "label words end with {end}, because {a!r} begins {b!r}"
+    return [Message(form, end=end, a=begun[0], b=begun[1])]
 
 
 def label_end(task: Task, tokenizer: Tokenizer) -> list[int]:
