@@ -26,7 +26,7 @@ from foreword.data.quality.split import k_folds
 from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message, restored
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
@@ -235,7 +235,7 @@ def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: 
         k=len(members), n=len(answers["foreword"]),
     )  # fmt: skip
     text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
-    text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
+    text.append(Message("saved {file} (from all rows; the folds' figures are what to expect of it)", file=every.file))
     verdict = said if difference is None else sentence(difference)
     notes: list[str] = [_NOTE] if difference is None else [said, _NOTE]
     write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))

@@ -22,7 +22,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import compare, figure_text, heading, same_answers
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.evaluation.statistics.verdict import default_margin
 from foreword.messages import Message
 from foreword.runs.prepare.encode_splits import refuse_long_k, refuse_uncut

@@ -27,6 +27,7 @@ from foreword.core.passes.prefix_cache import PrefixCache
 from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.tokens.examples import Example
 from foreword.errors import ResourceError
+from foreword.messages import Message
 from foreword.methods.base import Writer
 from foreword.settings.schema import TrainSettings
 from foreword.training import distributed
@@ -169,9 +170,13 @@ class Trial:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NotFinite(
-                f"step {number + 1} is not finite at learning rate {self.learning_rate:g}",
+                Message(
+                    "step {value} is not finite at learning rate {learning_rate:g}",
+                    value=number + 1,
+                    learning_rate=self.learning_rate,
+                ),
                 number + 1,
-                f"loss {loss:g}, gradient norm {norm:g}",
+                Message("loss {loss:g}, gradient norm {norm:g}", loss=loss, norm=norm),
             )
         self.optimizer.step()
         made = Step(number + 1, loss, self.rate, norm)
@@ -198,9 +203,13 @@ class Trial:
         # The last step may have spoiled the values although its own loss was finite.
         if not math.isfinite(score.loss) or not math.isfinite(score.metric):
             raise NotFinite(
-                f"what step {state.step} wrote is not finite at learning rate {self.learning_rate:g}",
+                Message(
+                    "what step {step} wrote is not finite at learning rate {learning_rate:g}",
+                    step=state.step,
+                    learning_rate=self.learning_rate,
+                ),
                 state.step,
-                f"loss {score.loss:g} on dev",
+                Message("loss {loss:g} on dev", loss=score.loss),
             )
         better = score.beats(state.best)
         if better:

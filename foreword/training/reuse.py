@@ -15,6 +15,7 @@ from foreword.core.passes.memory import in_halves
 from foreword.core.passes.prefix_cache import PrefixCache, begins, has_past
 from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.tokens.examples import Example, eval_batches
+from foreword.messages import Message
 from foreword.training.loop import Trial
 from foreword.training.objective import Objective
 
@@ -81,11 +82,11 @@ def prepare_reuse(
     frozen = LayerCache(model, layer, store, filling.name)
     tokens = sum(len(objective.lead) + len(row.input_ids) + len(row.target_ids) for row in rows)
     if not store.fits(frozen.size(tokens)):
-        return Reuse(why_not=f"their states take {frozen.size(tokens) / 2**20:,.0f} MiB")
+        return Reuse(why_not=Message("their states take {n:,.0f} MiB", n=frozen.size(tokens) / 2**20))
     if not _filled(frozen, value, objective, rows, filling):
-        return Reuse(why_not="its passes cannot be cut in two")
+        return Reuse(why_not=Message("its passes cannot be cut in two"))
     if frozen.refused:
-        return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
+        return Reuse(why_not=Message("their states do not fit into cache_memory_mib and cache_disk_mib"))
     return Reuse(frozen)
 
 

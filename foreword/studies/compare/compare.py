@@ -177,7 +177,11 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
 
 def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     power = power_of(done.prepared, plan, done.options)
-    announce(done.report, f"plan: about {duration(plan.seconds)}; {power['sentence']}", plan.seconds)
+    announce(
+        done.report,
+        Message("plan: about {duration}; {value}", duration=duration(plan.seconds), value=power["sentence"]),
+        plan.seconds,
+    )
     before = done.before()
     done.untrained()
     done.trained(plan)

@@ -15,7 +15,7 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
-from foreword.messages import stored
+from foreword.messages import Message, stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
 from foreword.runs.train.dev_score import DevScore
@@ -90,7 +90,7 @@ def train_units(prepared: Prepared, units: Sequence[Unit], plan: Plan, interrupt
     began = time.monotonic()
     found: list[tuple[Sweep, list[str]]]
     if len(todo) > 1:
-        front = f"{todo[0].system}, {len(todo)} side by side: "
+        front = Message("{system}, {n} side by side: ", system=todo[0].system, n=len(todo))
         told = partial(_named, prepared.request.progress or say_nothing, front)
         found = learn_side_by_side(runs, todo[0].folder.parent, interrupts, told)
     else:

@@ -192,7 +192,7 @@ class Explained:
 
     def render(self) -> str:
         """For people."""
-        out = [f"{self.name}, {self.rows} rows"]
+        out: list[str] = [Message("{name}, {rows} rows", name=self.name, rows=self.rows)]
         for table in self.tables():
             out += ["", table["title"], *(f"  {note}" for note in table["notes"])]
             if not table["lines"]:
