@@ -29,7 +29,7 @@ _ASIDE = ("learning_rate", "seed", "task", "file", "tokens_per_second", "share_o
 
 
 @dataclass
-class Task:
+class Counter:
     """One piece of work with a known or unknown (0) total."""
 
     progress: Progress
@@ -88,9 +88,9 @@ class Progress:
                 state.bar.close()
                 state.bar = None
 
-    def task(self, name: str, total: int = 0) -> Task:
+    def task(self, name: str, total: int = 0) -> Counter:
         """A handle to advance, for work that counts for itself."""
-        return Task(self, name, total)
+        return Counter(self, name, total)
 
     def plan(self, text: str, seconds: float = 0.0) -> None:
         """Say what will be done, on a line of its own; ``seconds`` that it will take make the bar of the whole."""

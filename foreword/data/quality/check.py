@@ -21,10 +21,10 @@ from foreword.data.task.template import Template, empty_fields, parsed
 from foreword.errors import TemplateError
 from foreword.messages import Message
 
-__all__ = ["CheckReport", "check", "clean"]
+__all__ = ["CheckReport", "check_tables", "clean"]
 
 
-def check(
+def check_tables(
     tables: Mapping[str, Table],
     task: Task | None,
     *,

@@ -12,7 +12,7 @@ from foreword.errors import DataError
 from foreword.evaluation.statistics.sufficient_statistics import (
     MAX_CELLS,
     Array,
-    Sums,
+    SumStatistic,
     alternatives,
     macro,
     mean_of,
@@ -51,9 +51,9 @@ def _same(output: str, references: list[str]) -> float:
     return float(set(labels_in(output)) == set(labels_in(references[0])))
 
 
-LABELS_MICRO_F1 = Sums(_rows, _micro)
+LABELS_MICRO_F1 = SumStatistic(_rows, _micro)
 """F1 over all pairs of row and label, as scikit-learn's ``average="micro"``; S = 3 C: hits, said, gold."""
-LABELS_MACRO_F1 = Sums(_rows, macro)
+LABELS_MACRO_F1 = SumStatistic(_rows, macro)
 """F1 averaged over the labels that occur among outputs or references."""
 LABELS_EXACT = mean_of(_same)
 """The share of rows whose labels are all right and none too many."""

@@ -256,7 +256,7 @@ def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> Message:
     """The difference in one sentence, without judging more than the interval allows."""
-    return claim(difference, named(a), named(b), facts_of_rows(difference))
+    return difference_sentence(difference, named(a), named(b), facts_of_rows(difference))
 
 
 def facts_of_rows(difference: Difference) -> Message:
@@ -297,7 +297,7 @@ def named(text: str) -> str:
     return Message(text) if not isinstance(text, Message) and text in known_ids() else text
 
 
-def claim(difference: Difference, a: str, b: str, facts: str) -> Message:
+def difference_sentence(difference: Difference, a: str, b: str, facts: str) -> Message:
     """What a paired difference shows, in the words that every verdict uses: better, worse, or cannot be told."""
     name = difference.metric
     title = Message(get_metric(name).title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from foreword.data.quality.check import check as check_tables
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.split import split
 from foreword.data.readers.open_source import WHOLE

@@ -23,7 +23,7 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
-from foreword.runs.train.run_record import claim
+from foreword.runs.train.run_record import record_run
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
 from foreword.storage import write_atomically
@@ -130,7 +130,7 @@ def _begun(prepared: Prepared, unit: Unit, plan: Plan) -> Run:
         output_dir=unit.folder, resume=True, progress=told,
     )  # fmt: skip
     own = replace(prepared, request=request, method=unit.method, start=replace(prepared.start, seed=unit.seed))
-    claim(unit.folder, own)
+    record_run(unit.folder, own)
     return Run(own, unit.folder, DevScore(own.asker, own.examples["dev"], partial(told, "evaluate on dev")))
 
 

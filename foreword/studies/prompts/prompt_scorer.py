@@ -31,7 +31,7 @@ CHUNK = 64
 
 
 @dataclass
-class Judge:
+class PromptScorer:
     """Answers of variants on a pool of rows.
 
     Args:

@@ -16,8 +16,8 @@ from foreword.messages import Message, say, say_if_known
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.train.result import versions
 from foreword.settings.schema import TrainRequest
-from foreword.studies.prompts.prompt_scorer import Judge
-from foreword.studies.prompts.successive_halving import Place, UnfitError
+from foreword.studies.prompts.prompt_scorer import PromptScorer
+from foreword.studies.prompts.successive_halving import Standing, UnfitError
 from foreword.studies.search.held_out import Gain, Pool
 from foreword.studies.search.rounds import Played
 from foreword.studies.search.search_result import SearchResult
@@ -30,7 +30,7 @@ COLUMNS = 8
 
 
 def contents(
-    judge: Judge,
+    judge: PromptScorer,
     pool: Pool,
     settings: SearchSettings,
     played: Played,
@@ -80,12 +80,12 @@ def contents(
     }
 
 
-def _ordered(played: Played) -> list[Place]:
+def _ordered(played: Played) -> list[Standing]:
     rest = [place for place in played.places.values() if not (place.whole and place.score is not None)]
     return [*played.finalists, *sorted(rest, key=lambda place: -place.rows)]
 
 
-def _prompt(judge: Judge, place: Place) -> dict[str, Any]:
+def _prompt(judge: PromptScorer, place: Standing) -> dict[str, Any]:
     variant, score = place.variant, place.score
     try:
         tokens: int | None = judge.tokens(variant)
