@@ -99,13 +99,17 @@ def test_the_table_and_the_sentence() -> None:
     systems = {"prompt": evaluate(b, "classification"), "foreword": evaluate(a, "classification")}
     text = render(systems, compare(a, b, "accuracy"))
     lines = text.splitlines()
-    assert lines[0].split() == ["prompt", "foreword"]
+    assert lines[0].split() == ["prompt", "foreword", "always", "bad"]
+    assert [line.rsplit(maxsplit=1)[1] for line in lines[1:3]] == ["50.0", "33.3"]
     assert lines[1].startswith("Accuracy (%)  ")
     assert "[" in lines[1]
-    assert lines[-1].startswith("the foreword is better than the prompt: Accuracy +")
+    assert lines[-2].startswith("the foreword is better than the prompt: Accuracy +")
+    assert lines[-2].endswith(", paired, 100 rows)")  # how it was tested stands below
+    assert lines[-1].startswith("Paired difference in Accuracy (%): +")
+    assert lines[-1].endswith("; McNemar's test, mid-p, p < 0.001; 100 rows).")
     assert text.endswith("\n")
     assert all(line == line.rstrip() for line in lines)
-    assert " points (95% interval +" in lines[-1]
+    assert " points (95% interval +" in lines[-2]
     assert "cannot be told from" in sentence(compare(a, a, "accuracy"))
     assert "is worse than" in sentence(compare(b, a, "accuracy"))
     constant = evaluate([Prediction(str(n), "", "bad", "good") for n in range(3)], "classification")

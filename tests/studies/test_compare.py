@@ -28,6 +28,7 @@ from foreword.studies.compare.decisions import columns
 from foreword.studies.compare.reproduce import reproduce
 from foreword.studies.compare.settings import CompareOptions
 from foreword.studies.compare.stages import Work
+from foreword.studies.compare.system_names import title
 from foreword.training.loop import Trial
 from tests.runs.conftest import kill_one, save_tiny
 
@@ -128,6 +129,12 @@ def test_the_verdict_names_what_dev_chose(made: tuple[CompareResult, Path, str])
     assert result.verdict[0] == report["verdict"]
     assert result.verdict[0].startswith("Do not train: TF-IDF with logistic regression is better")
     assert result.render().startswith(result.verdict[0])
+    # What "your best prompt" is stands where the verdict is read, word for word.
+    lines = next(table["lines"] for table in report["tables"] if table["title"] == "The prompts")
+    texts = {line[0]: line[1] or line[2] for line in lines}
+    best = title(chosen["prompt"])
+    assert f"{best}: {texts[best[0].upper() + best[1:]]!r}" in result.render().splitlines()
+    assert "the most frequent label" in result.render()
 
 
 def test_costs_retention_and_the_rest(made: tuple[CompareResult, Path, str]) -> None:

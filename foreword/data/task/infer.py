@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn, TypedDict, Unpack
 
 from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
@@ -21,6 +22,7 @@ from foreword.data.task.task import Decoding, Task
 from foreword.data.task.template import parsed
 from foreword.data.task.template_marks import ANSWER, MASK, WORDS
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 from foreword.settings.values import FULL_WIDTH
 
 _MAX_LABELS = 200
@@ -35,6 +37,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop", *WORDS))
 
 
+class GivenFields(TypedDict, total=False):
+    """Fields of a task that are as they are given, or as :class:`Task` has them."""
+
+    chat: bool
+    head: bool
+    pooling: str
+    decoding: Decoding
+    guidance_column: str
+    guidance_form: Form
+    guidance_replaces: str
+    guidance_in_row: bool
+
+
 def make_task(
     table: Table,
     *,
@@ -42,15 +57,8 @@ def make_task(
     guidance: str | None = None,
     labels: str | Mapping[str, str] | Sequence[str] | None = None,
     metric: str | None = None,
-    chat: bool = False,
-    head: bool = False,
-    pooling: str = "mean",
-    decoding: Decoding | None = None,
     kind: Kind | None = None,
-    guidance_column: str | None = None,
-    guidance_form: Form = "text",
-    guidance_replaces: str | None = None,
-    guidance_in_row: bool = False,
+    **given: Unpack[GivenFields],
 ) -> Task:
     """A task for a table; a plain template, instruction and label words are made where none are given.
 
@@ -58,7 +66,7 @@ def make_task(
         labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
             words. None: the labels in the rows, sorted.
         kind: overrides what the table's layout says.
-        guidance_column, guidance_form, guidance_replaces, guidance_in_row: as in the task.
+        given: fields of the task that nothing is made for.
 
     Words get a space in front when they follow other words directly: not after a template that ends in white space,
     not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
@@ -69,44 +77,37 @@ def make_task(
         VerbalizerError, SettingsError: as Task.
     """
     kind = kind or table.layout.kind
-    chinese = _is_chinese(table)
-    source = template if template is not None else _template(table, kind, chinese, guidance_column or "")
-    _check_columns(source, table, guidance_column or "")
+    chinese, chat, column = _is_chinese(table), given.get("chat", False), given.get("guidance_column", "")
+    source = template if template is not None else _template(table, kind, chinese, column)
+    _check_columns(source, table, column)
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
     _refuse_not_text(source, table)
     if labels and kind == "generation":
-        raise SettingsError(
-            f"{table.layout.description}: what is to be written has no labels",
-            where="--labels",
-            hint="name the column of the labels with --target, or leave --labels out",
-        )
+        _refuse_labels(table)
     words = _words(labels, table) if kind == "classification" else {}
+    turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
+    first_words = {label: some[0] for label, some in spaced.items()}
+    more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
-        kind,
-        source,
-        "",
-        table.layout.target,
-        {label: some[0] for label, some in spaced.items()},
-        metric or _metric(table, kind),
-        chat=chat,
-        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
-        head=head,
-        pooling=pooling,
-        decoding=decoding or Decoding(),
-        guidance_column=guidance_column or "",
-        guidance_form=guidance_form,
-        guidance_replaces=guidance_replaces or "",
-        guidance_in_row=guidance_in_row,
-        more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
-    )
+        kind, source, "", table.layout.target, first_words, metric or _metric(table, kind),
+        turns=turns, more_words=more_words, **given,
+    )  # fmt: skip
     if guidance is None:
         first = [some[0].strip() for some in words.values()]
-        return replace(draft, guidance=_guidance(first, chinese) if kind == "classification" else "")
-    if guidance_form == "text" or guidance_column:
-        return replace(draft, guidance=guidance)
-    return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
+        guidance = _guidance(first, chinese) if kind == "classification" else ""
+    elif draft.guidance_form != "text" and not column:
+        guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
+    return replace(draft, guidance=guidance)
+
+
+def _refuse_labels(table: Table) -> NoReturn:
+    raise SettingsError(
+        Message("{description}: what is to be written has no labels", description=table.layout.description),
+        where="--labels",
+        hint="name the column of the labels with --target, or leave --labels out",
+    )
 
 
 def _refuse_not_text(source: str, table: Table) -> None:
@@ -137,10 +138,14 @@ def _tagging(
     tags = list(_words(labels, table)) if labels is not None else tag_set(table.rows, layout.target)
     if len(tags) < 2:
         shown = ", ".join(tags) or "no tags"
-        raise DataError(f"the column {layout.target!r} needs two tags or more", where=table.name, received=shown)
+        raise DataError(
+            Message("the column {target!r} needs two tags or more", target=layout.target),
+            where=table.name,
+            received=shown,
+        )
     if len(tags) > 2 * _MAX_LABELS:
         raise DataError(
-            f"the column {layout.target!r} does not look like tags",
+            Message("the column {target!r} does not look like tags", target=layout.target),
             where=table.name,
             received=f"{len(tags)} different ones in {len(table.rows)} rows",
         )
@@ -192,16 +197,16 @@ def _check_columns(source: str, table: Table, guidance_column: str) -> None:
         raise TemplateError(
             "the template names no column, so that all rows would read the same",
             where="template",
-            expected=f"a column of the rows, such as {inputs}",
+            expected=Message("a column of the rows, such as {inputs}", inputs=inputs),
             received=repr(source),
         )
     if guidance_column and guidance_column not in table.columns:
         close = difflib.get_close_matches(guidance_column, table.columns, 1)
         raise DataError(
-            f"there is no column {guidance_column!r} with the rows' guidance",
+            Message("there is no column {guidance_column!r} with the rows' guidance", guidance_column=guidance_column),
             where=table.name,
             expected=", ".join(table.columns),
-            hint=f"did you mean {close[0]!r}?" if close else "name it with guidance_column",
+            hint=Message("did you mean {value!r}?", value=close[0]) if close else "name it with guidance_column",
         )
 
 
@@ -300,11 +305,11 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
         near = "" if label in counts or same else nearest(label, others)
         if near and counts[near] > 1:
             raise VerbalizerError(
-                f"the label {label!r} is in no row",
+                Message("the label {label!r} is in no row", label=label),
                 where="--labels",
                 expected=", ".join(sorted(counts)[:20]),
                 received=label,
-                hint=f"did you mean {near!r}, which {counts[near]} rows have?",
+                hint=Message("did you mean {near!r}, which {value} rows have?", near=near, value=counts[near]),
             )
         result[same or label] = words
     return result
@@ -346,7 +351,9 @@ def labels_of(table: Table) -> list[str]:
     counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
     where, shown = table.name, table.layout.target
     if not counts:
-        error = DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        error = DataError(
+            Message("the column {shown!r} has no labels", shown=shown), where=where, hint="name another with --target"
+        )
         raise with_causes(error, table.problems)
     if len(counts) == 1:
         hint = "a classification needs two labels or more"
@@ -357,5 +364,10 @@ def labels_of(table: Table) -> list[str]:
         if sum(map(_is_number, counts)) > len(counts) * 0.9:
             hint = "numbers are not predicted here: cut them into classes, such as low, medium and high"
         received = f"{len(counts)} different values in {len(table.rows)} rows"
-        raise DataError(f"the column {shown!r} does not look like labels", where=where, received=received, hint=hint)
+        raise DataError(
+            Message("the column {shown!r} does not look like labels", shown=shown),
+            where=where,
+            received=received,
+            hint=hint,
+        )
     return sorted(counts)

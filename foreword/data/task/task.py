@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args
 from foreword.data.task.columns import Kind
 from foreword.data.task.decoding import Decoding
 from foreword.data.task.guidance import Form, mode_of, span_of
-from foreword.data.task.template import parsed
+from foreword.data.task.template import Template, parsed
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 
 __all__ = ["METRIC_NAMES", "Decoding", "Task"]
 
@@ -166,14 +167,18 @@ def _check_keys(cls: type[Task] | type[Decoding], data: Mapping[str, Any], where
     for key, value in data.items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
-            raise SettingsError(f"unknown key {key!r}", where=where, hint=hint)
+            hint = (
+                Message("did you mean {value!r}?", value=close[0])
+                if close
+                else Message("the keys are {names}", names=", ".join(known))
+            )
+            raise SettingsError(Message("unknown key {key!r}", key=key), where=where, hint=hint)
         types, expected = _TYPES.get(known[key], ((object,), ""))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
             raise _wrong_type(f"{where}.{key}", expected, value)
     missing = [name for name in needed if name not in data]
     if missing:
-        raise SettingsError(f"the key {missing[0]!r} is missing", where=where)
+        raise SettingsError(Message("the key {value!r} is missing", value=missing[0]), where=where)
 
 
 def _wrong_type(where: str, expected: str, received: object) -> SettingsError:
@@ -183,16 +188,23 @@ def _wrong_type(where: str, expected: str, received: object) -> SettingsError:
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         close = difflib.get_close_matches(value, allowed, 1)
-        hint = f"did you mean {close[0]!r}?" if close else None
-        raise SettingsError(f"unknown {name}", where=name, expected=", ".join(allowed), received=value, hint=hint)
+        hint = Message("did you mean {value!r}?", value=close[0]) if close else None
+        raise SettingsError(
+            Message("unknown {name}", name=name), where=name, expected=", ".join(allowed), received=value, hint=hint
+        )
 
 
 def _check_places(task: Task) -> None:
     """Refuse places of the template that do not go with the rest of the task."""
     template = parsed(task.template)
+    _check_columns(task, template)
+    _check_marks(task, template)
+
+
+def _check_columns(task: Task, template: Template) -> None:
     if task.target in template.fields:
         raise TemplateError(
-            f"the template shows the model the answer: the column {task.target!r}",
+            Message("the template shows the model the answer: the column {target!r}", target=task.target),
             where=template.place(task.target),
             hint="leave it out: what the model says is compared with that column",
         )
@@ -218,6 +230,9 @@ def _check_places(task: Task) -> None:
                 expected=", ".join(sorted(template.fields)),
                 received=name,
             )
+
+
+def _check_marks(task: Task, template: Template) -> None:
     if template.masked and (task.kind != "classification" or task.head or task.chat):
         raise SettingsError(
             "{{ mask }} asks a masked language model for the words of a label",

@@ -13,7 +13,8 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
 from foreword.evaluation.report.text_table import text_table
-from foreword.evaluation.statistics.intervals import Difference, paired_difference, score_interval
+from foreword.evaluation.statistics.differences import Difference, paired_difference
+from foreword.evaluation.statistics.intervals import Sampling, score_interval
 from foreword.messages import Message, known_ids
 
 
@@ -44,15 +45,7 @@ def evaluate(
 
     Raises DataError when there is no row or a row has no gold, SettingsError for an unknown metric.
     """
-    if not predictions:
-        raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
-    for prediction in predictions:
-        if kind != "generation" and not prediction.gold:
-            raise DataError(
-                "a row has no gold label, so nothing can be measured",
-                where=prediction.id,
-                hint="use `foreword predict` for rows without labels",
-            )
+    _require_golds(predictions, kind)
     written = kind == "generation" and _has_likelihood(predictions)
     names = list(metrics) or [*DEFAULT_METRICS[kind], *(["perplexity"] if written else [])]
     figures = {name: _figure(get_metric(name), predictions, level, n, seed) for name in names}
@@ -65,16 +58,33 @@ def evaluate(
         "tokens": sum(prediction.tokens for prediction in predictions),
         "ms": round(sum(p.ms for p in predictions if math.isfinite(p.ms)), 3),
     }
+    golds = [prediction.gold for prediction in predictions]
     if kind == "classification":
-        golds = [prediction.gold for prediction in predictions]
-        label, count = Counter(golds).most_common(1)[0]
-        alike = [replace(one, output=label) for one in predictions]
-        values = {name: get_metric(name).corpus(*_columns(get_metric(name), alike)) for name in names}
-        result["baseline"] = {"output": label, "share": count / len(golds), "metrics": values}
+        result["baseline"] = _baseline(predictions, names)
         result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))
     if kind == "tagging":
-        result["report"] = span_report(outputs, [prediction.gold for prediction in predictions])
+        result["report"] = span_report(outputs, golds)
     return result
+
+
+def _require_golds(predictions: Sequence[Prediction], kind: str) -> None:
+    if not predictions:
+        raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
+    for prediction in predictions:
+        if kind != "generation" and not prediction.gold:
+            raise DataError(
+                "a row has no gold label, so nothing can be measured",
+                where=prediction.id,
+                hint="use `foreword predict` for rows without labels",
+            )
+
+
+def _baseline(predictions: Sequence[Prediction], metrics: Sequence[str]) -> dict[str, Any]:
+    """What always giving the most frequent gold label reaches."""
+    label, count = Counter(prediction.gold for prediction in predictions).most_common(1)[0]
+    alike = [replace(prediction, output=label) for prediction in predictions]
+    values = {name: get_metric(name).corpus(*_columns(get_metric(name), alike)) for name in metrics}
+    return {"output": label, "share": count / len(predictions), "metrics": values}
 
 
 def same_answers(outputs: Sequence[str], kind: str) -> bool:
@@ -93,7 +103,9 @@ def _columns(metric: Metric, predictions: Sequence[Prediction]) -> tuple[list[An
     if not _has_likelihood(predictions):
         raise SettingsError(
             "perplexity needs the likelihood of the gold texts",
-            expected=f"{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores",
+            expected=Message(
+                "{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores", GOLD_NLL=GOLD_NLL, GOLD_TOKENS=GOLD_TOKENS
+            ),
         )
     return [p.scores[GOLD_NLL] for p in predictions], [p.scores[GOLD_TOKENS] for p in predictions]
 
@@ -139,7 +151,7 @@ def compare(
         missing = len(set(ids) ^ other.keys())
         raise DataError(
             "the two files hold answers to different rows",
-            expected=f"{len(a)} rows with the same ids",
+            expected=Message("{n} rows with the same ids", n=len(a)),
             received=f"{len(b)} rows, {missing} ids in only one of them",
             hint="predict both on the same data file",
         )
@@ -148,7 +160,8 @@ def compare(
     others, same = _columns(chosen, [other[name] for name in ids])
     if references != same:
         raise DataError("the two files disagree about the right answers", hint="predict both on the same data file")
-    return paired_difference(chosen, outputs, others, references, n, seed, level, groups=_groups_if_several(a))
+    sampling = Sampling(level, _groups_if_several(a), seed)
+    return paired_difference(chosen, outputs, others, references, n, sampling)
 
 
 def _groups_if_several(predictions: Sequence[Prediction]) -> list[str] | None:
@@ -205,16 +218,18 @@ def chance(p_value: float) -> str:
 
 
 def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | None = None) -> str:
-    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result)."""
+    """A plain table: one line a metric, one column a system (name -> :func:`evaluate`'s result), and one for the answer
+    that is right most often; the difference in a sentence and how it was tested in a footnote."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
-    lines = [["", *summaries]]
+    constant = constant_answer(summaries)
+    lines = [["", *summaries, *([always(constant["output"])] if constant else [])]]
     for name in names:
-        lines.append(
-            [heading(name), *(figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values())]
-        )
+        cells = [figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
+        cells += [figure_text(name, constant["metrics"].get(name))] if constant else []
+        lines.append([heading(name), *cells])
     text = "".join(f"{line}\n" for line in text_table(lines))
     text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
-    return text + (f"{sentence(difference)}\n" if difference else "")
+    return text + (f"{sentence(difference)}\n{footnote(difference.to_json())}\n" if difference else "")
 
 
 def constant_answer(summaries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -237,14 +252,40 @@ def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> Message:
     """The difference in one sentence, without judging more than the interval allows."""
+    return claim(difference, named(a), named(b), facts_of_rows(difference))
+
+
+def facts_of_rows(difference: Difference) -> Message:
+    """What stands in brackets behind a difference: its interval, and how many rows it rests on."""
     name, interval = difference.metric, difference.interval
-    facts = Message(
-        "{interval}, paired, {n} rows, {chance}",
-        interval=interval_text(name, interval.low, interval.high, interval.level),
-        n=difference.rows,
-        chance=chance(difference.p_value),
+    ends = interval_text(name, interval.low, interval.high, interval.level)
+    return Message("{interval}, paired, {n} rows", interval=ends, n=difference.rows)
+
+
+TESTS = {
+    "mcnemar-mid-p": Message("McNemar's test, mid-p"),
+    "approximate-randomisation": Message("approximate randomisation"),
+    "rows-and-seeds": Message("rows and seeds as chance"),
+}
+
+
+def footnote(difference: Mapping[str, Any]) -> Message:
+    """How a difference was tested: below the figures, because the interval says all that its sentence needs.
+
+    Args:
+        difference: as :meth:`Difference.to_json` gives it.
+    """
+    name, interval, test = difference["metric"], difference["interval"], difference["test"]
+    return Message(
+        "Paired difference in {metric}: {n} ({interval}, {way}; {test}, {chance}; {m} rows).",
+        metric=heading(name),
+        n=figure_text(name, difference["estimate"], True),
+        interval=interval_text(name, interval["low"], interval["high"], interval["level"]),
+        way=interval["method"],
+        test=TESTS.get(test, test),
+        chance=chance(difference["p_value"]) if difference["p_value"] is not None else "-",
+        m=difference["rows"],
     )
-    return claim(difference, named(a), named(b), facts)
 
 
 def named(text: str) -> str:

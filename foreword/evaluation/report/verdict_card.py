@@ -9,7 +9,7 @@ from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.report import charts
 from foreword.evaluation.report.blocks import Card
 from foreword.evaluation.report.report_types import Report
-from foreword.evaluation.report.summary import chance, figure_text, heading, interval_text
+from foreword.evaluation.report.summary import figure_text, footnote, heading
 from foreword.evaluation.report.verdict_text import ANSWERS, State
 from foreword.messages import Message
 
@@ -36,7 +36,7 @@ def card_of(report: Report, called: Callable[[str], str]) -> Card | None:
     lines += [ours(warning) for warning in report.warnings]
     state: State = report.state or "measured"
     metric, difference = report.deciding(), _difference(report)
-    figures, bar, footnote = [], "", ""
+    figures, bar, below = [], "", ""
     if metric in METRICS:
         systems = {name: report.systems[name]["metrics"].get(metric) for name in report.compared()[:2]}
         figures = [(called(name), figure_text(metric, one["value"])) for name, one in systems.items() if one]
@@ -44,7 +44,7 @@ def card_of(report: Report, called: Callable[[str], str]) -> Card | None:
         name = str(difference["metric"])
         ends = {**difference["interval"], "estimate": difference["estimate"]}
         bar = charts.difference(ends, lambda value: figure_text(name, value, True))
-        footnote = _footnote(difference)
+        below = footnote(difference)
     return Card(
         ANSWERS[state] if report.state else "",
         _TONES[state],
@@ -53,7 +53,7 @@ def card_of(report: Report, called: Callable[[str], str]) -> Card | None:
         figures,
         heading(metric) if metric in METRICS else "",
         bar,
-        footnote,
+        below,
     )
 
 
@@ -74,17 +74,3 @@ def _difference(report: Report) -> Mapping[str, Any] | None:
         return report.difference
     worth = (report.more.get("comparisons") or {}).get("worth") or []
     return next((one for one in worth if one["a"] == report.chosen_on_dev.get("trained")), None)
-
-
-def _footnote(difference: Mapping[str, Any]) -> Message:
-    name, interval = difference["metric"], difference["interval"]
-    return Message(
-        "Paired difference in {metric}: {n} ({interval}, {way}; {test}, {chance}; {m} rows).",
-        metric=heading(name),
-        n=figure_text(name, difference["estimate"], True),
-        interval=interval_text(name, interval["low"], interval["high"], interval["level"]),
-        way=interval["method"],
-        test=difference["test"],
-        chance=chance(difference["p_value"]) if difference["p_value"] is not None else "-",
-        m=difference["rows"],
-    )

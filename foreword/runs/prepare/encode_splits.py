@@ -4,73 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from foreword.data.quality.check_report import CheckReport
 from foreword.data.row import Problem, Row
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template
-from foreword.data.tokens.examples import Example, encode
-from foreword.data.tokens.tokenize import Tokenizer, label_ids
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.errors import DataError, SettingsError
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """How a run's rows become token ids.
-
-    Args:
-        special_tokens: the tokenizer's own special tokens go around each text (encoders, encoder-decoders).
-        first_k: the first tokens of each field that are used; None: all.
-    """
-
-    task: Task
-    tokenizer: Tokenizer
-    special_tokens: bool
-    first_k: int | None = None
-
-    def encode(self, rows: Sequence[Row], guided: bool = True) -> list[Example]:
-        """The rows of whatever length; without the guidance that they have in them where not ``guided``.
-
-        Raises:
-            DataError: a row that the template cannot be filled with.
-        """
-        return encode(
-            rows,
-            self.task,
-            self.tokenizer,
-            special_tokens=self.special_tokens,
-            max_length=None,
-            first_k=self.first_k,
-            guided=guided,
-        )
-
-    def one_by_one(self, rows: Sequence[Row]) -> Iterator[Example | str]:
-        """The rows, or why one of them cannot be encoded."""
-        for row in rows:
-            try:
-                [example] = self.encode([row])
-            except DataError as error:
-                yield error.problem
-            else:
-                yield example
-
-    def size(self, example: Example) -> int:
-        """Tokens that the base reads of a row with its answer, or with the longest words of a label.
-
-        With ``special_tokens`` the answer is not read behind the text.
-        """
-        text, answer = len(example.input_ids), max(len(example.target_ids), self._words)
-        return max(text, answer) if self.special_tokens else text + answer
-
-    @cached_property
-    def _words(self) -> int:
-        if self.task.kind != "classification" or self.task.head:
-            return 0
-        return max(len(words) for some in label_ids(self.task, self.tokenizer) for words in some)
+from foreword.messages import Message
 
 
 @dataclass(frozen=True)
@@ -120,7 +64,7 @@ def encode_splits(
             if limit is None or length <= limit:
                 pairs.append((row, example))
             else:
-                message = f"{length:,} tokens; the model reads {limit:,}"
+                message = Message("{length:,} tokens; the model reads {limit:,}", length=length, limit=limit)
                 problems.append(Problem("too_long", str(row.source), message, "error", row.id, name))
         kept[name], examples[name] = table.with_rows(row for row, _ in pairs), [example for _, example in pairs]
         if lengths:
@@ -142,7 +86,7 @@ def window_full(front: int, limit: int) -> SettingsError:
     return SettingsError(
         "the guidance and what is learned in front of every row leave no room for the rows",
         where="--guidance",
-        expected=f"well below the {limit:,} tokens that the base reads",
+        expected=Message("well below the {limit:,} tokens that the base reads", limit=limit),
         received=f"{front:,} tokens",
         hint="give a shorter prompt with --guidance (one that is made for many labels lists them all), or a base that "
         "reads more",
@@ -202,7 +146,7 @@ def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
         raise _too_long(first_k, f"{len(examples)} rows, none of them cut")
     if all(example.places and max(example.places) < 0 for example in examples):
         raise SettingsError(
-            f"no word lies within the first {first_k} tokens, so there is nothing to tag",
+            Message("no word lies within the first {first_k} tokens, so there is nothing to tag", first_k=first_k),
             where="--input-prefix",
             expected="as many tokens as the first words have",
             received=first_k,
@@ -211,7 +155,7 @@ def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
 
 def _too_long(first_k: int, received: str) -> SettingsError:
     return SettingsError(
-        f"the first {first_k} tokens are the whole of every input",
+        Message("the first {first_k} tokens are the whole of every input", first_k=first_k),
         where="--input-prefix",
         expected="fewer tokens than the longest field has",
         received=received,

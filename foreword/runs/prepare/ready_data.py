@@ -16,6 +16,7 @@ from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Decoding, Task
 from foreword.errors import DataError
+from foreword.messages import Message
 from foreword.settings.schema import TaskOptions, TrainRequest
 
 
@@ -112,9 +113,9 @@ def task_of(table: Table, options: TaskOptions, guidance_in_row: bool = False) -
         head=options.head,
         pooling=options.pooling,
         decoding=Decoding(**options.decoding()),
-        guidance_column=options.guidance_column,
+        guidance_column=options.guidance_column or "",
         guidance_form=options.guidance_form,
-        guidance_replaces=options.guidance_replaces,
+        guidance_replaces=options.guidance_replaces or "",
         guidance_in_row=guidance_in_row,
     )
 
@@ -123,7 +124,8 @@ def refuse(report: CheckReport, skip_bad: bool) -> None:
     """Refuse data with errors that are not to be left out. Raises DataError."""
     if report.refuses and not skip_bad:
         raise DataError(
-            f"the data has problems\n{report.render()}", hint="mend them, or leave those rows out with --skip-bad"
+            Message("the data has problems\n{value}", value=report.render()),
+            hint="mend them, or leave those rows out with --skip-bad",
         )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from foreword.core.inject.value import Foreword
+from foreword.data.tokens.tokenize import label_end_note
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
-from foreword.evaluation.report.summary import figure_text, heading, render
+from foreword.evaluation.report.summary import figure_text, footnote, heading, render, sentence
 from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message
@@ -58,12 +59,14 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     """For people, what the run came to."""
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
-    lines = [*shown(prepared.task), *(f"note: {alarm}" for alarm in alarms)]
+    ends = label_end_note(prepared.task, prepared.base.tokenizer)
+    lines = [*shown(prepared.task), *ends, *(f"note: {alarm}" for alarm in alarms)]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
         told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None
-        lines.append(render(evaluation.systems, told).rstrip())
-        lines += verdict.lines[1:] if told is not None else verdict.lines
+        lines.append(render(evaluation.systems).rstrip())
+        lines += verdict.lines if told is None else (sentence(told), *verdict.lines[1:])
+        lines += [] if evaluation.difference is None else [footnote(evaluation.difference.to_json())]
     else:
         lines += verdict.lines
     for kind, figures in evaluation.guidance.items():

@@ -8,8 +8,9 @@ saying the label that most test rows have.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from foreword.data.quality.near_duplicates import near_pairs
@@ -19,16 +20,16 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, groups_of
 from foreword.evaluation.report.summary import (
     amount,
-    chance,
     claim,
     compare,
+    facts_of_rows,
     figure_text,
     interval_text,
     same_answers,
     sentence,
 )
 from foreword.evaluation.report.verdict_text import State, Verdict
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.evaluation.statistics.verdict import default_margin
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
@@ -68,7 +69,8 @@ def judge(prepared: Prepared, outcome: Outcome, evaluation: Evaluation) -> Verdi
         verdict = Verdict("measured", (Message("A foreword was learned; its figures stand alone here."),))
     else:
         verdict = compared(evaluation.difference, others)
-    lines = [*skew(rows, task.metric), *(fallen(others) if skewed(rows) else ()), *about_rows(prepared, answers)]
+    lines = [*skew(rows, task.metric), *(fallen(others) if skewed(rows) else ())]
+    lines += about_rows(prepared, rows, partial(_without, answers, task.metric))
     return replace(verdict, lines=(*verdict.lines, *lines))
 
 
@@ -98,19 +100,13 @@ def useless(rows: Sequence[Prediction], kind: str, metric: str, strict: bool = T
     gain = difference.estimate if get_metric(metric).better == "higher" else -difference.estimate
     if gain > 0 and (gains(difference) or not strict):
         return None
-    form = (
-        "the foreword is not better than always answering {label}: {metric} {a} against {b} ({interval}, paired, "
-        "{n} rows, {chance})"
-    )
     return Message(
-        form,
+        "the foreword is not better than always answering {label}: {metric} {a} against {b} ({facts})",
         label=label,
         metric=Message(get_metric(metric).title),
         a=figure_text(metric, difference.a),
         b=figure_text(metric, difference.b),
-        interval=interval_text(metric, difference.interval.low, difference.interval.high, difference.interval.level),
-        n=difference.rows,
-        chance=chance(difference.p_value),
+        facts=facts_of_rows(difference),
     )
 
 
@@ -119,12 +115,12 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
     metric = difference.metric
     least = default_margin(get_metric(metric))
     disagree = [other for other in others if other.decided]
-    low, high = difference.interval.low, difference.interval.high
+    equal = difference.equivalence or difference.interval
     state: State = "better" if gains(difference) else "worse" if difference.decided else "cannot_tell"
     said = Message("{said!c}.", said=sentence(difference))
-    if state == "cannot_tell" and -least < low and high < least and not disagree:
+    if state == "cannot_tell" and -least < equal.low and equal.high < least and not disagree:
         state = "equal"
-        facts = {"interval": interval_text(metric, low, high, difference.interval.level), "n": difference.rows}
+        facts = {"interval": interval_text(metric, equal.low, equal.high, equal.level), "n": difference.rows}
         margin = amount(metric, least, False)
         said = Message("The foreword is as good as the prompt, within {margin} ({interval}, paired, {n} rows).",
                        margin=margin, **facts)  # fmt: skip
@@ -141,12 +137,8 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
 
 
 def _by_another(difference: Difference) -> Message:
-    interval = interval_text(
-        difference.metric, difference.interval.low, difference.interval.high, difference.interval.level
-    )
-    facts = Message("{interval}, paired, {n} rows, {chance}", interval=interval, n=difference.rows,
-                    chance=chance(difference.p_value))  # fmt: skip
-    return Message("By another metric {said}.", said=claim(difference, THE_FOREWORD, THE_PROMPT, facts))
+    said = claim(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
+    return Message("By another metric {said}.", said=said)
 
 
 def other_metrics(
@@ -194,9 +186,15 @@ def fallen(others: Sequence[Difference]) -> Iterator[Message]:
             )
 
 
-def about_rows(prepared: Prepared, answers: Mapping[str, Sequence[Prediction]]) -> Iterator[Message]:
-    """What the rows themselves leave open: too few of them, classes that dev lacks, test rows that were learned."""
-    rows, metric = answers["foreword"], prepared.task.metric
+def about_rows(
+    prepared: Prepared, rows: Sequence[Prediction], without: Callable[[Collection[str]], Message | None]
+) -> Iterator[Message]:
+    """What the rows themselves leave open: too few of them, classes that dev lacks, test rows that were learned.
+
+    Args:
+        rows: the answers of what was learned on test.
+        without: ids of test rows -> what is to be said without them; None where too few are left.
+    """
     if len(rows) < FEW_ROWS:
         yield Message("There are only {n} test rows: one more or less right is {gain}.", n=len(rows),
                       gain=amount("accuracy", 1 / len(rows), False))  # fmt: skip
@@ -208,30 +206,31 @@ def about_rows(prepared: Prepared, answers: Mapping[str, Sequence[Prediction]]) 
         seen = {example.reference for example in prepared.examples["dev"]}
         missing = sorted({row.gold for row in rows} - seen)
         if missing:
-            yield Message("No dev row has the label {names}, so nothing was chosen for it.", names=missing)
+            said = without({row.id for row in rows if row.gold in missing})
+            form = "No dev row has the label {names}, so nothing was chosen for it."
+            if said is not None:
+                form = "No dev row has the label {names}, so nothing was chosen for it. Without its rows {said}."
+            yield Message(form, names=missing, said=said)
     copies = near_copies(prepared)
-    rest = {name: [row for row in found if row.id not in copies] for name, found in answers.items() if name != "golden"}
-    if copies and len(rest["foreword"]) > 1:
-        yield from _without(copies, rest, len(rows), metric)
+    if copies:
+        said = without(copies)
+        form = "{n} of {m} test rows nearly repeat a row that was learned from."
+        if said is not None:
+            form = "{n} of {m} test rows nearly repeat a row that was learned from. Without them {said}."
+        yield Message(form, n=len(copies), m=len(rows), said=said)
 
 
-def _without(
-    copies: set[str], rest: Mapping[str, Sequence[Prediction]], rows: int, metric: str
-) -> Iterator[Message]:  # fmt: skip
-    parts = {"n": len(copies), "m": rows}
+def _without(answers: Mapping[str, Sequence[Prediction]], metric: str, ids: Collection[str]) -> Message | None:
+    """The verdict's figure without some test rows."""
+    rest = {name: [row for row in rows if row.id not in ids] for name, rows in answers.items()}
+    if len(rest["foreword"]) < 2:
+        return None
     if "prompt" in rest:
-        yield Message("{n} of {m} test rows nearly repeat a row that was learned from. Without them {said}.", **parts,
-                      said=sentence(compare(rest["foreword"], rest["prompt"], metric)))  # fmt: skip
-        return
+        return sentence(compare(rest["foreword"], rest["prompt"], metric))
     chosen = get_metric(metric)
     value = chosen.corpus([row.output for row in rest["foreword"]], [row.accepted for row in rest["foreword"]])
-    yield Message(
-        "{n} of {m} test rows nearly repeat a row that was learned from. Without them the foreword reaches {value} "
-        "({metric}).",
-        **parts,
-        value=figure_text(metric, value),
-        metric=Message(chosen.title),
-    )  # fmt: skip
+    figures = {"value": figure_text(metric, value), "metric": Message(chosen.title)}
+    return Message("the foreword reaches {value} ({metric})", **figures)
 
 
 def near_copies(prepared: Prepared) -> set[str]:

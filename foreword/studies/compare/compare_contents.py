@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.evaluation.metrics.metric_registry import get_metric
+from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import figure_text
+from foreword.evaluation.report.verdict_text import plainly
 from foreword.messages import Message, restored
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.train.result import versions
@@ -20,7 +23,7 @@ from foreword.runs.train.run_verdict import about_rows
 from foreword.storage import write_atomically
 from foreword.studies.compare import compare_report, retention
 from foreword.studies.compare.costs import latency_of, pareto, price, work, written_tokens
-from foreword.studies.compare.decisions import Decision, between
+from foreword.studies.compare.decisions import Decision, called, comparison_of
 from foreword.studies.compare.gate import Gate
 from foreword.studies.compare.plan import Plan
 from foreword.studies.compare.stages import Work
@@ -69,8 +72,21 @@ def sentences_about_rows(done: Work, decision: Decision) -> list[Message]:
     """What the rows leave open, of the two systems in the verdict."""
     if decision.prompt is None or decision.trained is None:
         return []
-    answers = {"prompt": done.systems[decision.prompt].test[0], "foreword": done.systems[decision.trained].test[0]}
-    return list(about_rows(done.prepared, answers))
+    prompt, trained = decision.prompt, decision.trained
+    pair = {name: done.systems[name] for name in (trained, prompt)}
+
+    def without(ids: Collection[str]) -> Message | None:
+        rest = {name: replace(runs, test=tuple(_rest(run, ids) for run in runs.test)) for name, runs in pair.items()}
+        if len(rest[trained].test[0]) < 2:
+            return None
+        found = comparison_of(get_metric(done.prepared.task.metric), rest, trained, prompt, done.options.level)
+        return plainly(found, called(trained, pair, True), called(prompt, pair, False))
+
+    return list(about_rows(done.prepared, pair[trained].test[0], without))
+
+
+def _rest(run: Sequence[Prediction], ids: Collection[str]) -> tuple[Prediction, ...]:
+    return tuple(row for row in run if row.id not in ids)
 
 
 def costs_of(done: Work, values: Mapping[str, Foreword], systems: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -154,7 +170,7 @@ def gate_result(done: Work, gate: Gate, decision: Decision) -> dict[str, Any]:
         figure = names[gate.left]["metrics"][metric.name]
         value = figure["value"] if by == "estimate" else figure["low"]
     else:
-        found = between(metric, done.systems, gate.left, gate.right, done.options.level)
+        found = comparison_of(metric, done.systems, gate.left, gate.right, done.options.level).difference
         low = found.interval.low if metric.better == "higher" else -found.interval.high
         value = found.estimate * (1 if metric.better == "higher" else -1) if by == "estimate" else low
     text = figure_text(metric.name, value, gate.right is not None)

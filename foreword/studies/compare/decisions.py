@@ -18,7 +18,7 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.verdict_text import Verdict, beside, facts_of, sentences, simpler_is_better
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.intervals import Sampling
 from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
 from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, compare_family
@@ -132,17 +132,16 @@ def decide(
         metric = get_metric("exact_match")
     margin = margin_of(metric, options)
 
+    sampling = Sampling(options.level, row_groups(systems))
+
     def family(pairs: list[tuple[str, str]]) -> tuple[Comparison, ...]:
-        compared = compare_family(
-            metric, outputs, pairs, references, level=options.level, margin=margin, groups=row_groups(systems)
-        )
-        return tuple(compared)
+        return tuple(compare_family(metric, outputs, pairs, references, sampling=sampling, margin=margin))
 
     worth = family([(name, prompt) for name in trained])
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
     which = family([(name, best) for name in (*BASELINES, *trained) if name in systems and name not in (best, prompt)])
     main = next(one for one in worth if one.a == best)
-    names = {name: _named(name, systems, name in trained) for name in systems}
+    names = {name: called(name, systems, name in trained) for name in systems}
     verdict = sentences(main, names, margin, _by_others(task, systems, (best, prompt), metric, options))
     reason = _useless(systems[best], names[best], metric, main.better, (alarms or {}).get(best, ()), options.level)
     if reason is not None:
@@ -150,7 +149,7 @@ def decide(
     return Decision(prompt, best, worth, which, _beside(verdict, main, which, names, trained, systems))
 
 
-def _named(name: str, systems: Mapping[str, Runs], trained: bool) -> str:
+def called(name: str, systems: Mapping[str, Runs], trained: bool) -> str:
     """A system in a sentence: one training is a run of its method, and says nothing of the method."""
     if trained and len(systems[name].test) == 1:
         return Message("this run of {name}", name=title(name))
@@ -168,9 +167,8 @@ def _by_others(
             continue
         outputs, references = outputs_of(other, {one: systems[one] for one in pair})
         if moves(other, references):
-            found += compare_family(
-                other, outputs, [pair], references, level=options.level, n=1000, groups=row_groups(systems)
-            )
+            sampling = Sampling(options.level, row_groups(systems))
+            found += compare_family(other, outputs, [pair], references, sampling=sampling, n=1000)
     return found
 
 
@@ -192,8 +190,8 @@ def _useless(
     answers = [[{row.id: row.output for row in run}[one] for one in order] for run in runs.test]
     constant = {"learned": answers, "constant": [[label] * len(first)]}
     pairs, golds_of = [("learned", "constant")], [row.gold for row in first]
-    groups = row_groups({name: runs})
-    found = compare_family(metric, constant, pairs, golds_of, level=level, groups=groups)[0]
+    sampling = Sampling(level, row_groups({name: runs}))
+    found = compare_family(metric, constant, pairs, golds_of, sampling=sampling)[0]
     if found.better or (found.gain > 0 and not better):
         return None
     return Message(
@@ -233,8 +231,8 @@ def _alone(trained: Sequence[str]) -> Message:
     return Message("There is no prompt to compare with: a task with a head has no words to answer in.")
 
 
-def between(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Difference:
+def comparison_of(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Comparison:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
-    groups = row_groups(systems)
-    return compare_family(metric, outputs, [(a, b)], references, level=level, groups=groups)[0].difference
+    sampling = Sampling(level, row_groups(systems))
+    return compare_family(metric, outputs, [(a, b)], references, sampling=sampling)[0]

@@ -15,7 +15,7 @@ import numpy as np
 from foreword.evaluation.metrics.metric_registry import Metric
 from foreword.evaluation.report.summary import amount
 from foreword.evaluation.statistics.intervals import resamples
-from foreword.evaluation.statistics.run_spread import GRID, RunVariance, posterior, prior_scale
+from foreword.evaluation.statistics.run_spread import Prior, RunVariance, posterior, prior_of
 from foreword.evaluation.statistics.sufficient_statistics import Array
 from foreword.messages import Message
 
@@ -54,25 +54,26 @@ def at(law: Array, rows: float, top: float) -> Array:
 
 
 def learning_curve(
-    metric: Metric, runs: Mapping[int, Sequence[Any]], references: Sequence[Any], wanted: float, margin: float,
+    metric: Metric, runs: Mapping[int, Sequence[Any]], references: Sequence[Any], margin: float,
     *, seen: Sequence[RunVariance] = (), n: int = 1000, level: float = 0.95,
 ) -> dict[str, Any]:  # fmt: skip
     """The curve of one method.
 
     Args:
         runs: training rows -> outputs on test, of one training each.
-        wanted: the gain that is asked about, in the metric's unit.
-        margin: what a doubling of the rows has to give to be worth it.
+        margin: what a doubling of the rows has to give to be worth it, in the metric's unit; the gain that is asked
+            about is twice as large.
         seen: what repeated trainings tell of how far they lie apart; without any, what is known of others counts.
 
     Returns:
-        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for ``wanted``; None where the interval has no
-        upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough`` (rows from which a
-        doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low, high}], ``sentence``.
+        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for that gain, ``wanted``; None where the
+        interval has no upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough``
+        (rows from which a doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low,
+        high}], ``sentence``.
     """
     counts = sorted(runs)
     tables = [metric.rows(runs[count], references) for count in counts]
-    top, here = float(metric.top), counts[-1]
+    top, here, wanted = float(metric.top), counts[-1], 2 * margin
     scores = np.array([[float(metric.score(table.sum(axis=0))) for table in tables]])
     draws = np.concatenate(
         [
@@ -81,7 +82,8 @@ def learning_curve(
         ]
     )
     law = fit(counts, scores, top)
-    laws = fit(counts, np.minimum(draws + _other_trainings(metric, scores, seen, draws.shape), top), top)
+    prior = prior_of(metric, float(scores.mean()), len(references))
+    laws = fit(counts, np.minimum(draws + _other_trainings(prior, seen, draws.shape), top), top)
     more, gain = _more(law, here, top, wanted), _more(laws, here, top, wanted)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(gain, tails, method="nearest")
@@ -100,13 +102,12 @@ def learning_curve(
     return {**result, "sentence": _sentence(metric, result, here)}
 
 
-def _other_trainings(metric: Metric, scores: Array, seen: Sequence[RunVariance], shape: tuple[int, ...]) -> Array:
+def _other_trainings(prior: Prior, seen: Sequence[RunVariance], shape: tuple[int, ...]) -> Array:
     """What other trainings on as many rows would have added to the scores ``[D, K]``: normal, by a standard deviation
     drawn from what is known of it."""
     rng = np.random.default_rng(_SEED)
-    scale = prior_scale(metric, float(scores.mean()))
-    deviations = scale * rng.choice(GRID, shape[0], p=posterior(seen, scale))
-    return np.asarray(_WIDER * np.minimum(deviations, 2 * scale)[:, None] * rng.standard_normal(shape))
+    deviations = rng.choice(prior.deviations, shape[0], p=posterior(seen, prior))
+    return np.asarray(_WIDER * np.minimum(deviations, 2 * prior.scale)[:, None] * rng.standard_normal(shape))
 
 
 def _more(laws: Array, here: int, top: float, wanted: float) -> Array:
