@@ -1,4 +1,4 @@
-"""llama.cpp's own server out of the wheel ``xllamacpp``, with the flags of ``llama-server`` that an export's script uses.
+"""llama.cpp's own server out of the wheel ``xllamacpp``, with the flags of ``llama-server`` that our scripts use.
 
 Run with a Python that has xllamacpp, in place of a ``llama-server`` that is not there: the server is llama.cpp's C++
 code, unmodified; only how it is started differs.
