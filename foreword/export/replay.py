@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -122,17 +123,31 @@ def _by_runner(
 ) -> tuple[str, list[list[int]]]:
     script = Path(__file__).parent / "engines" / chosen.runner
     job = {**chosen.job(exporting), "rows": rows, "tokens": TOKENS}
-    done = subprocess.run(
-        [python, str(script)], input=json.dumps(job), capture_output=True, text=True, check=False, timeout=_SECONDS
-    )
+    code, stdout, stderr = _run([python, str(script)], json.dumps(job))
     try:
-        if done.returncode:
-            raise ValueError(f"it ended with {done.returncode}")
-        answer = json.loads(done.stdout)
+        if code:
+            raise ValueError(f"it ended with {code}")
+        answer = json.loads(stdout)
         return str(answer["engine"]), [[int(token) for token in row] for row in answer["tokens"]]
     except (ValueError, KeyError, TypeError) as problem:
-        last = "\n".join(done.stderr.strip().splitlines()[-8:])
+        last = "\n".join(stderr.strip().splitlines()[-8:])
         raise ForewordError(f"{chosen.title} failed: {problem}", where="--verify", received=last or None) from problem
+
+
+def _run(command: list[str], text: str) -> tuple[int, str, str]:
+    """A program's exit code and output; what it started ends with it, also where it takes too long."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            stdout, stderr = process.communicate(text, _SECONDS)
+        except subprocess.TimeoutExpired as problem:
+            raise ForewordError(f"no answer within {_SECONDS} seconds", where="--verify") from problem
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGTERM)
+    return process.returncode, stdout, stderr
 
 
 def _by_llama_server(exporting: Exporting, server: str, rows: list[list[int]]) -> tuple[str, list[list[int]]]:
@@ -190,7 +205,8 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 def greedy(exporting: Exporting, rows: Sequence[Sequence[int]]) -> list[list[int]]:
     """Our own greedy tokens, row by row, up to the end of the text."""
-    model, out = exporting.base.model, []
+    model: Any = exporting.base.model
+    out = []
     with injected(model, [exporting.value]), torch.no_grad():
         for ids in rows:
             row = torch.tensor([list(ids)], device=model.device)

@@ -134,7 +134,7 @@ def test_a_tied_table_is_merged_in_both_its_places(file_of: Callable[[Foreword],
 
     save_tiny(tmp_path / "gpt2", "gpt2")
     base = api.load_base(tmp_path / "gpt2")
-    weight = base.model.get_input_embeddings().weight + 1
+    weight = base.model.get_parameter("transformer.wte.weight") + 1
     state = _state(base, {"transformer.wte.weight": weight})
     assert torch.equal(state["transformer.wte.weight"], weight)
     assert torch.equal(state["lm_head.weight"], weight)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
 job = json.load(sys.stdin)
-model = AutoModelForCausalLM.from_pretrained(job["base"], dtype=getattr(torch, job["dtype"]))
+model: Any = AutoModelForCausalLM.from_pretrained(job["base"], dtype=getattr(torch, job["dtype"]))
 engine = f"transformers {version('transformers')}"
 if job["adapter"] is not None:
     from peft import PeftModel
