@@ -35,7 +35,8 @@ def command(
     The repository is private unless --public is given. `hf auth login` says who you are.
     """
     with work():
-        from foreword.export.push import Licences, push
+        from foreword.export.model_card import Licences
+        from foreword.export.push import push
 
         licences = Licences(license, data_license, base_license)
         result = push(file, repo, base_model=base_model, licences=licences, public=public, output_dir=output_dir)
