@@ -14,7 +14,7 @@ from foreword import api
 from foreword.artifact.store import load
 from foreword.cli.main import main
 from foreword.core.base.load import load_base
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.split import split
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
@@ -111,7 +111,7 @@ def test_the_check_counts_labels_and_names_what_is_wrong() -> None:
     assert task.guidance.startswith(
         "Decide which labels fit the text, one or several: art, sport. If none fits, say none"
     )
-    report = check({"train": table}, task)
+    report = check_tables({"train": table}, task)
     kinds = {(problem.kind, problem.where) for problem in report.errors}
     assert kinds == {
         ("unknown_label", "list:4"), ("not_text", "list:5"), ("missing", "list:6"),
@@ -156,7 +156,7 @@ def test_from_training_to_the_server(
     test = rows(12, seed=9)
     found = api.evaluate(result.file, test)
     answers = api.predict(result.file, test)
-    texts = [joined(sorted(labels)) for labels in (row["labels"] for row in test)]  # type: ignore[type-var]
+    texts = [joined(sorted(map(str, row["labels"]))) for row in test]  # type: ignore[call-overload]
     assert [answer.gold for answer in answers] == texts
     assert found["metrics"]["labels_exact"]["value"] == pytest.approx(np.mean([a.output == a.gold for a in answers]))
     with serving(load_base(base(family)), Path(result.file)) as client:
@@ -189,5 +189,5 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         make_task(read(rows(4)), metric="bleu")
     one = read([{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": ["z", "w"]}])
     assert one.layout.kind == "classification"
-    [problem, _] = check({"train": one}, None).errors
+    [problem, _] = check_tables({"train": one}, None).errors
     assert "--task multilabel" in problem.message

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from foreword.errors import DataError, SettingsError
-from foreword.evaluation.metrics import label_sets, spans, text_overlap
+from foreword.evaluation.metrics import label_f1, spans, text_overlap
 from foreword.evaluation.statistics.sufficient_statistics import MACRO_F1, PERPLEXITY, Array, SumStatistic, mean_of
 from foreword.messages import Message
 
@@ -106,11 +106,9 @@ METRICS: dict[str, Metric] = {
         Metric("macro_f1", "Macro F1", "higher", "classification", 1, MACRO_F1),
         # With one label a row, every miss is one false positive and one false negative: micro F1 is accuracy.
         Metric("micro_f1", "Micro F1", "higher", "classification", 1, mean_of(_equal), form="proportion"),
-        Metric("labels_micro_f1", "Micro F1 of labels", "higher", "multilabel", 1, label_sets.LABELS_MICRO_F1),
-        Metric("labels_macro_f1", "Macro F1 of labels", "higher", "multilabel", 1, label_sets.LABELS_MACRO_F1),
-        Metric(
-            "labels_exact", "All labels right", "higher", "multilabel", 1, label_sets.LABELS_EXACT, form="proportion"
-        ),
+        Metric("labels_micro_f1", "Micro F1 of labels", "higher", "multilabel", 1, label_f1.LABELS_MICRO_F1),
+        Metric("labels_macro_f1", "Macro F1 of labels", "higher", "multilabel", 1, label_f1.LABELS_MACRO_F1),
+        Metric("labels_exact", "All labels right", "higher", "multilabel", 1, label_f1.LABELS_EXACT, form="proportion"),
         Metric("exact_match", "Exact match", "higher", "generation", 1, mean_of(_same_text), form="proportion"),
         Metric("token_f1", "Token F1", "higher", "generation", 1, text_overlap.rouge_n(1), form="mean"),
         Metric("bleu", "BLEU", "higher", "generation", 100, text_overlap.bleu()),

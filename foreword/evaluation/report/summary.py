@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from foreword.errors import DataError, SettingsError
-from foreword.evaluation.metrics.label_sets import label_report
+from foreword.evaluation.metrics.label_f1 import label_report
 from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric, classification_report, get_metric
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
