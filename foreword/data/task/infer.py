@@ -7,8 +7,9 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn, TypedDict, Unpack
 
 from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
@@ -16,8 +17,9 @@ from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
+from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of
 from foreword.data.task.tagging import OUTSIDE, is_bio, tag_set
-from foreword.data.task.task import Decoding, Task
+from foreword.data.task.task import METRIC_NAMES, Decoding, Task
 from foreword.data.task.template import parsed
 from foreword.data.task.template_marks import ANSWER, MASK, WORDS
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
@@ -36,6 +38,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop", *WORDS))
 
 
+class GivenFields(TypedDict, total=False):
+    """Fields of a task that are as they are given, or as :class:`Task` has them."""
+
+    chat: bool
+    head: bool
+    pooling: str
+    decoding: Decoding
+    guidance_column: str
+    guidance_form: Form
+    guidance_replaces: str
+    guidance_in_row: bool
+
+
 def make_task(
     table: Table,
     *,
@@ -43,15 +58,8 @@ def make_task(
     guidance: str | None = None,
     labels: str | Mapping[str, str] | Sequence[str] | None = None,
     metric: str | None = None,
-    chat: bool = False,
-    head: bool = False,
-    pooling: str = "mean",
-    decoding: Decoding | None = None,
     kind: Kind | None = None,
-    guidance_column: str | None = None,
-    guidance_form: Form = "text",
-    guidance_replaces: str | None = None,
-    guidance_in_row: bool = False,
+    **given: Unpack[GivenFields],
 ) -> Task:
     """A task for a table; a plain template, instruction and label words are made where none are given.
 
@@ -59,7 +67,7 @@ def make_task(
         labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
             words. None: the labels in the rows, sorted.
         kind: overrides what the table's layout says.
-        guidance_column, guidance_form, guidance_replaces, guidance_in_row: as in the task.
+        given: fields of the task that nothing is made for.
 
     Words get a space in front when they follow other words directly: not after a template that ends in white space,
     not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
@@ -70,44 +78,46 @@ def make_task(
         VerbalizerError, SettingsError: as Task.
     """
     kind = kind or table.layout.kind
-    chinese = _is_chinese(table)
-    source = template if template is not None else _template(table, kind, chinese, guidance_column or "")
-    _check_columns(source, table, guidance_column or "")
+    chinese, chat, column = _is_chinese(table), given.get("chat", False), given.get("guidance_column", "")
+    source = template if template is not None else _template(table, kind, chinese, column)
+    _check_columns(source, table, column)
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
     _refuse_not_text(source, table)
     if labels and kind == "generation":
-        raise SettingsError(
-            Message("{description}: what is to be written has no labels", description=table.layout.description),
-            where="--labels",
-            hint="name the column of the labels with --target, or leave --labels out",
-        )
-    words = _words(labels, table) if kind == "classification" else {}
+        _refuse_labels(table)
+    words = _words(labels, table) if kind in ("classification", "multilabel") else {}
+    several = kind == "multilabel"
+    absent = absent_words((one for some in words.values() for one in some), chinese)
+    turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
+    first_words = {label: some[0] for label, some in spaced.items()}
+    more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
-        kind,
-        source,
-        "",
-        table.layout.target,
-        {label: some[0] for label, some in spaced.items()},
-        metric or _metric(table, kind),
-        chat=chat,
-        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
-        head=head,
-        pooling=pooling,
-        decoding=decoding or Decoding(),
-        guidance_column=guidance_column or "",
-        guidance_form=guidance_form,
-        guidance_replaces=guidance_replaces or "",
-        guidance_in_row=guidance_in_row,
-        more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
-    )
+        kind, source, "", table.layout.target, first_words, _asked_metric(metric, kind) or _metric(table, kind),
+        turns=turns, more_words=more_words, **given,
+        absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
+    )  # fmt: skip
     if guidance is None:
         first = [some[0].strip() for some in words.values()]
-        return replace(draft, guidance=_guidance(first, chinese) if kind == "classification" else "")
-    if guidance_form == "text" or guidance_column:
-        return replace(draft, guidance=guidance)
-    return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
+        asked = guidance_of(first, absent, chinese) if several else _guidance(first, chinese)
+        guidance = asked if words else ""
+    elif draft.guidance_form != "text" and not column:
+        guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
+    return replace(draft, guidance=guidance)
+
+
+def _asked_metric(metric: str | None, kind: Kind) -> str | None:
+    """The metric that was asked for, by its name for this kind of task."""
+    return METRIC_ALIASES.get(metric, metric) if metric and kind == "multilabel" else metric
+
+
+def _refuse_labels(table: Table) -> NoReturn:
+    raise SettingsError(
+        Message("{description}: what is to be written has no labels", description=table.layout.description),
+        where="--labels",
+        hint="name the column of the labels with --target, or leave --labels out",
+    )
 
 
 def _refuse_not_text(source: str, table: Table) -> None:
@@ -122,7 +132,7 @@ def _refuse_not_text(source: str, table: Table) -> None:
     if reasons:
         row, reason = reasons[0]
         problem, _, hint = reason.partition("; ")
-        received = f"{len(reasons)} rows like that"
+        received = Message("{n} rows like that", n=len(reasons))
         raise DataError(problem, where=str(row.source), received=received, hint=hint)
 
 
@@ -222,6 +232,8 @@ def _metric(table: Table, kind: Kind) -> str:
     if kind == "classification":
         largest = max(Counter(answers).values(), default=0)
         return "macro_f1" if largest > _SKEWED * len(answers) else "accuracy"
+    if kind == "multilabel":
+        return METRIC_NAMES[kind][0]
     if table.layout.target.lower() in ("summary", "highlights"):
         return "rouge_l"
     short = sum(len(_WORD.findall(text)) <= _FEW_WORDS for text in answers)
@@ -238,14 +250,14 @@ def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> 
     layout = table.layout.without(guidance_column)
     if kind == "tagging":
         return f"{{{{ {_reference(layout.inputs[0])} }}}}"
-    if kind == "classification":
+    if kind in ("classification", "multilabel"):
         colon = "：" if chinese else ": "
         if len(layout.inputs) == 1:
             name = "文本" if chinese else "Text"
             lines = f"{name}{colon}{{{{ {_reference(layout.inputs[0])} }}}}\n"
         else:
             lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
-        return lines + ("标签：" if chinese else "Label:")
+        return lines + ("标签：" if chinese else "Labels:" if kind == "multilabel" else "Label:")
     required = [name for name in layout.inputs if name not in layout.optional]
     if tuple(name.lower() for name in layout.inputs) in GAPS:
         before, after = map(_reference, layout.inputs)
@@ -294,9 +306,9 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     Raises:
         VerbalizerError: a label is in no row, and one of the rows' that was not given looks like it.
     """
-    if table.layout.kind != "classification":
+    if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    counts = Counter(_labels_in_rows(table))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -335,6 +347,12 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
+def _labels_in_rows(table: Table) -> Iterator[str]:
+    """Every label of every row, where a row may have several; else the first of each."""
+    most = None if table.layout.kind == "multilabel" else 1
+    return (text for row in table.rows for text in target_texts(row, table.layout.target)[:most])
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -348,7 +366,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    counts = Counter(_labels_in_rows(table))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(
