@@ -84,7 +84,7 @@ def check_exported(method: str, family: str, on: Variant = PLAIN) -> None:
         assert equal(back, value), f"{method} on {family}, {on.name}: PEFT's format holds another foreword"
         assert torch.equal(_answers(model, back), expected)
     if value.sites and base.kind == "decoder":
-        files = make_format("mlx").write(Exporting("model", value, manifest, base, Path()))
+        files = make_format("mlx").write(Exporting("model", value, manifest, base, Path(), Path()))
         cached = value_of(decode_cache(files["model.safetensors"], family), sites)
         assert torch.equal(_answers(model, cached), expected), f"{method} on {family}, {on.name}: another cache"
 
