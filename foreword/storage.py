@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from foreword.errors import ForewordError, ResourceError, SettingsError
+from foreword.messages import Message
 
 _STALE_SECONDS = 24 * 3600.0
 _BLOCK = 4 * 1024 * 1024
@@ -84,7 +85,7 @@ def building(target: Path, *, needs_bytes: int = 0) -> Iterator[Path]:
             raise ResourceError(
                 "not enough free disk space in the cache",
                 where=str(target.parent),
-                expected=f"{needs_bytes / 1e6:.0f} MB",
+                expected=Message("{value:.0f} MB", value=needs_bytes / 1000000.0),
                 received=f"{free / 1e6:.0f} MB",
                 hint="free some space, or name another folder with FOREWORD_CACHE",
             )
@@ -93,7 +94,7 @@ def building(target: Path, *, needs_bytes: int = 0) -> Iterator[Path]:
         if error.errno in _FULL:
             raise disk_full(target.parent, needs_bytes) from error
         raise ResourceError(
-            f"the cache cannot be written to: {error}",
+            Message("the cache cannot be written to: {error}", error=error),
             where=str(target.parent),
             hint="name another folder with FOREWORD_CACHE",
         ) from error
@@ -190,7 +191,7 @@ def explained(path: str | Path) -> Iterator[None]:
             raise disk_full(path) from error
         if isinstance(error, OSError):
             raise ForewordError(
-                f"the file cannot be written ({error.strerror or error})",
+                Message("the file cannot be written ({value})", value=error.strerror or error),
                 where=os.fspath(path),
                 hint="check the free space and the permissions of the folder",
             ) from error
@@ -214,7 +215,7 @@ def disk_full(path: str | Path, needs_bytes: int = 0) -> ResourceError:
     return ResourceError(
         "no space is left on the disk",
         where=os.fspath(path),
-        expected=f"{needs_bytes:,} bytes" if needs_bytes else "more free space",
+        expected=Message("{needs_bytes:,} bytes", needs_bytes=needs_bytes) if needs_bytes else "more free space",
         received=f"{free:,} bytes free",
         hint="free some space; what was written before is whole, and an interrupted run goes on with --resume",
     )
@@ -327,8 +328,11 @@ def _take(path: Path) -> int:
             "another process is at work in this folder",
             where=str(path.parent),
             received=f"process {record.get('pid')} on {record.get('host')}, since {record.get('since')}",
-            hint="wait until it has finished, stop it, or name another folder; "
-            f"where that machine is gone for good, remove {path}",
+            hint=Message(
+                "wait until it has finished, stop it, or name another folder; where that machine is "
+                "gone for good, remove {path}",
+                path=path,
+            ),
         )
 
 

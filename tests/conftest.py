@@ -11,6 +11,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
+    FOREWORD_LANG="en",
 )
 
 from pathlib import Path

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from foreword.errors import FileFormatError
+from foreword.messages import Message
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024**3
@@ -101,19 +102,35 @@ def read_header(file: Readable, size: int, where: str) -> Header:
     """
     refuse = refuser(where)
     if size > MAX_FILE_BYTES:
-        raise refuse("the file is too long", expected=f"at most {MAX_FILE_BYTES} bytes", received=f"{size} bytes")
+        raise refuse(
+            "the file is too long",
+            expected=Message("at most {limit} bytes", limit=MAX_FILE_BYTES),
+            received=f"{size} bytes",
+        )
     start, first = file.read(8), file.read(1)
     _refuse_known_formats(start, first, refuse)
     if len(start) < 8:
         raise refuse("the file is truncated", expected="at least 8 bytes", received=f"{len(start)} bytes")
     length = int.from_bytes(start, "little")
     if length > MAX_HEADER_BYTES:
-        raise refuse("the header is too long", expected=f"at most {MAX_HEADER_BYTES} bytes", received=f"{length} bytes")
+        raise refuse(
+            "the header is too long",
+            expected=Message("at most {limit} bytes", limit=MAX_HEADER_BYTES),
+            received=f"{length} bytes",
+        )
     if length > size - 8:
-        raise refuse("the file is truncated", expected=f"{8 + length} bytes of header", received=f"{size} bytes in all")
+        raise refuse(
+            "the file is truncated",
+            expected=Message("{n} bytes of header", n=8 + length),
+            received=f"{size} bytes in all",
+        )
     raw = (first + file.read(length - 1)) if length else b""
     if len(raw) != length:
-        raise refuse("the file is truncated", expected=f"a header of {length} bytes", received=f"{len(raw)} bytes")
+        raise refuse(
+            "the file is truncated",
+            expected=Message("a header of {length} bytes", length=length),
+            received=f"{len(raw)} bytes",
+        )
     if not raw.startswith(b"{"):
         raise refuse("this is not a safetensors file", expected="a header that starts with {", received=repr(raw[:8]))
     try:
@@ -151,7 +168,11 @@ def _metadata(value: object, refuse: Refuse) -> dict[str, str]:
 
 def _limited(entries: dict[str, object], refuse: Refuse) -> dict[str, object]:
     if len(entries) > MAX_TENSORS:
-        raise refuse("the file holds too many tensors", expected=f"at most {MAX_TENSORS}", received=len(entries))
+        raise refuse(
+            "the file holds too many tensors",
+            expected=Message("at most {limit}", limit=MAX_TENSORS),
+            received=len(entries),
+        )
     return entries
 
 
@@ -164,7 +185,7 @@ def _tensor(name: str, entry: object, refuse: Refuse) -> TensorInfo:
     if not _whole_numbers(shape) or not all(1 <= n <= MAX_DIMENSION for n in shape) or len(shape) > 8:
         raise refuse(
             f"the tensor {name!r} has an impossible shape",
-            expected=f"numbers from 1 to {MAX_DIMENSION}",
+            expected=Message("numbers from 1 to {limit}", limit=MAX_DIMENSION),
             received=repr(shape)[:80],
         )
     if not _whole_numbers(offsets) or len(offsets) != 2:
@@ -194,4 +215,6 @@ def _check_layout(tensors: tuple[TensorInfo, ...], data_bytes: int, refuse: Refu
         position = info.end
     if position != data_bytes:
         problem = "the file is truncated" if position > data_bytes else "the file has bytes that belong to no tensor"
-        raise refuse(problem, expected=f"{position} bytes of tensors", received=f"{data_bytes} bytes")
+        raise refuse(
+            problem, expected=Message("{position} bytes of tensors", position=position), received=f"{data_bytes} bytes"
+        )

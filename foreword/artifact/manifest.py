@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from foreword.artifact.header import refuser, strict_json
+from foreword.messages import Message
 
 # What is listed on a terminal or a page: no control characters, and none that turn the direction of writing.
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$", max_length=4096)]
@@ -141,7 +142,7 @@ class Manifest(_Strict):
             newer = type(version) is int and version > FORMAT_VERSION
             raise refuse(
                 "the file has a format version that this program does not know",
-                expected=f"1 to {FORMAT_VERSION}",
+                expected=Message("1 to {last}", last=FORMAT_VERSION),
                 received=repr(version)[:40],
                 hint="it was written by a newer foreword: upgrade with pip install -U foreword" if newer else "",
             )

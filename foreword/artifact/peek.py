@@ -16,6 +16,7 @@ from typing import Literal
 from foreword.artifact.header import Header, Refuse, TensorInfo, read_header, refuser
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.safe_files import open_regular
+from foreword.messages import Message
 
 MAX_VIRTUAL_TOKENS = 65_536
 MAX_NAME = 256
@@ -111,11 +112,18 @@ def _check_tensor(info: TensorInfo, version: int, refuse: Refuse) -> None:
     ranks = _RANKS.get(name if room in ("prompt", "slots", "head") else name[: len(room) + 1])
     if ranks is None or SINCE[room] > version:
         known = ", ".join(one for one, since in SINCE.items() if since <= version)
-        raise refuse(f"no part of a foreword is called {name!r}", expected=f"{known} in version {version}")
+        raise refuse(
+            f"no part of a foreword is called {name!r}",
+            expected=Message("{known} in version {version}", known=known, version=version),
+        )
     if len(info.shape) not in ranks:
         raise refuse(f"the tensor {name!r} has a wrong rank", expected=ranks[0], received=list(info.shape))
     if room in ("prompt", "slots", "keys", "values") and info.shape[0] > MAX_VIRTUAL_TOKENS:
-        raise refuse("too many virtual tokens", expected=f"at most {MAX_VIRTUAL_TOKENS}", received=info.shape[0])
+        raise refuse(
+            "too many virtual tokens",
+            expected=Message("at most {limit}", limit=MAX_VIRTUAL_TOKENS),
+            received=info.shape[0],
+        )
 
 
 def _check_together(shapes: Mapping[str, Sequence[int]], refuse: Refuse) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from foreword.errors import FileFormatError
+from foreword.messages import Message
 
 # Longer files are mapped: their pages come from the disk when they are used, and leave memory again when it is short.
 MAPPED_FROM = 64 * 1024**2
@@ -32,7 +33,10 @@ def open_regular(path: str | Path, *, follow_links: bool = False) -> Iterator[tu
         mode = (os.stat if follow_links else os.lstat)(path).st_mode
         if not stat.S_ISREG(mode):
             raise FileFormatError(
-                f"this is {_kind(mode)}", where=where, expected="a regular file", hint=_hint(path, mode)
+                Message("this is {kind}", kind=_kind(mode)),
+                where=where,
+                expected="a regular file",
+                hint=_hint(path, mode),
             )
         # Checked again on what was really opened: the path may have been swapped in between.
         links = 0 if follow_links else os.O_NOFOLLOW
@@ -40,11 +44,15 @@ def open_regular(path: str | Path, *, follow_links: bool = False) -> Iterator[tu
     except (OSError, ValueError) as error:
         hint = "check the path" if isinstance(error, (FileNotFoundError, ValueError)) else "check the permissions"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise FileFormatError(f"the file cannot be opened ({reason})", where=where, hint=hint) from error
+        raise FileFormatError(
+            Message("the file cannot be opened ({reason})", reason=reason), where=where, hint=hint
+        ) from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise FileFormatError(f"this is {_kind(status.st_mode)}", where=where, expected="a regular file")
+            raise FileFormatError(
+                Message("this is {kind}", kind=_kind(status.st_mode)), where=where, expected="a regular file"
+            )
         yield file, status.st_size
 
 
@@ -70,7 +78,7 @@ def read_regular(path: str | Path, limit: int, *, follow_links: bool = False) ->
             raise FileFormatError(
                 "the file is too long",
                 where=os.fspath(path),
-                expected=f"at most {limit} bytes",
+                expected=Message("at most {limit} bytes", limit=limit),
                 received=f"{size} bytes",
             )
         data = file.read(size + 1)

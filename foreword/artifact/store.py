@@ -26,6 +26,7 @@ from foreword.artifact.peek import Peek, check_header, needed_version, peek, sha
 from foreword.artifact.safe_files import contents
 from foreword.core.inject.value import Foreword
 from foreword.errors import FileFormatError
+from foreword.messages import Message
 from foreword.storage import write_atomically
 
 __all__ = ["Peek", "decode", "encode", "load", "peek", "read_tensors", "save"]
@@ -92,7 +93,7 @@ def _layout(foreword: Foreword, manifest: Manifest, where: str) -> tuple[bytes, 
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
             raise FileFormatError(
-                f"the tensor {name!r} cannot be stored",
+                Message("the tensor {name!r} cannot be stored", name=name),
                 where=where,
                 expected="float32, float16 or bfloat16",
                 received=tensor.dtype,
@@ -102,7 +103,7 @@ def _layout(foreword: Foreword, manifest: Manifest, where: str) -> tuple[bytes, 
         text = manifest.to_json_text()
         digest = foreword.digest()
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"the manifest cannot be written: {error}", where=where) from error
+        raise FileFormatError(Message("the manifest cannot be written: {error}", error=error), where=where) from error
     metadata = {"foreword": text, "digest": digest, "manifest_digest": sha256(text)}
     # Four-byte types first, so that every tensor starts at a multiple of its item size.
     order = sorted(tensors, key=lambda name: -ITEM_BYTES[_DTYPES[tensors[name].dtype]])

@@ -9,6 +9,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.layers import resolve
 from foreword.settings.schema import SCRATCH
 
@@ -44,7 +45,9 @@ def command(
     data = files or ([keys.data] if keys.data else [])
     for name, given in (("DATA", data), ("--output-dir", keys.output_dir)):
         if not given:
-            raise SettingsError(f"{name} is missing", hint="foreword base DATA --cell lstm --output-dir DIR")
+            raise SettingsError(
+                Message("{name} is missing", name=name), hint="foreword base DATA --cell lstm --output-dir DIR"
+            )
     if cell not in SCRATCH:
         raise SettingsError("there is no such cell", where="--cell", expected=" or ".join(SCRATCH), received=cell)
     if keys.dev is not None and len(data) > 1:

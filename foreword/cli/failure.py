@@ -7,6 +7,7 @@ import traceback
 
 from foreword.cli.output import print_json
 from foreword.errors import ForewordError, Interrupted, ResourceError
+from foreword.messages import Message
 from foreword.storage import disk_full, is_full
 
 
@@ -44,6 +45,6 @@ def as_known(error: BaseException) -> ForewordError:
         where = str(error.filename) if error.filename is not None else None
         return ForewordError(error.strerror or str(error) or type(error).__name__, where=where)
     return ForewordError(
-        f"an error that should not happen: {type(error).__name__}: {error}",
+        Message("an error that should not happen: {name}: {error}", name=type(error).__name__, error=error),
         hint="run the same command with -v and report what it prints",
     )

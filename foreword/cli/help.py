@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 from typer.core import TyperCommand, TyperGroup
 
 from foreword.cli.commands import GROUPS, example, group
+from foreword.messages import language, say, say_if_known
 
 # Heading -> parameters, by their names in the functions; what stands under none comes under the first.
 HEADINGS = {
@@ -26,10 +31,19 @@ HEADINGS = {
     "Run": ("overwrite", "resume", "dry_run", "workers", "ray", "config", "set"),
     "General": ("json", "verbose", "help"),
 }  # fmt: skip
+_NAME_WIDTH = 28  # of options; a longer one pushes its own text aside
 
 
 class Command(TyperCommand):
     """A command whose options stand under headings."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """The first line."""
+        formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)), prefix=say("Usage: "))
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """What the command is for, a paragraph at a time."""
+        _write_paragraphs(formatter, self.help)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then the options by heading."""
@@ -38,24 +52,21 @@ class Command(TyperCommand):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
+            record = record[0], _said(record[1], getattr(param, "help", None) or "")
             if param.param_type_name == "argument":
                 arguments.append(record)
             else:
                 heading = next((title for title, names in HEADINGS.items() if param.name in names), "Options")
                 options.setdefault(heading, []).append(record)
-        if arguments:
-            with formatter.section("Arguments"):
-                formatter.write_dl(arguments)
+        _write_list(formatter, "Arguments", arguments)
         for heading in HEADINGS:
-            if heading in options:
-                with formatter.section(heading):
-                    formatter.write_dl(options[heading])
+            _write_list(formatter, heading, options.get(heading, []))
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The example, on lines of its own."""
         shown = example(self.name or "")
         if shown:
-            with formatter.section("Example"):
+            with formatter.section(say("Example")):
                 for line in shown.splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
@@ -63,13 +74,86 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The commands under the headings of :data:`foreword.cli.commands.GROUPS`."""
 
+    format_usage = Command.format_usage
+    format_help_text = Command.format_help_text
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The program's own options, then the commands."""
+        records = [(param.get_help_record(ctx), getattr(param, "help", None) or "") for param in self.get_params(ctx)]
+        shown = [(record[0], _said(record[1], text)) for record, text in records if record is not None]
+        _write_list(formatter, "Options", shown)
+        self.format_commands(ctx, formatter)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """One section a heading."""
         names = self.list_commands(ctx)
         limit = formatter.width - 6 - max(map(len, names))
         for heading in GROUPS:
             commands = {name: self.get_command(ctx, name) for name in names if group(name) == heading}
-            rows = [(name, found.get_short_help_str(limit)) for name, found in commands.items() if found is not None]
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
+            rows = [(name, command.get_short_help_str(limit)) for name, command in commands.items() if command]
+            _write_list(formatter, heading, [(name, _said(text, text)) for name, text in rows])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The exit codes."""
+        _write_paragraphs(formatter, self.epilog)
+
+
+def _said(shown: str, text: str) -> str:
+    """A line of help in the user's language; what the parser adds to it in brackets stays."""
+    text = " ".join(text.split())
+    shown = " ".join(shown.split()) if language() != "en" else shown
+    translated = say(text) + shown[len(text) :] if text and shown.startswith(text) else say_if_known(shown)
+    return translated.replace("[required]", say("[required]")) if language() != "en" else translated
+
+
+def _write_paragraphs(formatter: Any, text: str | None) -> None:
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        if paragraph:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                _write_wrapped(formatter, say(" ".join(paragraph.split())), "")
+
+
+def _write_list(formatter: Any, heading: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Rows under a heading: a name, and what it is."""
+    if not rows:
+        return
+    with formatter.section(say(heading)):
+        if language() == "en":
+            formatter.write_dl(rows)
+            return
+        width = min(max(len(name) for name, _ in rows), _NAME_WIDTH)
+        for name, text in rows:
+            _write_wrapped(formatter, text, f"{name:<{width}}  ")
+
+
+def _write_wrapped(formatter: Any, text: str, first: str) -> None:
+    """A text in the width of the terminal, in which a Chinese character is two columns wide and ends a word."""
+    indent = " " * formatter.current_indent
+    if language() == "en":
+        formatter.write_text(text)
+        return
+    room = formatter.width - len(indent) - len(first)
+    for number, line in enumerate(wrapped(text, room)):
+        formatter.write(f"{indent}{first if number == 0 else ' ' * len(first)}{line}\n")
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` columns; a break stands at a space or at a character of two columns.
+
+    >>> wrapped("读 DATA 文件", 6)
+    ['读', 'DATA', '文件']
+    """
+    lines: list[str] = []
+    line = ""
+    for word in re.findall(r"[^\s\u2e80-\uffef]+|[\u2e80-\uffef][，。；：、）！？]*|\s+", text):
+        if columns(line + word.rstrip()) > width and line:
+            lines, line = [*lines, line.rstrip()], word.lstrip()
+        else:
+            line += word
+    return [*lines, line.rstrip()]
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

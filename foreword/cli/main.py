@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from inspect import signature
 from typing import Annotated
 
 import typer
@@ -15,8 +14,9 @@ from typer.exceptions import TyperException
 from foreword.cli.commands import COMMANDS
 from foreword.cli.failure import report
 from foreword.cli.help import Command, Group
-from foreword.errors import SettingsError, speaking_flags
-from foreword.settings.layers import is_setting
+from foreword.cli.usage import usage_error
+from foreword.errors import speaking_flags
+from foreword.messages import say_if_known, speaking
 from foreword.storage import protecting
 
 _EPILOG = (
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal of another code page cannot show is escaped
             stream.reconfigure(errors="backslashreplace")
-    with speaking_flags():
+    with speaking(), speaking_flags(say_if_known):
         return _run(list(sys.argv[1:] if argv is None else argv))
 
 
@@ -78,7 +78,7 @@ def _run(args: list[str]) -> int:
             code = app_of(args)(args=args, prog_name="foreword", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return report(_usage(error, args), machine, verbose)
+        return report(usage_error(error, args), machine, verbose)
     except BrokenPipeError:
         # The reader has gone (``| head``): keep the interpreter from failing once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,14 +98,3 @@ def _given(args: Sequence[str]) -> list[str]:
         if "output" not in (name if equals and name.startswith("-") else before):
             words += [word, value] if equals else [word]
     return words
-
-
-def _usage(error: TyperException, args: Sequence[str]) -> SettingsError:
-    command = next((word for word in args if word in COMMANDS), None)
-    option = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
-    if command is not None and "set" in signature(COMMANDS[command]).parameters and is_setting(option):
-        problem = f"{command} has no option --{option.replace('_', '-')}"
-        return SettingsError(problem, hint=f"it is a setting: --set {option}=VALUE")
-    return SettingsError(
-        error.format_message().rstrip("."), hint=f"see foreword {command + ' ' if command else ''}--help"
-    )

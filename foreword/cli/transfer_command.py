@@ -10,6 +10,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.layers import resolve
 
 GROUP = "Train"
@@ -46,7 +47,8 @@ def command(
     if not files or output_dir is None:
         missing = "--output-dir" if files else "YAML..."
         raise SettingsError(
-            f"{missing} is missing", hint="foreword transfer A.yaml B.yaml --base BASE --output-dir DIR"
+            Message("{missing} is missing", missing=missing),
+            hint="foreword transfer A.yaml B.yaml --base BASE --output-dir DIR",
         )
     requests = {}
     for file in files:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foreword.errors import DataError
+from foreword.messages import Message
 
 _CAUSES = 5
 
@@ -84,11 +85,13 @@ def with_causes(error: DataError, problems: Iterable[Problem]) -> DataError:
     unreadable = [problem for problem in problems if problem.severity == "error"]
     if not unreadable:
         return error
-    shown = "".join(f"\n    {problem.where}: {problem.message}" for problem in unreadable[:_CAUSES])
-    more = f"\n    and {len(unreadable) - _CAUSES:,} more" if len(unreadable) > _CAUSES else ""
-    hint = f"look first at the rows that cannot be read ({len(unreadable):,}):{shown}{more}"
+    hint = Message("look first at the rows that cannot be read ({n:,}):", n=len(unreadable))
+    for problem in unreadable[:_CAUSES]:
+        hint = Message("{before}\n    {where}: {message}", before=hint, where=problem.where, message=problem.message)
+    if len(unreadable) > _CAUSES:
+        hint = Message("{before}\n    and {n:,} more", before=hint, n=len(unreadable) - _CAUSES)
     if error.hint:
-        hint += f"\n    then: {error.hint}"
+        hint = Message("{before}\n    then: {hint}", before=hint, hint=error.hint)
     return DataError(error.problem, where=error.where, expected=error.expected, received=error.received, hint=hint)
 
 

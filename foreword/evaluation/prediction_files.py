@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction, write_jsonl
+from foreword.messages import Message
 from foreword.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ def refuse_format(path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix in (".xlsx", ".xls", ".json", ".yaml", ".yml", ".feather", ".html"):
         raise SettingsError(
-            f"predictions are not written as {suffix}", where=str(path), expected=", ".join(FORMATS),
+            Message("predictions are not written as {suffix}", suffix=suffix),
+            where=str(path),
+            expected=", ".join(FORMATS),
             hint="name a file of one of these kinds",
-        )  # fmt: skip
+        )
 
 
 def write_predictions(path: str | Path, predictions: Predictions) -> None:

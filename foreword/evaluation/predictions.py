@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from foreword.errors import DataError
+from foreword.messages import Message
 from foreword.storage import write_atomically
 
 GOLD_NLL = "gold_nll"
@@ -155,7 +156,9 @@ def read_jsonl(path: str | Path) -> list[Prediction]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"the predictions cannot be read ({error.strerror})", where=str(path)) from error
+        raise DataError(
+            Message("the predictions cannot be read ({strerror})", strerror=error.strerror), where=str(path)
+        ) from error
     found = []
     # Only "\n" ends a record: texts may hold other line separators (U+2028, form feed) as they are.
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -168,7 +171,7 @@ def read_jsonl(path: str | Path) -> list[Prediction]:
             found.append(Prediction.from_json(record))
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"not a prediction: {error}",
+                Message("not a prediction: {error}", error=error),
                 where=f"{path}:{number}",
                 expected="one JSON object a line with id, input, output, gold, score, tokens, ms, scores",
                 hint="write the file again with `foreword predict` or `foreword evaluate`",

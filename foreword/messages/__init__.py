@@ -2,5 +2,20 @@
 
 from foreword.messages.catalogue import LANGUAGES, known_ids, template
 from foreword.messages.message import Message, index_of, restored, said_in, stored
+from foreword.messages.spoken import language, language_of, say, say_if_known, speaking
 
-__all__ = ["LANGUAGES", "Message", "index_of", "known_ids", "restored", "said_in", "stored", "template"]
+__all__ = [
+    "LANGUAGES",
+    "Message",
+    "index_of",
+    "known_ids",
+    "language",
+    "language_of",
+    "restored",
+    "said_in",
+    "say",
+    "say_if_known",
+    "speaking",
+    "stored",
+    "template",
+]

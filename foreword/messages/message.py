@@ -3,8 +3,9 @@
 A message is a ``str``, its English text, so that it goes wherever a text goes; its ``id`` and ``arguments`` go with it.
 Nothing is ever read back from a finished sentence.
 
-In a template ``{name}`` is an argument; ``{name!c}`` begins it with a capital, ``{name!p}`` is the ``s`` of a plural,
-or nothing where the argument is 1. An argument is a text, a number, another message, or a list of those.
+In a template ``{name}`` is an argument; ``{name!c}`` begins it with a capital, ``{name!r}`` shows it as Python writes
+it, ``{name!p}`` is the ``s`` of a plural, or nothing where the argument is 1. An argument is a text, a number, another
+message, or a list of those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class _Formatter(string.Formatter):
     def convert_field(self, value: Any, conversion: str | None) -> Any:
         if conversion == "p":
             return "" if value in (1, "1") else "s"
+        if conversion == "r":
+            return repr(value)
         if isinstance(value, (list, tuple)):
             value = _COMMA[self.language].join(said_in(item, self.language) for item in value)
         elif isinstance(value, Message):

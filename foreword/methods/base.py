@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.plugins import registered
 from foreword.settings.values import field_types, range_of
 
@@ -108,7 +109,10 @@ class Method(ABC):
             value, bounds = getattr(self, name), range_of(kind)
             if bounds is not None and value is not None and not bounds.holds(value):
                 raise SettingsError(
-                    f"method {self.name}: {name} cannot be {value}", where=name, expected=bounds, received=value
+                    Message("method {name}: {a} cannot be {value}", name=self.name, a=name, value=value),
+                    where=name,
+                    expected=bounds,
+                    received=value,
                 )
 
     @abstractmethod
@@ -189,7 +193,7 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
             where="--method",
             expected=", ".join(methods),
             received=name,
-            hint=f"did you mean {near[0]}?" if near else None,
+            hint=Message("did you mean {value}?", value=near[0]) if near else None,
         )
     kind = methods[name]
     hints, known = get_type_hints(kind), [f.name for f in fields(kind)]
@@ -198,15 +202,18 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Method:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             raise SettingsError(
-                f"method {name} has no setting {key!r}",
+                Message("method {name} has no setting {key!r}", name=name, key=key),
                 expected=", ".join(known) or "none",
                 received=key,
-                hint=f"did you mean {near[0]}?" if near else None,
+                hint=Message("did you mean {value}?", value=near[0]) if near else None,
             )
         try:
             values[key] = TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as problem:
             raise SettingsError(
-                f"method {name}: {key} cannot be that", where=key, expected=_expected(hints[key]), received=repr(value)
+                Message("method {name}: {key} cannot be that", name=name, key=key),
+                where=key,
+                expected=_expected(hints[key]),
+                received=repr(value),
             ) from problem
     return kind(**values)

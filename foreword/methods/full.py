@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from foreword.core.inject.sites import backbone, find_sites, layer_of
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, trainable
 
 
@@ -93,7 +94,7 @@ def _chosen(model: PreTrainedModel, train: str, known: list[str], classified: bo
         raise SettingsError(
             "no weight of this base is meant",
             where="train",
-            expected=f"all, top:K, head, or a pattern of names such as {known[len(known) // 2]}",
+            expected=Message("all, top:K, head, or a pattern of names such as {value}", value=known[len(known) // 2]),
             received=train,
         )
     return [name for name in known if name in found]
@@ -117,7 +118,10 @@ def _top(model: PreTrainedModel, count: int) -> set[str]:
                 continue
             if count > len(layers):
                 raise SettingsError(
-                    "the base has fewer layers", where="train", expected=f"top:{len(layers)}", received=f"top:{count}"
+                    "the base has fewer layers",
+                    where="train",
+                    expected=Message("top:{n}", n=len(layers)),
+                    received=f"top:{count}",
                 )
             places = [f"{key}.{i}." for i in range(len(layers) - count, len(layers))]
             places += [f"{n}." for n, child in stack.named_children() if _is_norm(n, child)]

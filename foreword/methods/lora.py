@@ -19,6 +19,7 @@ from foreword.core.inject.lora_deltas import linear_layers, sizes
 from foreword.core.inject.sites import layer_of
 from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError, UnsupportedBaseError
+from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, trainable
 from foreword.settings.schema import Count, Positive
 
@@ -73,7 +74,9 @@ class Lora(Method):
         layers, generator = linear_layers(start.model), start.generator()
         if not layers:
             raise UnsupportedBaseError(
-                f"{type(start.model).__name__} has no linear layers beside which a change could stand",
+                Message(
+                    "{name} has no linear layers beside which a change could stand", name=type(start.model).__name__
+                ),
                 hint="use `--method prefix`, or `--method full` for its own weights",
             )
         pairs = {}

@@ -15,6 +15,7 @@ from torch import Tensor
 from foreword.core.inject import initial_values
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, trainable
 from foreword.methods.prompt import Init
 from foreword.methods.ptuning import PTuningWriter
@@ -98,7 +99,7 @@ def _from_foreword(start: Start) -> Tensor:
         raise SettingsError(
             "init=foreword needs a foreword with as many soft slots",
             where="init",
-            expected=f"{len(start.slots)} slots",
+            expected=Message("{n} slots", n=len(start.slots)),
             received="none" if other is None else f"{other.shape[0]} slots",
             hint="add `--init FILE.foreword`, trained with a template of as many slots",
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.progress import showing
 from foreword.settings.schema import TrainRequest
 from foreword.storage import LOCK, locked, refuse_locked
@@ -82,7 +83,9 @@ def _refuse(folder: Path, shown: str, overwrite: bool, inputs: Iterable[object])
         raise SettingsError(
             "the output folder is not empty",
             where=shown,
-            hint=f"go on with that run: --resume {shown}; replace it: --overwrite; or name another folder",
+            hint=Message(
+                "go on with that run: --resume {shown}; replace it: --overwrite; or name another folder", shown=shown
+            ),
         )
     if not _is_run(folder) or Path.cwd().is_relative_to(folder):
         raise SettingsError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.schema import (
     FETCHED,
     SCRATCH,
@@ -78,12 +79,15 @@ class Resolved:
         needed = {"DATA": k.data, "--base": k.base, "--output-dir": k.output_dir}
         for flag, value in needed.items():
             if value is None:
-                raise SettingsError(f"{flag} is missing", hint=f"give {flag}, or its key in the file of --config")
+                raise SettingsError(
+                    Message("{flag} is missing", flag=flag),
+                    hint=Message("give {flag}, or its key in the file of --config", flag=flag),
+                )
         if k.base not in SCRATCH and self.base_settings != BaseSettings():
             raise SettingsError(
                 "only a base that is trained from scratch has settings of its own",
                 where="base",
-                expected=f"--base {' or '.join(SCRATCH)}",
+                expected=Message("--base {names}", names=" or ".join(SCRATCH)),
                 received=k.base,
             )
         return TrainRequest(
@@ -246,7 +250,7 @@ def _assignment(text: str) -> dict[str, Given]:
     name, equals, value = text.partition("=")
     where = f"--set {name.strip()}"
     if not equals or not name.strip():
-        raise SettingsError(f"--set {text} has no value", where="--set", expected="key=value")
+        raise SettingsError(Message("--set {text} has no value", text=text), where="--set", expected="key=value")
     *sections, key = name.strip().split(".")
     try:
         given = read_value(value, where) if value.strip() else Given("", "", where)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 T = TypeVar("T")
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -80,7 +81,9 @@ class Given:
         """The error for a value that does not fit."""
         received = repr(self.plain())
         return SettingsError(
-            f"{key} cannot be {received if len(received) < 80 else received[:77] + '...'}",
+            Message(
+                "{key} cannot be {value}", key=key, value=received if len(received) < 80 else received[:77] + "..."
+            ),
             where=self.where,
             expected=expected,
         )
@@ -98,8 +101,12 @@ def range_of(kind: Any) -> Range | None:
 def unknown_key(key: str, known: Sequence[str], where: str | None) -> SettingsError:
     """The error for a name that is not a setting, with the nearest one that is."""
     near = get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else f"the settings here are {', '.join(sorted(known))}"
-    return SettingsError(f"no setting is called {key!r}", where=where, hint=hint)
+    hint = (
+        Message("did you mean {value}?", value=near[0])
+        if near
+        else Message("the settings here are {names}", names=", ".join(sorted(known)))
+    )
+    return SettingsError(Message("no setting is called {key!r}", key=key), where=where, hint=hint)
 
 
 def field_types(cls: type[Any]) -> dict[str, Any]:

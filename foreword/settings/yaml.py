@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.values import Given
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ class _Reader:
                 'put a value with a colon in quotes: layers: "15:"' if "mapping values" in str(error.problem) else None
             )
             raise SettingsError(
-                f"this is not YAML: {error.problem or error.context}", where=place, hint=hint
+                Message("this is not YAML: {value}", value=error.problem or error.context), where=place, hint=hint
             ) from error
         except (YAMLError, ValueError) as error:
-            raise SettingsError(f"this is not YAML: {error}", where=self.where) from error
+            raise SettingsError(Message("this is not YAML: {error}", error=error), where=self.where) from error
         return Given(None, "", self.where) if node is None else self.given(node)
 
     def place(self, node: Node) -> str:
@@ -101,7 +102,7 @@ class _Reader:
             "timestamp",
         ):
             return Given(_scalar(tag.removeprefix(TAGS), node.value), node.value, place)
-        raise SettingsError(f"a value of the type {tag} is not allowed here", where=place)
+        raise SettingsError(Message("a value of the type {tag} is not allowed here", tag=tag), where=place)
 
     def pairs(self, node: Node) -> dict[str, Given]:
         found: dict[str, Given] = {}
@@ -109,7 +110,11 @@ class _Reader:
             if not isinstance(key.value, str):
                 raise SettingsError("a key is a word", where=self.place(key))
             if key.value in found:
-                raise SettingsError(f"{key.value} is given twice", where=self.place(key), hint="keep one of the two")
+                raise SettingsError(
+                    Message("{value} is given twice", value=key.value),
+                    where=self.place(key),
+                    hint="keep one of the two",
+                )
             # the key's line, not the value's: a list or a map starts below its key
             given = self.given(item)
             found[key.value] = Given(given.value, given.text, self.place(key))

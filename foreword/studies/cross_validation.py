@@ -118,7 +118,7 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
             raise Interrupted(
                 "interrupted; everything that was finished is kept",
                 where=str(folder),
-                hint=f"go on with `foreword train --resume {folder}`",
+                hint=Message("go on with `foreword train --resume {folder}`", folder=folder),
             ) from None
     result = _told(prepared, members, every, folder)
     for number in range(folds):

@@ -30,6 +30,7 @@ from foreword.core.attention.checkpointing import checkpoint_layers
 from foreword.core.attention.hooks import Hold, Level, bare, settle, splice
 from foreword.core.attention.pass_context import ATTACHED, current, within
 from foreword.core.attention.sources import Front
+from foreword.core.base.device import number_format
 from foreword.core.base.load import fingerprint_of
 from foreword.core.inject.in_force import InForce
 from foreword.core.inject.injection import Injection
@@ -156,7 +157,13 @@ class Attached:
         folder.mkdir(parents=True, exist_ok=True)
         value = self.foreword()
         positions = find_sites(self._base).positions if value.num_virtual_tokens else "content"
-        manifest = Manifest(base=self._record, method=self._method, positions=positions, text=value.text)
+        manifest = Manifest(
+            base=self._record,
+            method=self._method,
+            settings={"dtype": number_format(self._base.dtype)},
+            positions=positions,
+            text=value.text,
+        )
         if self._task is not None:
             manifest = manifest.model_copy(update={"task": json.loads(json.dumps(self._task.to_json()))})
         if self._golden is not None:

@@ -78,11 +78,33 @@ def test_an_encoder_has_one_fingerprint_with_and_without_its_head(tmp_path: Path
     assert bare.fingerprint == headed.fingerprint
 
 
-def test_the_fingerprint_is_the_same_in_another_number_format(llama: Path) -> None:
-    base, half = load_base(llama), load_base(llama, dtype="bfloat16")
-    assert half.dtype == torch.bfloat16
-    assert base.fingerprint == half.fingerprint
-    assert load_base(llama, dtype="auto").dtype == torch.float32
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+def test_the_fingerprint_is_of_the_stored_weights_whatever_the_number_format(
+    llama: Path, tmp_path: Path, stored: str
+) -> None:
+    folder = copy_of(llama, tmp_path / stored)
+    (folder / "model.safetensors").unlink()
+    tiny("llama").to(getattr(torch, stored)).save_pretrained(folder)
+    bases = {dtype: load_base(folder, dtype=dtype) for dtype in ("float32", "bfloat16", "float16", "auto")}
+    assert {name: str(base.dtype) for name, base in bases.items()} == {
+        **{name: f"torch.{name}" for name in ("float32", "bfloat16", "float16")},
+        "auto": f"torch.{stored}",
+    }
+    assert len({json.dumps(base.fingerprint) for base in bases.values()}) == 1
+
+
+def test_two_bases_that_round_to_the_same_float16_keep_their_fingerprints_apart(llama: Path, tmp_path: Path) -> None:
+    folder = copy_of(llama, tmp_path / "small")
+    for name in ("one", "other"):
+        model = tiny("llama")
+        with torch.no_grad():
+            # Below what float16 holds, and apart in bfloat16.
+            model.model.embed_tokens.weight[5, 5] = 1e-12 if name == "one" else 2e-12
+        copy_of(folder, tmp_path / name)
+        model.save_pretrained(tmp_path / name)
+    one, other = (load_base(tmp_path / name, dtype="float16") for name in ("one", "other"))
+    assert torch.equal(one.model.model.embed_tokens.weight, other.model.model.embed_tokens.weight)
+    assert one.fingerprint["weights"] != other.fingerprint["weights"]
 
 
 def test_the_fingerprint_tells_what_changed(llama: Path, tmp_path: Path) -> None:

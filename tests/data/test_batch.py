@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example, batches, encode, eval_batches, lead_ids
-from foreword.data.tokens.tokenize import answer_ids, check_verbalizer, end_id, label_ids, pieces
+from foreword.data.tokens.tokenize import answer_ids, end_id, label_end, label_end_note, label_ids, pieces
 from foreword.errors import DataError, SettingsError, VerbalizerError
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
@@ -147,19 +147,47 @@ def test_no_second_space_before_an_answer_of_sentencepiece_tokenizers() -> None:
     assert end_id(PAIR_TASK, tokenizer) is None
 
 
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ({" bad": [], " good": [1]}, "nothing"),
-        ({" bad": [1], " good": [1]}, "the same tokens"),
-        ({" bad": [1], " good": [1, 2]}, "first tokens"),
-        ({" bad": [1, 3], " good": [1]}, "first tokens"),
-    ],
-)
-def test_words_that_a_tokenizer_cannot_tell_apart(ids: dict[str, list[int]], message: str) -> None:
+@pytest.mark.parametrize(("words", "message"), [({"0": "\u200b", "1": "good"}, "nothing"), ({}, "same tokens")])
+def test_words_that_a_tokenizer_cannot_tell_apart(words: dict[str, str], message: str) -> None:
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "bad": 1}, unk_token="<unk>"))
+    inner.normalizer = normalizers.Replace("\u200b", "")
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    task = replace(CLASS_TASK, verbalizer=words or {"0": " fine", "1": " good"})
     with pytest.raises(VerbalizerError, match=message):
-        check_verbalizer(CLASS_TASK, ids.__getitem__)
-    check_verbalizer(CLASS_TASK, {" bad": [1, 2], " good": [1, 3]}.__getitem__)
+        label_ids(task, PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"))
+
+
+def rated(chat: bool = False) -> Task:
+    ratings = {str(n): str(n) if chat else f" {n}" for n in range(1, 11)}
+    return replace(CLASS_TASK, verbalizer=ratings, chat=chat)
+
+
+def test_labels_of_which_one_begins_another_are_whole_answers() -> None:
+    tokenizer = byte_tokenizer()
+    ids = label_ids(rated(), tokenizer)
+    assert [text_of(tokenizer, some[0]) for some in ids] == [f" {n}\n" for n in range(1, 11)]
+    assert label_end_note(rated(), tokenizer) == ["label words end with '\\n', because '1' begins '10'"]
+    assert label_end_note(CLASS_TASK, tokenizer) == []
+    grades = replace(CLASS_TASK, verbalizer={"A": " A", "A+": " A+"}, more_words={"A": (" good",)})
+    assert [[text_of(tokenizer, ids) for ids in some] for some in label_ids(grades, tokenizer)] == [
+        [" A\n", " good\n"], [" A+\n"],
+    ]  # fmt: skip
+
+
+def test_the_end_of_a_label_is_what_ends_an_answer_there() -> None:
+    assert label_end(rated(), byte_tokenizer(wrap=True)) == [2]  # as T5's tokenizer ends every text
+    chat = byte_tokenizer()
+    chat.chat_template = CHATML
+    assert label_end(rated(chat=True), chat) == [chat.convert_tokens_to_ids("<|im_end|>")]
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "1": 1, "0": 2, "</s>": 3}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    task = replace(CLASS_TASK, template="{{ text }}\n", verbalizer={"1": "1", "10": "10"})
+    assert label_ids(task, PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>")) == [
+        [[1, 3]],
+        [[1, 2, 3]],
+    ]
+    with pytest.raises(VerbalizerError, match="no token that ends"):
+        label_ids(task, PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"))
 
 
 def test_long_rows_are_refused_and_never_cut() -> None:

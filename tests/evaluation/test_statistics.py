@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.statistics.intervals import (
+    Sampling,
     bootstrap_interval,
     mcnemar_p,
     paired_difference,
@@ -82,7 +83,7 @@ def test_bleu_agrees_with_sacrebleus_paired_tests() -> None:
     rng = np.random.default_rng(4)
     good, golds = sentences(rng, 60, 0.25)
     bad = [" ".join(w for w in text.split() if rng.random() > 0.06) for text in good]
-    difference = paired_difference(BLEU_METRIC, good, bad, golds, n=4000, seed=1)
+    difference = paired_difference(BLEU_METRIC, good, bad, golds, n=4000, sampling=Sampling(seed=1))
     metric = BLEU(references=[golds], force=True)
     _, scores = PairedTest(
         [("bad", bad), ("good", good)], {"BLEU": metric}, references=None, test_type="ar", n_samples=4000
@@ -185,7 +186,7 @@ def test_bootstrap_intervals_cover_the_truth() -> None:
         hits["accuracy"] += 0.7 in bootstrap_interval(outputs, golds, ACCURACY, n=600, seed=trial)
         # The second system loses a tenth of the right rows: the true difference is 0.07.
         others = [out if rng.random() > 0.1 else ("x" if ok else out) for out, ok in zip(outputs, right, strict=True)]
-        found = paired_difference(ACCURACY, outputs, others, golds, n=600, seed=trial, method="bca")
+        found = paired_difference(ACCURACY, outputs, others, golds, n=600, sampling=Sampling(seed=trial), method="bca")
         hits["difference"] += 0.07 in found.interval
         # ROUGE-1 of one word against k: 2 / (k + 1) for k in 1..4, mean 0.6417.
         lengths = rng.integers(1, 5, size=120)
@@ -233,7 +234,10 @@ def test_a_clear_difference_is_decided_and_signed() -> None:
 def test_the_same_seed_gives_the_same_figures() -> None:
     outputs, golds = sentences(np.random.default_rng(10), 30, 0.3)
     shorter = [text[: len(text) // 2] for text in outputs]
-    runs = [paired_difference(ROUGE, outputs, shorter, golds, n=300, seed=seed, method="bca") for seed in (1, 1, 2)]
+    runs = [
+        paired_difference(ROUGE, outputs, shorter, golds, n=300, sampling=Sampling(seed=seed), method="bca")
+        for seed in (1, 1, 2)
+    ]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -277,7 +281,12 @@ def test_runs_with_several_seeds_cover_the_truth() -> None:
             return ["a" if ok else "b" for ok in 0.7 * hard + 0.3 * rng.random(rows) < level]
 
         difference = paired_difference_of_runs(
-            ACCURACY, [run(0.7) for _ in range(3)], [run(0.7) for _ in range(3)], golds, n=300, seed=trial
+            ACCURACY,
+            [run(0.7) for _ in range(3)],
+            [run(0.7) for _ in range(3)],
+            golds,
+            n=300,
+            sampling=Sampling(seed=trial),
         )
         covered += 0.0 in difference.interval
         assert (difference.p_value < 0.05) == difference.decided
@@ -310,7 +319,7 @@ def test_runs_that_agree_leave_room_and_many_runs_are_believed() -> None:
 
 def test_an_interval_of_seeds_ends_where_differences_end() -> None:
     runs = [["a"] * right + ["b"] * (8 - right) for right in (8, 0, 8, 0)]
-    found = paired_difference_of_runs(ACCURACY, runs[:2], runs[2:], ["a"] * 8, level=0.99999)
+    found = paired_difference_of_runs(ACCURACY, runs[:2], runs[2:], ["a"] * 8, sampling=Sampling(level=0.99999))
     assert (found.interval.low, found.interval.high) == (-1.0, 1.0)
 
 
@@ -345,7 +354,7 @@ def test_grouped_rows_are_as_many_as_their_groups(size: int) -> None:
     claims = plain = inside = 0
     for trial in range(trials):
         (a, groups), (b, _) = clustered(rng, 30, size), clustered(rng, 30, size)
-        claims += paired_difference(ACCURACY, a, b, golds, n=400, seed=trial, groups=groups).decided
+        claims += paired_difference(ACCURACY, a, b, golds, n=400, sampling=Sampling(seed=trial, groups=groups)).decided
         plain += paired_difference(ACCURACY, a, b, golds).decided
         interval = score_interval(a, golds, ACCURACY, groups=groups)
         inside += 0.75 in interval
@@ -360,13 +369,16 @@ def test_groups_of_one_row_are_rows() -> None:
     a, golds = answers(rng, rng.random(80) < 0.8)
     b = [out if rng.random() > 0.2 else "x" for out in a]
     alone = [str(number) for number in range(80)]
-    runs = [paired_difference_of_runs(MACRO, [a, b], [b], golds, n=300, groups=groups) for groups in (None, alone)]
+    runs = [
+        paired_difference_of_runs(MACRO, [a, b], [b], golds, n=300, sampling=Sampling(groups=groups))
+        for groups in (None, alone)
+    ]
     assert runs[0].interval.low == pytest.approx(runs[1].interval.low)
     assert (runs[0].interval.groups, runs[1].interval.groups) == (None, 80)
     wilson, grouped_interval = score_interval(a, golds, ACCURACY), score_interval(a, golds, ACCURACY, groups=alone)
     assert (wilson.low, wilson.high) == pytest.approx((grouped_interval.low, grouped_interval.high), abs=5e-3)
     with pytest.raises(DataError, match="each row needs its group"):
-        paired_difference(ACCURACY, a, b, golds, groups=alone[:-1])
+        paired_difference(ACCURACY, a, b, golds, sampling=Sampling(groups=alone[:-1]))
     with pytest.raises(DataError, match="two groups"):
         score_interval(a, golds, ACCURACY, groups=["same"] * 80)
 
@@ -377,8 +389,8 @@ def test_runs_on_grouped_rows_cover_the_truth() -> None:
     for trial in range(150):
         hard = np.repeat(rng.random(40), 5)
         systems = [[["a" if ok else "b" for ok in hard + 0.1 * rng.random(200) < 0.75] for _ in range(3)] for _ in "ab"]
-        groups = [number // 5 for number in range(200)]
-        found = paired_difference_of_runs(ACCURACY, *systems, ["a"] * 200, n=100, seed=trial, groups=groups)  # type: ignore[arg-type, call-arg, misc]
+        sampling = Sampling(groups=[number // 5 for number in range(200)], seed=trial)
+        found = paired_difference_of_runs(ACCURACY, systems[0], systems[1], ["a"] * 200, n=100, sampling=sampling)
         covered += 0.0 in found.interval
     assert covered / 150 >= 0.93
 

@@ -76,7 +76,7 @@ def test_the_check_asks_a_base_what_it_can_be_asked_before_its_weights_are_read(
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
     for options, problem in (
         ({"template": "{{ text }} {{ mask }}"}, "no masked language model"),
-        ({"labels": {"no": "good", "yes": "good enough"}}, "cannot be told apart"),
+        ({"labels": {"no": "good", "yes": "good "}}, "the same words"),
         ({"first_k": 50}, "the whole of every input"),
     ):
         with pytest.raises(SettingsError, match=problem):

@@ -15,7 +15,7 @@ import pytest
 from foreword import api
 from foreword.cli.main import main
 from foreword.data.task.task import Task
-from foreword.errors import DataError, SettingsError
+from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.predictions import read_jsonl
 from foreword.methods.base import Start, make, make_writer
 from foreword.runs.train.result import TrainResult
@@ -152,6 +152,29 @@ def test_a_file_saved_from_another_loop_is_predicted_with_and_verified(
     file = tmp_path / "learned" / "model.foreword"
     assert api.verify(file).ok
     assert {p.output for p in api.predict(file, TEXTS)} <= {"no", "yes"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")]
+)
+def test_a_file_is_read_on_its_base_in_another_number_format(
+    base: Callable[[str], str], tmp_path: Path, written: str, read: str
+) -> None:
+    loaded = api.load_base(base("llama"), dtype=written)
+    task = Task("classification", "{{ text }}:", "Say yes or no.", "label", verbalizer={"no": " no", "yes": " yes"})
+    start = Start(loaded.model, ids=tuple(loaded.tokenizer("Say yes or no.").input_ids))
+    golden = golden_rows(task, loaded.model, loaded.tokenizer, [{"text": text} for text in TEXTS])
+    model = api.attach(loaded.model, make_writer(make("prefix"), start), loaded.tokenizer, task=task, golden=golden)
+    model.save_pretrained(tmp_path)
+    report = api.verify(tmp_path / "model.foreword", api.load_base(base("llama"), dtype=read))
+    assert report.ok
+    assert f"in {written} and this one is in {read}: by rounding, scores differ" in report.render()
+    assert max(row["change"] for row in report.rows) > 1e-4
+    same = api.verify(tmp_path / "model.foreword", api.load_base(base("llama"), dtype=written))
+    assert (same.ok, same.note) == (True, "")
+    other = api.load_base(base("gpt2"), dtype=read)
+    with pytest.raises(BaseMismatchError, match="weights differ"):
+        api.verify(tmp_path / "model.foreword", other)
 
 
 def test_a_run_is_gone_on_with_from_another_folder(

@@ -181,12 +181,12 @@ def test_a_curve_says_how_many_labels_are_worth_while() -> None:
 
     # Many trainings that hardly differ are known.
     alike = [RunVariance(np.asarray(0.001**2), np.asarray(1e-7), 4)] * 20
-    steep = learning_curve(METRICS["accuracy"], runs(lambda n: 1 - 2 / n**0.5), golds, 0.02, 0.01, seen=alike)
+    steep = learning_curve(METRICS["accuracy"], runs(lambda n: 1 - 2 / n**0.5), golds, 0.01, seen=alike)
     assert [point["rows"] for point in steep["points"]] == [50, 100, 200, 400]
     assert 150 <= steep["more"] <= 300  # 2 / 20 - 0.02 = 2 / 25: 625 rows
     assert steep["more_low"] <= steep["more"] <= steep["more_high"]
     assert " more labels for +2.0 points (95% interval, by 4 sizes up to 400 rows)" in steep["sentence"]
-    flat = learning_curve(METRICS["accuracy"], runs(lambda n: 0.8), golds, 0.02, 0.01, seen=alike, level=0.9)
+    flat = learning_curve(METRICS["accuracy"], runs(lambda n: 0.8), golds, 0.01, seen=alike, level=0.9)
     assert flat["more"] is None
     assert flat["sentence"].startswith("More labels are not expected to give +2.0 points (90% interval, by 4 sizes")
     assert flat["enough"] is not None
@@ -199,7 +199,7 @@ def test_a_curve_that_may_go_either_way_names_no_number() -> None:
     rng = np.random.default_rng(2)
     golds, hard = ["y"] * 200, rng.random(200)
     outputs = {n: ["y" if h < 1 - 1 / n**0.4 else "n" for h in hard] for n in (50, 100, 200, 400)}
-    curve = learning_curve(METRICS["accuracy"], outputs, golds, 0.02, 0.01)
+    curve = learning_curve(METRICS["accuracy"], outputs, golds, 0.01)
     assert curve["more"] is None
     assert curve["more_low"] is not None
     assert curve["sentence"].startswith("How many more labels would give +2.0 points cannot be told:")

@@ -19,6 +19,7 @@ from foreword.core.attention.hooks import Hold
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import holding
 from foreword.errors import UnsupportedBaseError
+from foreword.messages import Message
 
 _FIELD = "_attn_implementation_internal"
 
@@ -99,7 +100,11 @@ def refuse_kernel(model: PreTrainedModel) -> None:
     others = sorted(name for name in names if name not in (None, "eager", "sdpa", NAME, EAGER_NAME))
     if others:
         raise UnsupportedBaseError(
-            f"{type(model).__name__} attends with {others[0]!r}, whose masks are of another kind",
+            Message(
+                "{name} attends with {value!r}, whose masks are of another kind",
+                name=type(model).__name__,
+                value=others[0],
+            ),
             expected="attn_implementation 'sdpa' or 'eager'",
             received=others[0],
             hint="load it with attn_implementation='sdpa' (torch's own, which runs flash kernels where it can), or "

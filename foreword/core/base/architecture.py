@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from foreword.errors import UnsupportedBaseError
+from foreword.messages import Message
 
 RECURRENT = "foreword_recurrent"
 """The model type of our own LSTM and GRU, which transformers does not have (:mod:`foreword.core.base.lstm`)."""
@@ -39,7 +40,7 @@ def kind_of(config: Any) -> Kind:
         if family in kinds["decoder"]:
             return "decoder"
     raise UnsupportedBaseError(
-        f"{family} is not a text model that foreword can put a prefix in front of",
+        Message("{family} is not a text model that foreword can put a prefix in front of", family=family),
         expected="a causal decoder, an encoder with a masked-language head, or an encoder-decoder",
         received=", ".join(config.architectures or []) or family,
         hint="choose a text model, such as a Llama, Qwen, GPT-2, BERT, RoBERTa, T5 or BART",

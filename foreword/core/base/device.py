@@ -54,6 +54,11 @@ def pick_dtype(dtype: str) -> torch.dtype | Literal["auto"]:
     return _DTYPES[dtype]
 
 
+def number_format(dtype: torch.dtype) -> str:
+    """A number format as settings and files name it: ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """A tensor of the host on ``device``; the host does not wait until it is there.
 

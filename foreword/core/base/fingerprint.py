@@ -7,9 +7,9 @@ config         the settings that change what the model computes (:data:`CONFIG_K
                that one release of transformers writes and the next does not
 tokenizer      the vocabulary, the special tokens, and the ids of a few probe texts
 chat_template  the template's text, "none" when there is none
-weights        every parameter's name and shape, and its values rounded to bfloat16, so that float32 and bfloat16
-               loads of one checkpoint agree: all values of a model up to 500 million, else 65,536 evenly spaced
-               ones of each parameter
+weights        every parameter's name and shape, and its stored values rounded to bfloat16: all values of a model up to
+               500 million, else 65,536 evenly spaced ones of each parameter. Loading in float32 or bfloat16 leaves
+               them as they are; of a base that is loaded in float16, the stored weights are read for it
 """
 
 from __future__ import annotations

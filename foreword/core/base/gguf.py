@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from foreword.errors import BaseError, ForewordError, UnsupportedBaseError
+from foreword.messages import Message
 from foreword.storage import building, cache_folder, file_digest
 
 Progress = Callable[..., None]
@@ -70,7 +71,7 @@ def convert_gguf(path: Path, *, progress: Progress | None = None) -> Path:
             raise
         except Exception as error:  # the readers below raise nearly every built-in error on a damaged file
             raise UnsupportedBaseError(
-                f"this GGUF file cannot be converted: {type(error).__name__}: {error}",
+                Message("this GGUF file cannot be converted: {name}: {error}", name=type(error).__name__, error=error),
                 where=str(path),
                 expected="a text model whose architecture transformers reads from GGUF",
                 hint="use the model's original folder or hub id instead of the GGUF file",
@@ -89,7 +90,7 @@ def _check_magic(path: Path) -> None:
         raise BaseError(
             "this is not a GGUF file, or its download was cut off",
             where=str(path),
-            expected=f"the first four bytes {_MAGIC!r}",
+            expected=Message("the first four bytes {value!r}", value=_MAGIC),
             received=repr(magic),
             hint="download the file again",
         )
@@ -106,7 +107,7 @@ def _look(path: Path) -> tuple[int, str]:
         return values, "" if field is None else str(field.contents())
     except Exception as error:  # a cut-off file fails in numpy, with whatever its bytes happen to mean
         raise BaseError(
-            f"this GGUF file is damaged: {type(error).__name__}: {error}",
+            Message("this GGUF file is damaged: {name}: {error}", name=type(error).__name__, error=error),
             where=str(path),
             hint="download the file again and compare its size with the source's",
         ) from error

@@ -16,10 +16,11 @@ import torch
 
 from foreword.core.base.architecture import Kind, kind_of
 from foreword.core.base.device import pick_device, pick_dtype
-from foreword.core.base.fingerprint import fingerprint, fingerprint_differences
+from foreword.core.base.fingerprint import fingerprint, fingerprint_differences, weights_digest
 from foreword.core.base.gguf import Progress, convert_gguf, is_gguf
-from foreword.core.base.locate import check_folder, commit_of, explained, resolve
+from foreword.core.base.locate import check_folder, commit_of, explained, resolve, stored_formats
 from foreword.errors import BaseError
+from foreword.messages import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -116,14 +117,35 @@ def load_base(
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
         if progress is not None:
             progress("load model", 0, 1)
-        model, tokenizer = _load(folder, how, number, task_head, accept)
+        stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
+        model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
         model = model.to(place)
         if progress is not None:
             progress("load model", 1, 1)
-    return base_of(model, tokenizer, id=name, revision=commit)
+    return base_of(model, tokenizer, id=name, revision=commit, stored=stored)
 
 
-def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str | None = None) -> Base:
+def _narrows(folder: str, commit: str | None, dtype: Any) -> bool:
+    """Whether loading in ``dtype`` changes what the fingerprint sees: it rounds to bfloat16, which is another number
+    where float16 has rounded before. float32 holds every stored value, and bfloat16 is rounded to once."""
+    return dtype == torch.float16 and stored_formats(folder, commit) != {"F16"}
+
+
+def _stored(
+    folder: str, how: dict[str, Any], task_head: bool, accept: Callable[[Outline], None] | None
+) -> dict[str, str]:
+    """The fingerprint of the weights as they are stored; the model that it takes is gone afterwards."""
+    return fingerprint_of(*_load(folder, how, torch.float32, task_head, accept))
+
+
+def base_of(
+    model: Any,
+    tokenizer: Any,
+    *,
+    id: str = "in memory",
+    revision: str | None = None,
+    stored: dict[str, str] | None = None,
+) -> Base:
     """Freeze a model that is in memory already: evaluation mode, no gradients, a padding token, a fingerprint.
 
     Args:
@@ -131,6 +153,7 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
         tokenizer: its tokenizer; a missing padding token is set to the end-of-text token.
         id: the name to record.
         revision: the hub's commit to record.
+        stored: the fingerprint of its stored weights, where the number format that it is in does not show it.
 
     Raises:
         UnsupportedBaseError: it is not a text model.
@@ -147,7 +170,7 @@ def base_of(model: Any, tokenizer: Any, *, id: str = "in memory", revision: str 
         revision=revision,
         architecture=type(model).__name__,
         kind=kind,
-        fingerprint=fingerprint_of(model, tokenizer),
+        fingerprint=stored or fingerprint_of(model, tokenizer),
         context=_context(model),
         hidden_size=int(text.hidden_size),
     )
@@ -182,8 +205,8 @@ def _load(
     if absent or info["mismatched_keys"]:
         wrong = absent or [str(entry) for entry in info["mismatched_keys"]]
         raise BaseError(
-            f"the checkpoint does not hold all the weights of {type(model).__name__}",
-            expected=f"{len(wrong)} more or other tensors, such as {wrong[0]}",
+            Message("the checkpoint does not hold all the weights of {name}", name=type(model).__name__),
+            expected=Message("{n} more or other tensors, such as {value}", n=len(wrong), value=wrong[0]),
             hint="choose a checkpoint that was saved with its language head, or download it again",
         )
     return model, tokenizer
@@ -193,6 +216,13 @@ def fingerprint_of(model: Any, tokenizer: Any = None) -> dict[str, str]:
     """The fingerprint of a model in memory; without a tokenizer, of its config and weights alone."""
     own = _own_parameters(model, kind_of(model.config))
     return fingerprint(model.config, tokenizer, own, chat_template=getattr(tokenizer, "chat_template", None))
+
+
+def float16_weights(model: Any) -> str:
+    """The digest that the weights of a model in memory have after they were rounded to float16: what a file says that
+    was saved by a trainer who loaded its base so."""
+    own = _own_parameters(model, kind_of(model.config))
+    return weights_digest((name, tensor.to(torch.float16)) for name, tensor in own)
 
 
 def _own_parameters(model: Any, kind: Kind) -> Iterator[tuple[str, torch.Tensor]]:

@@ -12,6 +12,7 @@ import torch
 
 from foreword.core.base.gguf import is_gguf
 from foreword.errors import BaseError, ForewordError, ResourceError, UnsupportedBaseError
+from foreword.messages import Message
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -39,7 +40,7 @@ def resolve(spec: str | Path) -> tuple[str, bool]:
         where=text or "base",
         expected="a folder with a model, a .gguf file, or a hub id such as owner/name",
         received="nothing at this path" if text else "an empty name",
-        hint=f"did you mean {near}?" if near else "check the path's spelling",
+        hint=Message("did you mean {near}?", near=near) if near else "check the path's spelling",
     )
 
 
@@ -62,7 +63,11 @@ def check_folder(folder: Path) -> None:
         )
     if "config.json" not in names:
         inside = next((name for name in sorted(names) if (folder / name / "config.json").is_file()), None)
-        hint = f"did you mean {folder / inside}?" if inside else "save a model there with its save_pretrained"
+        hint = (
+            Message("did you mean {value}?", value=folder / inside)
+            if inside
+            else "save a model there with its save_pretrained"
+        )
         raise BaseError("this folder holds no model", where=where, expected="a file config.json", hint=hint)
     if not any(name.endswith(".safetensors") for name in names):
         _refuse_weights(folder)
@@ -86,6 +91,32 @@ def commit_of(name: str, revision: str | None) -> str:
 
     path = Path(str(cached_file(name, "config.json", revision=revision)))
     return path.parent.name  # .../snapshots/<commit>/config.json
+
+
+def stored_formats(name: str, commit: str | None) -> set[str]:
+    """The number formats of a checkpoint's tensors, as safetensors calls them (``F32``, ``BF16``, ``F16``).
+
+    Args:
+        name: a folder, or a hub id whose weights are in the hub's cache.
+        commit: the hub's commit; None for a folder.
+
+    Returns:
+        The formats; empty for weights that are not there yet.
+    """
+    from safetensors import safe_open
+
+    folder = Path(name) if commit is None else _snapshot(name, commit)
+    formats = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as tensors:
+            formats |= {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 (not a dict)
+    return formats
+
+
+def _snapshot(name: str, commit: str) -> Path:
+    from transformers.utils.hub import cached_file
+
+    return Path(str(cached_file(name, "config.json", revision=commit))).parent
 
 
 @contextmanager
@@ -135,7 +166,7 @@ def _refuse_weights(folder: Path) -> None:
         "this folder holds no weights",
         where=str(folder),
         expected="a file model.safetensors",
-        hint=f"name the file itself: {ggufs[0]}" if ggufs else "download the model again",
+        hint=Message("name the file itself: {value}", value=ggufs[0]) if ggufs else "download the model again",
     )
 
 
@@ -148,7 +179,7 @@ def _translated(name: str, local: bool, error: Exception) -> BaseError:
             hint="choose a model whose architecture is part of transformers",
         )
     if isinstance(error, ImportError):
-        return BaseError(f"a package that this model needs is missing: {_first(text)}", where=name)
+        return BaseError(Message("a package that this model needs is missing: {first}", first=_first(text)), where=name)
     if "safetensors" in text and "does not appear to have a file named" in text:
         return UnsupportedBaseError(
             "this model has no safetensors weights; pickles can run code as they are loaded and are not opened",
@@ -157,18 +188,24 @@ def _translated(name: str, local: bool, error: Exception) -> BaseError:
         )
     if not local and isinstance(error, OSError):
         return BaseError(
-            f"the base model could not be fetched from the hub: {_first(text)}",
+            Message("the base model could not be fetched from the hub: {first}", first=_first(text)),
             where=name,
             expected="a hub id such as owner/name, or a local folder or .gguf file",
             hint="check the spelling and the network; a private model needs HF_TOKEN; with HF_HUB_OFFLINE=1 only "
             "models that were fetched before are found",
         )
     if isinstance(error, json.JSONDecodeError):
-        return BaseError(f"a file of this model is not JSON: {_first(text)}", where=name, hint="download it again")
+        return BaseError(
+            Message("a file of this model is not JSON: {first}", first=_first(text)),
+            where=name,
+            hint="download it again",
+        )
     if "model type" in text or "Unrecognized model" in text:
-        return UnsupportedBaseError(f"this is not a model that transformers knows: {_first(text)}", where=name)
+        return UnsupportedBaseError(
+            Message("this is not a model that transformers knows: {first}", first=_first(text)), where=name
+        )
     return BaseError(
-        f"the base model could not be loaded: {type(error).__name__}: {_first(text)}",
+        Message("the base model could not be loaded: {name}: {first}", name=type(error).__name__, first=_first(text)),
         where=name,
         hint="its files may be cut off or of different versions; download them again",
     )

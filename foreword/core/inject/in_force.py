@@ -21,6 +21,7 @@ from foreword.core.inject.sites import SiteMap
 from foreword.core.inject.soft_slots import SlotBank
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class InForce:
         if rows % len(self.rows):
             raise SettingsError(
                 "the batch has another number of rows than the injection",
-                expected=f"{len(self.rows)}, or a multiple",
+                expected=Message("{n}, or a multiple", n=len(self.rows)),
                 received=rows,
             )
         return self.rows.repeat_interleave(rows // len(self.rows))

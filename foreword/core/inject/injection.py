@@ -28,6 +28,7 @@ from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.stack_hooks import hook_model, owned
 from foreword.core.inject.value import EMPTY, Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
+from foreword.messages import Message
 
 
 class Injection:
@@ -121,7 +122,10 @@ class Injection:
             )
         if self.map.recurrent:
             raise UnsupportedBaseError(
-                f"{type(self.model).__name__} has layers with a recurrent state, which a soft prompt has to pass",
+                Message(
+                    "{name} has layers with a recurrent state, which a soft prompt has to pass",
+                    name=type(self.model).__name__,
+                ),
                 hint="use `--method prefix`, which reaches its attention layers",
             )
         if self.map.kind != "decoder":
@@ -151,7 +155,9 @@ def _refuse_rows(forewords: int, rows: Sequence[int | None] | None) -> None:
         raise SettingsError("`rows` is empty", expected="each row's foreword, or None", received="no rows")
     if rows is not None and any(r is not None and not 0 <= r < forewords for r in rows):
         raise SettingsError(
-            "`rows` names a foreword that is not there", expected=f"0..{forewords - 1} or None", received=list(rows)
+            "`rows` names a foreword that is not there",
+            expected=Message("0..{value} or None", value=forewords - 1),
+            received=list(rows),
         )
 
 
@@ -159,7 +165,7 @@ def _refuse_sites(model: PreTrainedModel, map: SiteMap, foreword: Foreword) -> N
     unknown = foreword.sites.keys() - map.sites.keys()
     if unknown:
         raise SettingsError(
-            f"the foreword is for a site that {type(model).__name__} does not have",
+            Message("the foreword is for a site that {name} does not have", name=type(model).__name__),
             expected=f"{next(iter(map.sites))} .. {list(map.sites)[-1]}",
             received=sorted(unknown)[0],
         )
@@ -167,10 +173,14 @@ def _refuse_sites(model: PreTrainedModel, map: SiteMap, foreword: Foreword) -> N
         site, got = map.sites[name], (kv.keys.shape[1], kv.keys.shape[2], kv.values.shape[2])
         if got != (site.heads, site.key_size, site.value_size):
             raise SettingsError(
-                f"{name} has other shapes", expected=(site.heads, site.key_size, site.value_size), received=got
+                Message("{name} has other shapes", name=name),
+                expected=(site.heads, site.key_size, site.value_size),
+                received=got,
             )
         if site.kind == "state" and len(kv.keys) != 1:
-            raise SettingsError(f"{name} takes one virtual token, a state", expected=1, received=len(kv.keys))
+            raise SettingsError(
+                Message("{name} takes one virtual token, a state", name=name), expected=1, received=len(kv.keys)
+            )
 
 
 def _live(lengths: Sequence[int], device: torch.device) -> Tensor | None:

@@ -24,6 +24,7 @@ from foreword.core.inject.linear_probe import linear_over_rows
 from foreword.core.inject.sites import backbone
 from foreword.core.inject.value import Foreword, LowRank
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Bank:
     def _of_rows(self, x: Tensor, index: Tensor) -> Tensor:
         """``[..., out]`` of ``[..., in]``, whose first dimension is that of the rows, or a multiple."""
         if x.shape[0] % len(index):
-            expected = f"{len(index)}, or a multiple"
+            expected = Message("{n}, or a multiple", n=len(index))
             raise SettingsError("the batch has another number of rows", expected=expected, received=x.shape[0])
         # What belongs to one row of the injection stands together: its tokens, its beams, its pairs with choices.
         rows = x.reshape(len(index), -1, x.shape[-1])
@@ -125,7 +126,9 @@ def _bank(layer: nn.Module, name: str, values: Sequence[Foreword]) -> Bank:
     for pair in here:
         if pair is not None and (pair.a.shape[1], pair.b.shape[0]) != (inner, outer):
             got = (pair.a.shape[1], pair.b.shape[0])
-            raise SettingsError(f"{name} has another size", expected=f"{inner} -> {outer}", received=got)
+            raise SettingsError(
+                Message("{name} has another size", name=name), expected=f"{inner} -> {outer}", received=got
+            )
     found = next(pair for pair in here if pair is not None)
     none = LowRank(found.a.new_zeros(0, inner), found.b.new_zeros(outer, 0))
     pairs = [none if pair is None else pair for pair in here]

@@ -25,6 +25,7 @@ from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind, kind_of
 from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values, same_states
 from foreword.errors import SettingsError, UnsupportedBaseError
+from foreword.messages import Message
 
 # Two lengths, so that encoder self, decoder self and cross attention tell themselves apart by the shapes they see.
 _ENCODER_LENGTH, _DECODER_LENGTH = 3, 2
@@ -115,14 +116,20 @@ class SiteMap:
         if self.stretches_at is not None and virtual and virtual + tokens > self.stretches_at:
             raise SettingsError(
                 "this base turns all positions otherwise in longer rows, and a foreword's keys are of shorter ones",
-                expected=f"{self.stretches_at} tokens, the {virtual} virtual ones counted",
+                expected=Message(
+                    "{stretches_at} tokens, the {virtual} virtual ones counted",
+                    stretches_at=self.stretches_at,
+                    virtual=virtual,
+                ),
                 received=virtual + tokens,
                 hint="set max_length lower",
             )
         if self.chunk is not None and virtual and virtual + tokens > self.chunk:
             raise SettingsError(
                 "this base attends in chunks, and a row behind a foreword has to fit into the first",
-                expected=f"{self.chunk} tokens, the {virtual} virtual ones counted",
+                expected=Message(
+                    "{chunk} tokens, the {virtual} virtual ones counted", chunk=self.chunk, virtual=virtual
+                ),
                 received=virtual + tokens,
                 hint="set max_length lower",
             )
@@ -150,7 +157,12 @@ def find_sites(model: PreTrainedModel) -> SiteMap:
 
 def _refuse(model: PreTrainedModel, why: str) -> UnsupportedBaseError:
     return UnsupportedBaseError(
-        f"{type(model).__name__} ({model.config.model_type}) cannot be given a foreword: {why}",
+        Message(
+            "{name} ({model_type}) cannot be given a foreword: {why}",
+            name=type(model).__name__,
+            model_type=model.config.model_type,
+            why=why,
+        ),
         expected="a model whose attention goes through transformers' AttentionInterface",
         received=type(model).__name__,
         hint="use a base such as Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, BERT, RoBERTa, ModernBERT, T5 or "
@@ -228,7 +240,10 @@ def _refuse_several_devices(model: PreTrainedModel) -> None:
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     if len(devices) > 1:
         raise UnsupportedBaseError(
-            f"{type(model).__name__} lies on several devices (device_map), between which forewords are not carried",
+            Message(
+                "{name} lies on several devices (device_map), between which forewords are not carried",
+                name=type(model).__name__,
+            ),
             expected="all weights on one device",
             received=", ".join(devices),
             hint="load it without device_map; a smaller number format (dtype bfloat16) halves its size",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 
 def placeholder(slot: int) -> int:
@@ -44,7 +45,7 @@ class SlotBank:
         if bool((slots >= self.counts[owners]).any()):
             raise SettingsError(
                 "a row has a soft slot that its foreword does not fill",
-                expected=f"slots 0 to {int(self.counts.max()) - 1}, of a foreword that has them",
+                expected=Message("slots 0 to {value}, of a foreword that has them", value=int(self.counts.max()) - 1),
                 received=f"slot {int(slots.max())}",
                 hint="give the row the foreword that was trained with its template",
             )

@@ -18,6 +18,7 @@ from foreword.core.attention.hooks import Hold
 from foreword.core.attention.pass_context import source_for
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 
 class _Parameters(dict[str, Any]):
@@ -85,7 +86,9 @@ def fitted(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tens
             )
         if tensor.shape != known[name].shape:
             raise SettingsError(
-                f"{name} has another shape", expected=tuple(known[name].shape), received=tuple(tensor.shape)
+                Message("{name} has another shape", name=name),
+                expected=tuple(known[name].shape),
+                received=tuple(tensor.shape),
             )
     return {name: tensor.to(known[name]) for name, tensor in weights.items()}
 

@@ -12,6 +12,7 @@ from foreword.core.base.device import tensor_on
 from foreword.core.passes.output_layer import log_probs
 from foreword.core.passes.scoring import Ids, pad
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 
 def masked_scores(
@@ -62,7 +63,9 @@ def refuse_headless(model: PreTrainedModel) -> None:
     """
     if model.get_output_embeddings() is None:
         raise SettingsError(
-            f"{type(model).__name__} was loaded without its language head, which {{{{ mask }}}} asks",
+            Message(
+                "{name} was loaded without its language head, which {{{{ mask }}}} asks", name=type(model).__name__
+            ),
             where="--base",
             hint="load it with load_base(..., task_head=True)",
         )

@@ -19,6 +19,7 @@ from foreword.data.task.tagging import OUTSIDE, words_of
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template
 from foreword.errors import DataError, SettingsError
+from foreword.messages import Message
 
 FORMS = ("case", "punctuation", "dropout", "synonyms", "template")
 _UNIT = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff]+|\s+")
@@ -63,7 +64,7 @@ class Augmenter:
         unknown = [name for name in self.forms if name not in FORMS]
         if unknown:
             near = get_close_matches(unknown[0], FORMS, 1)
-            hint = f"did you mean {near[0]}?" if near else None
+            hint = Message("did you mean {value}?", value=near[0]) if near else None
             expected = ", ".join(FORMS)
             raise SettingsError("no such form", where="augment", expected=expected, received=unknown[0], hint=hint)
         if self.task.kind == "tagging" and "punctuation" in self.forms:
@@ -71,8 +72,10 @@ class Augmenter:
         for name, given in (("synonyms", bool(self.synonyms)), ("template", bool(self.templates))):
             if (name in self.forms) != given:
                 setting = f"augment_{name}s" if name == "template" else f"augment_{name}"
-                hint = f"name {name} in augment and give {setting}, or neither"
-                raise SettingsError(f"augment by {name} needs its own setting", where=setting, hint=hint)
+                hint = Message("name {name} in augment and give {setting}, or neither", name=name, setting=setting)
+                raise SettingsError(
+                    Message("augment by {name} needs its own setting", name=name), where=setting, hint=hint
+                )
         for source in self.templates:
             missing = Template(self.task.template).fields - Template(source).fields
             if missing:

@@ -19,6 +19,7 @@ from foreword.data.task.tagging import is_bio, problems_of, tag_set, words_of
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template, empty_fields, parsed
 from foreword.errors import TemplateError
+from foreword.messages import Message
 
 __all__ = ["CheckReport", "check", "clean"]
 
@@ -102,7 +103,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
         for field in names:
             kind = "empty" if field in row.fields else "missing"
-            message = f"the field {field!r} is {kind}"
+            message = Message("the field {field!r} is {kind}", field=field, kind=kind)
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
     problems += found
     return found
@@ -156,16 +157,34 @@ def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | 
         if not counts:
             continue
         for label in sorted(known - set(counts)):
-            yield Problem("missing_class", table.name, f"no row of {name} has the label {label!r}", "warning", "", name)
+            yield Problem(
+                "missing_class",
+                table.name,
+                Message("no row of {name} has the label {label!r}", name=name, label=label),
+                "warning",
+                "",
+                name,
+            )
         for label, other in alike(counts):
-            message = (
-                f"{name}: {label!r} ({counts[label]} rows) looks like {other!r} ({counts[other]}); are they one label?"
+            message = Message(
+                "{name}: {label!r} ({value} rows) looks like {other!r} ({a}); are they one label?",
+                name=name,
+                label=label,
+                value=counts[label],
+                other=other,
+                a=counts[other],
             )
             yield Problem("similar_labels", table.name, message, "warning", "", name)
         most = max(counts.values())
         for label, count in sorted(counts.items()):
             if count * 10 < most:
-                message = f"{name}: {label!r} has {count} rows, the largest label {most}"
+                message = Message(
+                    "{name}: {label!r} has {count} rows, the largest label {most}",
+                    name=name,
+                    label=label,
+                    count=count,
+                    most=most,
+                )
                 yield Problem("imbalance", table.name, message, "warning", "", name)
 
 
@@ -210,7 +229,9 @@ def _kept_whole(tables: Mapping[str, Table], task: Task | None) -> Iterator[Prob
         rows = [row for row in table.rows if of_row(task, row.fields)]
         same = sum(not replaced(task, row.fields, of_row(task, row.fields))[1] for row in rows)
         if same:
-            message = f"{name}: in {same} of {len(rows)} rows nothing gives way to the guidance"
+            message = Message(
+                "{name}: in {same} of {n} rows nothing gives way to the guidance", name=name, same=same, n=len(rows)
+            )
             yield Problem("not_replaced", table.name, message, "warning", "", name)
 
 
@@ -250,7 +271,11 @@ def _leaks(tables: Mapping[str, Table], task: Task | None) -> Iterator[Problem]:
     for name, table in tables.items():
         for column in table.layout.leaks:
             if column in _inputs(table, task):
-                message = f"{name}: the column {column!r} says the label again, so that the model can read it off"
+                message = Message(
+                    "{name}: the column {column!r} says the label again, so that the model can read it off",
+                    name=name,
+                    column=column,
+                )
                 yield Problem("leak", table.name, message, "warning", "", name)
 
 

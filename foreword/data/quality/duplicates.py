@@ -10,6 +10,7 @@ from foreword.data.quality.near_duplicates import near_pairs
 from foreword.data.quality.unicode import normalise
 from foreword.data.row import Problem, Row
 from foreword.data.task.columns import target_texts
+from foreword.messages import Message
 
 Severity = Literal["error", "warning"]
 
@@ -51,7 +52,12 @@ def _conflicts(group: Sequence[Entry]) -> Iterator[Problem]:
             firsts.setdefault(entry.answer, entry)
         for entry in members if len(firsts) > 1 else ():
             other = next(one for label, one in firsts.items() if label != entry.answer)
-            message = f"labelled {entry.answer!r} here and {other.answer!r} at {other.row.source}"
+            message = Message(
+                "labelled {answer!r} here and {a!r} at {source}",
+                answer=entry.answer,
+                a=other.answer,
+                source=other.row.source,
+            )
             yield entry.problem("conflict", message)
 
 
@@ -71,7 +77,9 @@ def _duplicates(group: Sequence[Entry], classes: bool) -> Iterator[Problem]:
             yield entry.problem("duplicate_across", f"also in {twin.split}, at {twin.row.source}")
         elif later:
             other = anyone[later[0]]
-            message = f"the same input has another answer in {other.split}, at {other.row.source}"
+            message = Message(
+                "the same input has another answer in {split}, at {source}", split=other.split, source=other.row.source
+            )
             yield entry.problem("same_input", message, "warning")
         first = firsts[entry.split, entry.answer]
         if first is not entry:
@@ -100,6 +108,11 @@ def _exact(entry: Entry, classes: bool) -> tuple[str, str]:
 
 def _near_problem(earlier: Entry, later: Entry, similarity: float) -> Problem:
     if earlier.split != later.split:
-        message = f"nearly the same as {later.row.source} in {later.split} (similarity {similarity:.2f})"
+        message = Message(
+            "nearly the same as {source} in {split} (similarity {similarity:.2f})",
+            source=later.row.source,
+            split=later.split,
+            similarity=similarity,
+        )
         return earlier.problem("near_duplicate_across", message, "warning")
     return later.problem("near_duplicate", f"nearly the same as {earlier.row.source} ({similarity:.2f})", "warning")

@@ -13,6 +13,7 @@ from foreword.data.quality.unicode import normalise
 from foreword.data.table import Table
 from foreword.data.task.columns import target_texts
 from foreword.errors import DataError, SettingsError
+from foreword.messages import Message
 
 _SPLITS = ("train", "dev", "test")
 
@@ -68,7 +69,12 @@ def split(
     for name in _SPLITS:
         if not chosen[name] and (name == "train" or sizes[name]):
             hint = "give more rows, ask for smaller splits, or give --dev and --test files"
-            raise DataError(f"the {name} split would be empty", where=table.name, received=f"{total} rows", hint=hint)
+            raise DataError(
+                Message("the {name} split would be empty", name=name),
+                where=table.name,
+                received=f"{total} rows",
+                hint=hint,
+            )
     return Splits(*(table.with_rows(table.rows[index] for index in sorted(chosen[name])) for name in _SPLITS))
 
 
@@ -93,9 +99,11 @@ def folds(table: Table, count: int, *, seed: int, group: str | None = None) -> l
     if not all(parts):
         filled = sum(map(bool, parts))
         raise SettingsError(
-            "there are too few different rows for so many folds", where="folds", expected=f"at most {filled}",
+            "there are too few different rows for so many folds",
+            where="folds",
+            expected=Message("at most {filled}", filled=filled),
             received=count,
-        )  # fmt: skip
+        )
     return [sorted(part) for part in parts]
 
 

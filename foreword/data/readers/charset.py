@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from foreword.errors import DataError, SettingsError
+from foreword.messages import Message
 
 MAX_BYTES = 2 << 30
 """Largest file, also after unpacking: a small .gz must not fill the memory."""
@@ -48,7 +49,11 @@ def load_bytes(path: Path) -> bytes:
         raise DataError("the data file does not exist", where=where, hint="check the path and the spelling")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError("the file is too large", where=where, expected=f"at most {MAX_BYTES:,} bytes")
+            raise DataError(
+                "the file is too large",
+                where=where,
+                expected=Message("at most {MAX_BYTES:,} bytes", MAX_BYTES=MAX_BYTES),
+            )
         data = path.read_bytes()
     except OSError as error:
         raise DataError("the file cannot be read", where=where, received=error.strerror) from error
@@ -65,7 +70,11 @@ def _unpacked(data: bytes, where: str) -> bytes:
         hint = "the archive is damaged or was not copied to its end"
         raise DataError("the gzip file cannot be unpacked", where=where, received=str(error), hint=hint) from error
     if len(unpacked) > MAX_BYTES:
-        raise DataError("the file is too large when unpacked", where=where, expected=f"at most {MAX_BYTES:,} bytes")
+        raise DataError(
+            "the file is too large when unpacked",
+            where=where,
+            expected=Message("at most {MAX_BYTES:,} bytes", MAX_BYTES=MAX_BYTES),
+        )
     return unpacked
 
 
@@ -78,7 +87,7 @@ def decode(data: bytes, where: str, encoding: str | None = None) -> tuple[str, s
     """
     for mark, kind, hint in _MAGIC:
         if data.startswith(mark):
-            raise DataError(f"this is {kind}, not a text file", where=where, hint=hint)
+            raise DataError(Message("this is {kind}, not a text file", kind=kind), where=where, hint=hint)
     if encoding is not None:
         return _decode_as(data, where, encoding)
     for mark, name in _MARKS:

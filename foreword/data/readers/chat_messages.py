@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from foreword.data.row import Problem, Raw, is_missing, label_text
+from foreword.messages import Message
 
 Turn = tuple[str, str]
 TURNS = "turns"
@@ -54,7 +55,12 @@ class _Counts:
             "tool_calls": "tool calls are read as JSON text",
         }
         return [
-            Problem(kind, self.first[kind], f"{count} {texts[kind]}; this row has the first", "warning")
+            Problem(
+                kind,
+                self.first[kind],
+                Message("{count} {value}; this row has the first", count=count, value=texts[kind]),
+                "warning",
+            )
             for kind, count in self.counts.items()
         ]
 

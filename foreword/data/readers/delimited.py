@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from foreword.data.row import Problem, Raw
 from foreword.errors import DataError
+from foreword.messages import Message
 
 Record = tuple[list[str], int]
 _MAX_QUOTE_PROBLEMS = 100
@@ -136,7 +137,7 @@ def read_pairs(text: str, file: str, labelled: bool = True) -> Raw:
         elif len(cells) == 1 and not labelled:
             raw.records.append(({"source": cells[0]}, number))
         else:
-            message = f"{len(cells) - 1} tabs in the line; a pair is source, one tab, reply"
+            message = Message("{value} tabs in the line; a pair is source, one tab, reply", value=len(cells) - 1)
             raw.problems.append(Problem("unreadable", f"{file}:{number}", message))
     return raw
 
@@ -157,7 +158,7 @@ def _quoted(lines: list[str], delimiter: str, file: str, problems: list[Problem]
                 for cells in reader:
                     span = start + reader.line_num - line
                     if span > _LONG_QUOTE:
-                        message = f"one row runs over {span} lines; is a quote not closed?"
+                        message = Message("one row runs over {span} lines; is a quote not closed?", span=span)
                         problems.append(Problem("long_row", f"{file}:{line + 1}", message, "warning"))
                     if any(cell.strip() for cell in cells) or len(cells) > 1:
                         yield cells, line + 1
@@ -165,7 +166,7 @@ def _quoted(lines: list[str], delimiter: str, file: str, problems: list[Problem]
                 return
             except csv.Error as error:
                 why = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
-                message = f'{why}; quotes inside a quoted cell are doubled: ""'
+                message = Message('{why}; quotes inside a quoted cell are doubled: ""', why=why)
                 problems.append(Problem("unreadable", f"{file}:{line + 1}", message))
                 bad += 1
                 if bad >= _MAX_QUOTE_PROBLEMS:
@@ -187,7 +188,9 @@ def _with_header(records: list[Record], problems: list[Problem], file: str) -> R
         if len(cells) == len(columns):
             raw.records.append((dict(zip(columns, cells, strict=True)), number))
         else:
-            message = f"{len(cells)} cells; the header has {len(columns)} ({', '.join(columns)})"
+            message = Message(
+                "{n} cells; the header has {a} ({names})", n=len(cells), a=len(columns), names=", ".join(columns)
+            )
             problems.append(Problem("unreadable", f"{file}:{number}", message))
     return raw
 

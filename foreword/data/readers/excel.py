@@ -13,6 +13,7 @@ from foreword.data.readers.in_memory import plain_value
 from foreword.data.readers.split_names import SPLIT_NAMES
 from foreword.data.row import Problem, Raw
 from foreword.errors import DataError
+from foreword.messages import Message
 
 
 def read_excel(data: bytes, file: str) -> Raw | Mapping[str, Raw]:
@@ -44,7 +45,9 @@ def read_excel(data: bytes, file: str) -> Raw | Mapping[str, Raw]:
     first, *others = filled
     raw = _raw(filled[first], file)
     if others:
-        message = f"only the sheet {first!r} is read, not {', '.join(map(repr, others))}"
+        message = Message(
+            "only the sheet {first!r} is read, not {names}", first=first, names=", ".join(map(repr, others))
+        )
         raw.problems.append(Problem("not_read", f"{file}:1", message, "warning"))
     return raw
 
@@ -59,7 +62,11 @@ def _refuse_other(data: bytes, file: str) -> None:
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise DataError("this is no Excel workbook", where=file, received=str(error), hint=hint) from error
     if size > MAX_BYTES:
-        raise DataError("the workbook is too large when unpacked", where=file, expected=f"at most {MAX_BYTES:,} bytes")
+        raise DataError(
+            "the workbook is too large when unpacked",
+            where=file,
+            expected=Message("at most {MAX_BYTES:,} bytes", MAX_BYTES=MAX_BYTES),
+        )
 
 
 def _cells(sheet: Any) -> list[tuple[list[object], int]]:
@@ -80,7 +87,9 @@ def _raw(rows: list[tuple[list[object], int]], file: str) -> Raw:
     raw = Raw(columns, [])
     for values, number in rows[1:]:
         if any(value is not None and str(value).strip() for value in values[len(columns) :]):
-            message = f"{len(values)} cells; the header has {len(columns)} ({', '.join(columns)})"
+            message = Message(
+                "{n} cells; the header has {a} ({names})", n=len(values), a=len(columns), names=", ".join(columns)
+            )
             raw.problems.append(Problem("unreadable", f"{file}:{number}", message))
             continue
         padded = [*values, *[None] * (len(columns) - len(values))]

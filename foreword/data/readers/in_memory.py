@@ -13,6 +13,7 @@ from typing import Any
 from foreword.data.readers.split_names import SPLIT_NAMES
 from foreword.data.row import Problem, Raw
 from foreword.errors import DataError
+from foreword.messages import Message
 
 # What has one plain spelling as text; everything else that is no text, number, list or object stays as it is, and is
 # refused where a template or a label would have to spell it.
@@ -106,7 +107,7 @@ def raw_of(
     seen: dict[str, None] = dict.fromkeys(columns or ())
     for number, record in enumerate(records, 1):
         if not isinstance(record, Mapping):
-            message = f"expected a dictionary of fields, received {type(record).__name__}"
+            message = Message("expected a dictionary of fields, received {name}", name=type(record).__name__)
             raw.problems.append(Problem("unreadable", f"{file}:{number}", message))
             continue
         fields = {str(name): plain_value(value, missing) for name, value in record.items()}

@@ -10,6 +10,7 @@ from foreword.data.readers.in_memory import raw_of
 from foreword.data.readers.split_names import SPLIT_NAMES
 from foreword.data.row import Problem, Raw
 from foreword.errors import DataError
+from foreword.messages import Message
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _RECURSION = "nested too deeply"
@@ -75,10 +76,10 @@ def _lines(text: str, file: str) -> Raw:
         try:
             value, end = decoder.value(body, 0)
         except ValueError as error:
-            raw.problems.append(Problem("unreadable", f"{file}:{number}", f"not JSON: {error}"))
+            raw.problems.append(Problem("unreadable", f"{file}:{number}", Message("not JSON: {error}", error=error)))
             continue
         if end < len(body):
-            message = f"more text after the JSON object at column {end + 1}"
+            message = Message("more text after the JSON object at column {value}", value=end + 1)
             raw.problems.append(Problem("unreadable", f"{file}:{number}", message))
             continue
         _take(raw, value, number, file, decoder)
@@ -240,9 +241,11 @@ def _broken(text: str, error: ValueError, position: int, file: str) -> DataError
 def _take(raw: Raw, value: object, line: int, file: str, decoder: _Decoder) -> None:
     where = f"{file}:{line}"
     if not isinstance(value, dict):
-        raw.problems.append(Problem("unreadable", where, f"expected an object, received {type(value).__name__}"))
+        raw.problems.append(
+            Problem("unreadable", where, Message("expected an object, received {name}", name=type(value).__name__))
+        )
     elif decoder.twice:
-        message = f"the key {decoder.twice[0]!r} is there twice: which value is meant?"
+        message = Message("the key {value!r} is there twice: which value is meant?", value=decoder.twice[0])
         raw.problems.append(Problem("unreadable", where, message))
     else:
         raw.records.append((value, line))

@@ -18,6 +18,7 @@ from foreword.data.readers.registry import FileContent, reader_of, suffix_of, su
 from foreword.data.readers.split_names import SPLIT_NAMES
 from foreword.data.row import Raw, canonical
 from foreword.errors import DataError
+from foreword.messages import Message
 
 WHOLE = ""
 """The name of the only split of data that is not divided."""
@@ -94,7 +95,9 @@ def _by_split(raws: Mapping[str, Raw], where: str) -> dict[str, Raw]:
     for name, raw in raws.items():
         ours = SPLIT_NAMES.get(name.lower(), name)
         if ours in result:
-            raise DataError(f"two parts are the split {ours!r}", where=where, received=", ".join(raws))
+            raise DataError(
+                Message("two parts are the split {ours!r}", ours=ours), where=where, received=", ".join(raws)
+            )
         result[ours] = raw
     return result
 
@@ -103,7 +106,7 @@ def _folder(path: Path, text: str, encoding: str | None, named: tuple[str, ...],
     """A folder of parts; files or folders that are called train, dev and test are splits."""
     groups = _groups(path)
     if not groups:
-        hint = f"a folder holds files that end in {', '.join(suffixes())}"
+        hint = Message("a folder holds files that end in {names}", names=", ".join(suffixes()))
         raise DataError("this folder holds no data files", where=text, hint=hint)
     contents = {}
     for split, files in groups.items():

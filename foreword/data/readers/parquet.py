@@ -8,6 +8,7 @@ from typing import Any
 from foreword.data.readers.in_memory import raw_of
 from foreword.data.row import Raw
 from foreword.errors import DataError
+from foreword.messages import Message
 
 
 def read_parquet(data: bytes, file: str) -> Raw:
@@ -69,4 +70,4 @@ def class_names(blob: bytes) -> dict[str, list[str]]:
 
 def _damaged(what: str, file: str, error: Exception) -> DataError:
     hint = "write the file again; it may be cut short"
-    return DataError(f"the {what} file cannot be read", where=file, received=str(error), hint=hint)
+    return DataError(Message("the {what} file cannot be read", what=what), where=file, received=str(error), hint=hint)

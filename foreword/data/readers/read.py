@@ -14,6 +14,7 @@ from foreword.data.table import Table
 from foreword.data.task.columns import Kind, Layout, recognise
 from foreword.data.task.tagging import find_columns, join_lists
 from foreword.errors import DataError
+from foreword.messages import Message
 
 __all__ = ["Table", "read", "read_splits"]
 
@@ -177,7 +178,7 @@ def _set_unusable_aside(raw: Raw, file: str) -> None:
     for fields, line in raw.records:
         why = unusable(fields)
         if why:
-            raw.problems.append(Problem("unreadable", f"{file}:{line}", f"the row holds {why}"))
+            raw.problems.append(Problem("unreadable", f"{file}:{line}", Message("the row holds {why}", why=why)))
         else:
             good.append((fields, line))
     raw.records = good
@@ -190,7 +191,10 @@ def _refuse_empty(problems: Sequence[Problem], where: str, kind: str) -> None:
         first = unreadable[0]
         hint = "a .txt file is one dialogue pair a line, with a tab between" if kind == "txt" else "repair the file"
         error = DataError(
-            f"none of the {len(unreadable)} rows can be read", where=first.where, received=first.message, hint=hint
+            Message("none of the {n} rows can be read", n=len(unreadable)),
+            where=first.where,
+            received=first.message,
+            hint=hint,
         )
         raise with_causes(error, unreadable[1:])
     hint = "add rows below the header" if kind in ("csv", "tsv", "excel") else "give at least one row"

@@ -22,6 +22,7 @@ from foreword.data.readers.plain_text import read_plain_text
 from foreword.data.row import Raw
 from foreword.data.task.columns import known_names
 from foreword.errors import DataError
+from foreword.messages import Message
 
 GROUP = "foreword.readers"
 
@@ -141,7 +142,9 @@ def reader_of(content: FileContent) -> Reader:
     if named is not None and named.magic:
         expected = " or ".join(repr(magic)[1:] for magic in named.magic)
         raise DataError(
-            f"this is not a {named.name.capitalize()} file", where=content.file, expected=f"{expected} at its start"
+            Message("this is not a {value} file", value=named.name.capitalize()),
+            where=content.file,
+            expected=Message("{expected} at its start", expected=expected),
         )
     if named is not None and (named.binary or named not in READERS):
         return named

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from foreword.data.row import Problem, Raw, is_missing
 from foreword.data.task.tagging import OUTSIDE, as_text, words_of
+from foreword.messages import Message
 
 _COLUMNS = ("tokens", "predicate")
 MARKS = ("\u00ab", "\u00bb")
@@ -45,7 +46,9 @@ def expand_roles(raw: Raw, file: str) -> Raw:
             first = f"{file}:{line}"
         result.records.append(({**made, **{name: fields[name] for name in rest if name in fields}}, line))
     if nameless:
-        message = f"{nameless} arguments have no role and are left out; this row has the first"
+        message = Message(
+            "{nameless} arguments have no role and are left out; this row has the first", nameless=nameless
+        )
         result.problems.append(Problem("nameless_role", first, message, "warning"))
     return result
 

@@ -10,6 +10,7 @@ from typing import Literal
 from foreword.data.row import Row, is_missing, label_text, references, what_it_is
 from foreword.data.task.tagging import TAGS, WORDS, find_columns
 from foreword.errors import DataError
+from foreword.messages import Message
 
 Kind = Literal["classification", "generation", "tagging"]
 
@@ -149,7 +150,9 @@ def _of_kind(
         return layout
     if "tagging" in (kind, layout.kind):
         hint = "tagging has a column of words and one of tags: --input tokens --target tags"
-        raise DataError(f"the columns are not those of a {kind}", received=", ".join(columns), hint=hint)
+        raise DataError(
+            Message("the columns are not those of a {kind}", kind=kind), received=", ".join(columns), hint=hint
+        )
     chosen = inputs or (_label_inputs(columns, layout.target) if kind == "classification" else layout.inputs)
     optional = tuple(name for name in layout.optional if name in chosen)
     return _without_leaks(_layout(kind, chosen, layout.target, optional), columns, rows, inputs)
@@ -181,8 +184,10 @@ def _says_label(name: str, target: str, rows: Sequence[Row]) -> bool:
 def _require(name: str, columns: Sequence[str]) -> None:
     if name not in columns:
         close = difflib.get_close_matches(name, columns, 1)
-        hint = f"did you mean {close[0]!r}?" if close else None
-        raise DataError(f"there is no column {name!r}", expected=", ".join(columns), received=name, hint=hint)
+        hint = Message("did you mean {value!r}?", value=close[0]) if close else None
+        raise DataError(
+            Message("there is no column {name!r}", name=name), expected=", ".join(columns), received=name, hint=hint
+        )
 
 
 def _lower(columns: Sequence[str]) -> dict[str, str]:

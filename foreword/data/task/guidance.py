@@ -18,6 +18,7 @@ from foreword.data.quality.unicode import is_cjk
 from foreword.data.row import label_text
 from foreword.data.task.template import parsed
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 Form = Literal["text", "keywords", "situation"]
 Mode = Literal["extension", "fusion", "replacement"]
@@ -71,7 +72,7 @@ class Span:
                 found = self.pattern.search(text, timeout=_SECONDS)
             except TimeoutError as error:
                 raise SettingsError(
-                    f"the pattern takes more than {_SECONDS:g} seconds on a row",
+                    Message("the pattern takes more than {SECONDS:g} seconds on a row", SECONDS=_SECONDS),
                     where="guidance_replaces",
                     received=self.pattern.pattern,
                     hint="write a pattern without repeats inside repeats",
@@ -97,7 +98,7 @@ def span_of(text: str) -> Span:
         try:
             return Span(found["field"], pattern=regex.compile(found["pattern"]))
         except regex.error as error:
-            problem = f"the pattern does not parse: {error}"
+            problem = Message("the pattern does not parse: {error}", error=error)
     raise SettingsError(problem, where="guidance_replaces", expected="text[2:5] or text/pattern/", received=text)
 
 

@@ -21,6 +21,7 @@ from foreword.data.task.task import Decoding, Task
 from foreword.data.task.template import parsed
 from foreword.data.task.template_marks import ANSWER, MASK, WORDS
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 from foreword.settings.values import FULL_WIDTH
 
 _MAX_LABELS = 200
@@ -77,7 +78,7 @@ def make_task(
     _refuse_not_text(source, table)
     if labels and kind == "generation":
         raise SettingsError(
-            f"{table.layout.description}: what is to be written has no labels",
+            Message("{description}: what is to be written has no labels", description=table.layout.description),
             where="--labels",
             hint="name the column of the labels with --target, or leave --labels out",
         )
@@ -137,10 +138,14 @@ def _tagging(
     tags = list(_words(labels, table)) if labels is not None else tag_set(table.rows, layout.target)
     if len(tags) < 2:
         shown = ", ".join(tags) or "no tags"
-        raise DataError(f"the column {layout.target!r} needs two tags or more", where=table.name, received=shown)
+        raise DataError(
+            Message("the column {target!r} needs two tags or more", target=layout.target),
+            where=table.name,
+            received=shown,
+        )
     if len(tags) > 2 * _MAX_LABELS:
         raise DataError(
-            f"the column {layout.target!r} does not look like tags",
+            Message("the column {target!r} does not look like tags", target=layout.target),
             where=table.name,
             received=f"{len(tags)} different ones in {len(table.rows)} rows",
         )
@@ -192,16 +197,16 @@ def _check_columns(source: str, table: Table, guidance_column: str) -> None:
         raise TemplateError(
             "the template names no column, so that all rows would read the same",
             where="template",
-            expected=f"a column of the rows, such as {inputs}",
+            expected=Message("a column of the rows, such as {inputs}", inputs=inputs),
             received=repr(source),
         )
     if guidance_column and guidance_column not in table.columns:
         close = difflib.get_close_matches(guidance_column, table.columns, 1)
         raise DataError(
-            f"there is no column {guidance_column!r} with the rows' guidance",
+            Message("there is no column {guidance_column!r} with the rows' guidance", guidance_column=guidance_column),
             where=table.name,
             expected=", ".join(table.columns),
-            hint=f"did you mean {close[0]!r}?" if close else "name it with guidance_column",
+            hint=Message("did you mean {value!r}?", value=close[0]) if close else "name it with guidance_column",
         )
 
 
@@ -300,11 +305,11 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
         near = "" if label in counts or same else nearest(label, others)
         if near and counts[near] > 1:
             raise VerbalizerError(
-                f"the label {label!r} is in no row",
+                Message("the label {label!r} is in no row", label=label),
                 where="--labels",
                 expected=", ".join(sorted(counts)[:20]),
                 received=label,
-                hint=f"did you mean {near!r}, which {counts[near]} rows have?",
+                hint=Message("did you mean {near!r}, which {value} rows have?", near=near, value=counts[near]),
             )
         result[same or label] = words
     return result
@@ -346,7 +351,9 @@ def labels_of(table: Table) -> list[str]:
     counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
     where, shown = table.name, table.layout.target
     if not counts:
-        error = DataError(f"the column {shown!r} has no labels", where=where, hint="name another with --target")
+        error = DataError(
+            Message("the column {shown!r} has no labels", shown=shown), where=where, hint="name another with --target"
+        )
         raise with_causes(error, table.problems)
     if len(counts) == 1:
         hint = "a classification needs two labels or more"
@@ -357,5 +364,10 @@ def labels_of(table: Table) -> list[str]:
         if sum(map(_is_number, counts)) > len(counts) * 0.9:
             hint = "numbers are not predicted here: cut them into classes, such as low, medium and high"
         received = f"{len(counts)} different values in {len(table.rows)} rows"
-        raise DataError(f"the column {shown!r} does not look like labels", where=where, received=received, hint=hint)
+        raise DataError(
+            Message("the column {shown!r} does not look like labels", shown=shown),
+            where=where,
+            received=received,
+            hint=hint,
+        )
     return sorted(counts)

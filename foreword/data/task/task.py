@@ -12,6 +12,7 @@ from foreword.data.task.decoding import Decoding
 from foreword.data.task.guidance import Form, mode_of, span_of
 from foreword.data.task.template import parsed
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 
 __all__ = ["METRIC_NAMES", "Decoding", "Task"]
 
@@ -166,14 +167,18 @@ def _check_keys(cls: type[Task] | type[Decoding], data: Mapping[str, Any], where
     for key, value in data.items():
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
-            raise SettingsError(f"unknown key {key!r}", where=where, hint=hint)
+            hint = (
+                Message("did you mean {value!r}?", value=close[0])
+                if close
+                else Message("the keys are {names}", names=", ".join(known))
+            )
+            raise SettingsError(Message("unknown key {key!r}", key=key), where=where, hint=hint)
         types, expected = _TYPES.get(known[key], ((object,), ""))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
             raise _wrong_type(f"{where}.{key}", expected, value)
     missing = [name for name in needed if name not in data]
     if missing:
-        raise SettingsError(f"the key {missing[0]!r} is missing", where=where)
+        raise SettingsError(Message("the key {value!r} is missing", value=missing[0]), where=where)
 
 
 def _wrong_type(where: str, expected: str, received: object) -> SettingsError:
@@ -183,8 +188,10 @@ def _wrong_type(where: str, expected: str, received: object) -> SettingsError:
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         close = difflib.get_close_matches(value, allowed, 1)
-        hint = f"did you mean {close[0]!r}?" if close else None
-        raise SettingsError(f"unknown {name}", where=name, expected=", ".join(allowed), received=value, hint=hint)
+        hint = Message("did you mean {value!r}?", value=close[0]) if close else None
+        raise SettingsError(
+            Message("unknown {name}", name=name), where=name, expected=", ".join(allowed), received=value, hint=hint
+        )
 
 
 def _check_places(task: Task) -> None:
@@ -192,7 +199,7 @@ def _check_places(task: Task) -> None:
     template = parsed(task.template)
     if task.target in template.fields:
         raise TemplateError(
-            f"the template shows the model the answer: the column {task.target!r}",
+            Message("the template shows the model the answer: the column {target!r}", target=task.target),
             where=template.place(task.target),
             hint="leave it out: what the model says is compared with that column",
         )

@@ -30,6 +30,7 @@ from foreword.data.task.template_marks import (
     without_literals,
 )
 from foreword.errors import TemplateError
+from foreword.messages import Message
 
 MAX_SOURCE = 64 * 1024
 """Longest template, in characters."""
@@ -61,7 +62,9 @@ class Template:
     def __init__(self, source: str) -> None:
         self.source = source
         if len(source) > MAX_SOURCE:
-            raise TemplateError("the template is too long", expected=f"at most {MAX_SOURCE:,} characters")
+            raise TemplateError(
+                "the template is too long", expected=Message("at most {MAX_SOURCE:,} characters", MAX_SOURCE=MAX_SOURCE)
+            )
         if "\x00" in source:
             raise TemplateError("the template has a NUL character in it", where="template")
         env = environment()
@@ -81,7 +84,9 @@ class Template:
         except TemplateSyntaxError as error:
             hint = "fields are written {{ name }}; blocks {% if name %} ... {% endif %}"
             where = place_of(source, error.lineno, _broken(env, source, error.lineno))
-            raise TemplateError(f"the template does not parse: {error.message}", where=where, hint=hint) from error
+            raise TemplateError(
+                Message("the template does not parse: {message}", message=error.message), where=where, hint=hint
+            ) from error
         except (RecursionError, JinjaError) as error:
             raise TemplateError("the template does not parse", where="template", received=str(error)) from error
 
@@ -102,19 +107,25 @@ class Template:
         for name in sorted(self._places, key=lambda name: self._places[name]):
             if name not in known and name not in self.optional:
                 close = difflib.get_close_matches(name, [*known, *WORDS], 1, 0.5)
-                hint = f"did you mean {close[0]!r}?" if close else 'write {{ row["a b"] }} for a name with spaces'
+                hint = (
+                    Message("did you mean {value!r}?", value=close[0])
+                    if close
+                    else 'write {{ row["a b"] }} for a name with spaces'
+                )
                 raise TemplateError(
-                    f"the template names a field that the rows do not have: {name!r}",
+                    Message("the template names a field that the rows do not have: {name!r}", name=name),
                     where=self.place(name),
-                    expected=f"one of {', '.join(map(repr, known))}",
+                    expected=Message("one of {names}", names=", ".join(map(repr, known))),
                     hint=hint,
                 )
         used = {MASK: self.masked, ANSWER: self.gap, GUIDANCE: self._woven}
         for name in (name for name, there in used.items() if there and name in known and name not in aside):
             raise TemplateError(
-                f"{name!r} is a column here, and a word of templates",
+                Message("{name!r} is a column here, and a word of templates", name=name),
                 where="template",
-                hint=f'write {{{{ row["{name}"] }}}} for the column, or name the input columns with --input',
+                hint=Message(
+                    'write {{{{ row["{name}"] }}}} for the column, or name the input columns with --input', name=name
+                ),
             )
 
     def place(self, name: str) -> str:
@@ -139,12 +150,15 @@ class Template:
         values.update({name: "" for name in self._filled if name not in values})
         absent = sorted(name for name in self.fields - self.optional if name not in values)
         if absent:
-            raise TemplateError(f"the row has no value for {absent[0]!r}", where=f"template:{self._places[absent[0]]}")
+            raise TemplateError(
+                Message("the row has no value for {value!r}", value=absent[0]),
+                where=f"template:{self._places[absent[0]]}",
+            )
         if self.soft or self.masked or self.gap:
             for name in self.fields & values.keys():
                 why = unusable(without_literals(values[name]))
                 if why:
-                    raise TemplateError(f"the field {name!r} has {why}", where="template")
+                    raise TemplateError(Message("the field {name!r} has {why}", name=name, why=why), where="template")
         context = values if _ROW in values else {**values, _ROW: values}
         if self._woven:
             context = {**context, GUIDANCE: guidance}
@@ -162,7 +176,9 @@ class Template:
             kind = "is not allowed" if isinstance(error, SecurityError) else "fails on a row"
             if isinstance(error, UndefinedError):
                 kind = "asks for something that is not there"
-            raise TemplateError(f"the template {kind}: {error}", where="template") from error
+            raise TemplateError(
+                Message("the template {kind}: {error}", kind=kind, error=error), where="template"
+            ) from error
 
     def not_text(self, fields: Mapping[str, object], guidance: str = "") -> str:
         """What keeps a row from being written because a cell is no text; "" where nothing does."""
@@ -174,11 +190,15 @@ class Template:
         except TemplateError:
             name = next((name for name in cells if self._spells(name)), cells[0])
             value, written = fields[name], name if name.isidentifier() else f"row[{name!r}]"
-            hint = f"name a part of it in --template: {{{{ {written}[0] }}}}"
+            hint = Message("name a part of it in --template: {{{{ {written}[0] }}}}", written=written)
             if isinstance(value, Mapping) and value:
-                hint = f"name a part of it in --template: {{{{ {written}[{next(iter(value))!r}] }}}}"
+                hint = Message(
+                    "name a part of it in --template: {{{{ {written}[{next!r}] }}}}",
+                    written=written,
+                    next=next(iter(value)),
+                )
             elif isinstance(value, list | tuple) and not what_it_is(value[0] if value else ""):
-                hint = f"join it in --template: {{{{ {written} | join(' ') }}}}"
+                hint = Message("join it in --template: {{{{ {written} | join(' ') }}}}", written=written)
             return f"the field {name!r} is {what_it_is(value)}, and no text; {hint}"
         return ""
 
@@ -223,7 +243,9 @@ def _bounded(parts: Iterator[str]) -> Iterator[str]:
 def _refuse_unsafe(tree: nodes.Template) -> None:
     def refuse(node: nodes.Node, what: str) -> TemplateError:
         hint = "a template has fields, if, for and simple filters"
-        return TemplateError(f"{what} is not possible in a template", where=f"template:{node.lineno}", hint=hint)
+        return TemplateError(
+            Message("{what} is not possible in a template", what=what), where=f"template:{node.lineno}", hint=hint
+        )
 
     def walk(node: nodes.Node, loops: int) -> None:
         if not isinstance(node, (*_ALLOWED, nodes.Not, nodes.And, nodes.Or)):

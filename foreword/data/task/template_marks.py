@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from jinja2 import nodes
 
 from foreword.errors import TemplateError
+from foreword.messages import Message
 
 SOFT, MASK, ANSWER, GUIDANCE = "soft", "mask", "answer", "guidance"
 WORDS = (SOFT, MASK, ANSWER, GUIDANCE)
@@ -75,9 +76,13 @@ def take(tree: nodes.Template) -> tuple[tuple[Soft, ...], dict[str, int]]:
             raise _wrong(left, f"{left.name} is a place and no text: it stands alone between its braces")
     for name, count in counts.items():
         if count > 1:
-            raise TemplateError(f"a template has one {{{{ {name} }}}} at most", where="template", received=count)
+            raise TemplateError(
+                Message("a template has one {{{{ {name} }}}} at most", name=name), where="template", received=count
+            )
     if sum(group.count or 1 for group in groups) > MAX_SLOTS:
-        raise TemplateError("too many soft slots", where="template", expected=f"at most {MAX_SLOTS}")
+        raise TemplateError(
+            "too many soft slots", where="template", expected=Message("at most {MAX_SLOTS}", MAX_SLOTS=MAX_SLOTS)
+        )
     return tuple(groups), counts
 
 

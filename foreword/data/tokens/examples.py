@@ -22,6 +22,7 @@ from foreword.data.tokens.tokenize import (
 )
 from foreword.data.tokens.word_ids import WordEncoder
 from foreword.errors import DataError, TemplateError
+from foreword.messages import Message
 
 __all__ = ["Example", "batches", "encode", "eval_batches", "lead_ids"]
 
@@ -147,7 +148,11 @@ def _tagged(
 def _target(row: Row, task: Task, labelled: bool) -> tuple[str, ...]:
     found = references(row.fields.get(task.target))
     if not found and labelled:
-        raise DataError(f"the row has no {task.target!r}", where=str(row.source), hint="run the check on this file")
+        raise DataError(
+            Message("the row has no {target!r}", target=task.target),
+            where=str(row.source),
+            hint="run the check on this file",
+        )
     if found and labelled and task.kind == "classification" and found[0] not in task.verbalizer:
         known = ", ".join(task.labels)
         hint = "add it to --labels, or run the check on this file"
@@ -204,7 +209,7 @@ def _refuse_long(
         raise DataError(
             "the row is longer than the model can read",
             where=str(row.source),
-            expected=f"at most {max_length} tokens{more}",
+            expected=Message("at most {max_length} tokens{more}", max_length=max_length, more=more),
             received=f"{tokens} tokens",
             hint="shorten it, leave such rows out with --skip-bad, or keep the first tokens with --input-prefix",
         )

@@ -6,7 +6,7 @@ same for every row, and a prefix made of the lead's keys and values is exactly t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -243,33 +243,76 @@ def mask_id(tokenizer: Tokenizer) -> int:
 def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[list[int]]]:
     """The ids of each label's words (one or several texts), in the order of ``task.labels``.
 
-    Raises:
-        VerbalizerError: as ``check_verbalizer``.
-    """
-    check_verbalizer(task, lambda text: answer_ids(task, tokenizer, text))
-    return [[answer_ids(task, tokenizer, one) for one in words] for words in task.label_words.values()]
-
-
-def check_verbalizer(task: Task, tokenize: Callable[[str], Sequence[int]]) -> None:
-    """Refuse label words that this tokenizer cannot tell apart.
-
-    Args:
-        tokenize: text -> ids, without special tokens.
+    Where the words of one label begin another's (``1`` and ``10``, ``A`` and ``A+``), all of them carry an end, so that
+    each is a whole answer and the shorter one has no head start.
 
     Raises:
-        VerbalizerError: words that tokenise to nothing, to the same ids as another label's, or, where they follow the
-            text, to the start of another label's (the shorter one could never lose fairly).
+        VerbalizerError: words that tokenise to nothing, or to the same ids as another label's; words of which one
+            begins another, where the tokenizer has nothing that ends them.
     """
-    ids = [(label, text, tuple(tokenize(text))) for label, words in task.label_words.items() for text in words]
-    for label, text, mine in ids:
-        where = f"labels.{label}"
-        if not mine:
-            raise VerbalizerError("the words of a label tokenise to nothing", where=where, received=repr(text))
-        for other, words, theirs in ids:
-            same = mine == theirs
-            if other == label or not (same or (theirs[: len(mine)] == mine and not task.masked)):
-                continue
-            how = "the same tokens as" if same else "the first tokens of"
-            received = f"{label!r} ({text!r}) has {how} {other!r} ({words!r})"
-            hint = "choose other words: --labels 'label=words,...'"
-            raise VerbalizerError("two labels cannot be told apart", where=where, received=received, hint=hint)
+    ids = [[answer_ids(task, tokenizer, text) for text in words] for words in task.label_words.values()]
+    _refuse_same(task, ids)
+    begun = None if task.masked else _begins_another(task, ids)
+    if begun is None:
+        return ids
+    end = label_end(task, tokenizer)
+    if not end:
+        raise VerbalizerError(
+            "two labels cannot be told apart: the tokenizer has no token that ends the shorter one",
+            where=f"labels.{begun[0]}",
+            received=f"{begun[0]!r} has the first tokens of {begun[1]!r}",
+            hint="choose other words: --labels 'label=words,...'",
+        )
+    return [[[*text, *end] for text in words] for words in ids]
+
+
+def label_end_note(task: Task, tokenizer: Tokenizer) -> list[str]:
+    """What is to be said of the end that the labels' words carry: a line, or none."""
+    if task.kind != "classification" or task.head or task.masked:
+        return []
+    ids = [[answer_ids(task, tokenizer, text) for text in words] for words in task.label_words.values()]
+    begun = _begins_another(task, ids)
+    if begun is None:
+        return []
+    end = repr(str(tokenizer.decode(label_end(task, tokenizer))))
+    return [f"label words end with {end}, because {begun[0]!r} begins {begun[1]!r}"]
+
+
+def label_end(task: Task, tokenizer: Tokenizer) -> list[int]:
+    """What stands behind the words of a label where they need an end: the end of the turn in a chat, the end of the
+    text where the tokenizer writes it behind every text (T5, BART), a line break else; empty: there is nothing."""
+    end = end_id(task, tokenizer)
+    framed = token_ids(tokenizer, "a", True)
+    if end is not None and (task.chat or framed[-1:] == [end]):
+        return [end]
+    plain, broken = token_ids(tokenizer, "a"), token_ids(tokenizer, "a\n")
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if len(broken) > len(plain) and broken[: len(plain)] == plain and unknown not in broken[len(plain) :]:
+        return broken[len(plain) :]
+    return [] if end is None else [end]
+
+
+def _refuse_same(task: Task, ids: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Refuse label words without tokens, and words of two labels with the same ones."""
+    seen: dict[tuple[int, ...], tuple[str, str]] = {}
+    for (label, words), several in zip(task.label_words.items(), ids, strict=True):
+        for text, tokens in zip(words, several, strict=True):
+            where = f"labels.{label}"
+            if not tokens:
+                raise VerbalizerError("the words of a label tokenise to nothing", where=where, received=repr(text))
+            other, theirs = seen.setdefault(tuple(tokens), (label, text))
+            if other != label:
+                received = f"{other!r} ({theirs!r}) has the same tokens as {label!r} ({text!r})"
+                hint = "choose other words: --labels 'label=words,...'"
+                raise VerbalizerError("two labels cannot be told apart", where=where, received=received, hint=hint)
+
+
+def _begins_another(task: Task, ids: Sequence[Sequence[Sequence[int]]]) -> tuple[str, str] | None:
+    """Two labels of which the words of the first begin the words of the second; None: there are none."""
+    owners = {tuple(tokens): label for label, several in zip(task.labels, ids, strict=True) for tokens in several}
+    for tokens, label in owners.items():
+        for size in range(1, len(tokens)):
+            shorter = owners.get(tokens[:size], label)
+            if shorter != label:
+                return shorter, label
+    return None

@@ -17,6 +17,7 @@ import numpy as np
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.metrics import spans, text_overlap
 from foreword.evaluation.statistics.sufficient_statistics import MACRO_F1, PERPLEXITY, Array, Sums, mean_of
+from foreword.messages import Message
 
 Kind = Literal["classification", "generation", "tagging"]
 
@@ -57,13 +58,15 @@ class Metric:
         if not len(outputs):
             raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
         if self.sums is None:
-            raise SettingsError(f"{self.name} has no interval and no paired difference", hint="use another metric")
+            raise SettingsError(
+                Message("{name} has no interval and no paired difference", name=self.name), hint="use another metric"
+            )
         return self.sums.rows(outputs, references)
 
     def score(self, sums: Array) -> Array:
         """Sums ``[..., S]`` -> scores ``[...]``."""
         if self.sums is None:
-            raise SettingsError(f"{self.name} is not a sum over rows", hint="use corpus()")
+            raise SettingsError(Message("{name} is not a sum over rows", name=self.name), hint="use corpus()")
         return self.sums.score(sums)
 
     def corpus(self, outputs: Sequence[Any], references: Sequence[Any]) -> float:
@@ -139,9 +142,9 @@ def get_metric(name: str) -> Metric:
         return METRICS[name]
     near = get_close_matches(name.lower().replace("-", "_"), METRICS, n=1)
     raise SettingsError(
-        f"no metric is called {name!r}",
+        Message("no metric is called {name!r}", name=name),
         expected=", ".join(METRICS),
-        hint=f"did you mean {near[0]!r}?" if near else None,
+        hint=Message("did you mean {value!r}?", value=near[0]) if near else None,
     )
 
 

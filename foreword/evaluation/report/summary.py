@@ -13,7 +13,7 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
 from foreword.evaluation.report.text_table import text_table
-from foreword.evaluation.statistics.intervals import Difference, paired_difference, score_interval
+from foreword.evaluation.statistics.intervals import Difference, Sampling, paired_difference, score_interval
 from foreword.messages import Message, known_ids
 
 
@@ -44,15 +44,7 @@ def evaluate(
 
     Raises DataError when there is no row or a row has no gold, SettingsError for an unknown metric.
     """
-    if not predictions:
-        raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
-    for prediction in predictions:
-        if kind != "generation" and not prediction.gold:
-            raise DataError(
-                "a row has no gold label, so nothing can be measured",
-                where=prediction.id,
-                hint="use `foreword predict` for rows without labels",
-            )
+    _require_golds(predictions, kind)
     written = kind == "generation" and _has_likelihood(predictions)
     names = list(metrics) or [*DEFAULT_METRICS[kind], *(["perplexity"] if written else [])]
     figures = {name: _figure(get_metric(name), predictions, level, n, seed) for name in names}
@@ -65,16 +57,33 @@ def evaluate(
         "tokens": sum(prediction.tokens for prediction in predictions),
         "ms": round(sum(p.ms for p in predictions if math.isfinite(p.ms)), 3),
     }
+    golds = [prediction.gold for prediction in predictions]
     if kind == "classification":
-        golds = [prediction.gold for prediction in predictions]
-        label, count = Counter(golds).most_common(1)[0]
-        alike = [replace(one, output=label) for one in predictions]
-        values = {name: get_metric(name).corpus(*_columns(get_metric(name), alike)) for name in names}
-        result["baseline"] = {"output": label, "share": count / len(golds), "metrics": values}
+        result["baseline"] = _baseline(predictions, names)
         result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))
     if kind == "tagging":
-        result["report"] = span_report(outputs, [prediction.gold for prediction in predictions])
+        result["report"] = span_report(outputs, golds)
     return result
+
+
+def _require_golds(predictions: Sequence[Prediction], kind: str) -> None:
+    if not predictions:
+        raise DataError("there are no rows to evaluate", hint="give a file with at least one row")
+    for prediction in predictions:
+        if kind != "generation" and not prediction.gold:
+            raise DataError(
+                "a row has no gold label, so nothing can be measured",
+                where=prediction.id,
+                hint="use `foreword predict` for rows without labels",
+            )
+
+
+def _baseline(predictions: Sequence[Prediction], metrics: Sequence[str]) -> dict[str, Any]:
+    """What always giving the most frequent gold label reaches."""
+    label, count = Counter(prediction.gold for prediction in predictions).most_common(1)[0]
+    alike = [replace(prediction, output=label) for prediction in predictions]
+    values = {name: get_metric(name).corpus(*_columns(get_metric(name), alike)) for name in metrics}
+    return {"output": label, "share": count / len(predictions), "metrics": values}
 
 
 def same_answers(outputs: Sequence[str], kind: str) -> bool:
@@ -93,7 +102,9 @@ def _columns(metric: Metric, predictions: Sequence[Prediction]) -> tuple[list[An
     if not _has_likelihood(predictions):
         raise SettingsError(
             "perplexity needs the likelihood of the gold texts",
-            expected=f"{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores",
+            expected=Message(
+                "{GOLD_NLL} and {GOLD_TOKENS} in each prediction's scores", GOLD_NLL=GOLD_NLL, GOLD_TOKENS=GOLD_TOKENS
+            ),
         )
     return [p.scores[GOLD_NLL] for p in predictions], [p.scores[GOLD_TOKENS] for p in predictions]
 
@@ -139,7 +150,7 @@ def compare(
         missing = len(set(ids) ^ other.keys())
         raise DataError(
             "the two files hold answers to different rows",
-            expected=f"{len(a)} rows with the same ids",
+            expected=Message("{n} rows with the same ids", n=len(a)),
             received=f"{len(b)} rows, {missing} ids in only one of them",
             hint="predict both on the same data file",
         )
@@ -148,7 +159,8 @@ def compare(
     others, same = _columns(chosen, [other[name] for name in ids])
     if references != same:
         raise DataError("the two files disagree about the right answers", hint="predict both on the same data file")
-    return paired_difference(chosen, outputs, others, references, n, seed, level, groups=_groups_if_several(a))
+    sampling = Sampling(level, _groups_if_several(a), seed)
+    return paired_difference(chosen, outputs, others, references, n, sampling)
 
 
 def _groups_if_several(predictions: Sequence[Prediction]) -> list[str] | None:

@@ -29,6 +29,24 @@ _CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What chance is taken to be, and how sure to be of it.
+
+    Args:
+        level: of the interval; of a family, 1 minus its error.
+        groups: of the rows, where these are not independent: then groups are drawn, swapped and counted.
+        seed: of resamples and permutations.
+    """
+
+    level: float = 0.95
+    groups: Groups | None = None
+    seed: int = 13
+
+
+SAMPLING = Sampling()
+
+
+@dataclass(frozen=True)
 class Interval:
     """A confidence interval.
 
@@ -333,23 +351,22 @@ def paired_difference(
     b_outputs: Sequence[Any],
     references: Sequence[Any],
     n: int = 10_000,
-    seed: int = 13,
-    level: float = 0.95,
+    sampling: Sampling = SAMPLING,
     method: Method = "auto",
-    groups: Groups | None = None,
 ) -> Difference:
     """System a minus system b over the same rows, with interval and p-value.
 
     Args:
+        n: resamples of the interval, and permutations of the test.
         method: ``auto`` is Tango's interval for proportions and the paired bootstrap's standard error for every other
             metric; ``bca`` and ``percentile`` force these kinds of the paired bootstrap.
-        groups: of the rows, where these are not independent: then groups are drawn and swapped.
 
     The p-value is McNemar's mid-p for proportions, approximate randomisation otherwise.
     Raises DataError when there are fewer than two rows (or groups) or their numbers differ.
     """
     if len(a_outputs) != len(b_outputs):
         raise DataError("the two systems answered different rows", expected=len(a_outputs), received=len(b_outputs))
+    level, groups, seed = sampling.level, sampling.groups, sampling.seed
     # Both at once, so that classes and tokenizer are the same for both.
     both = metric.rows([*a_outputs, *b_outputs], [*references, *references])
     a, b = both[: len(references)], both[len(references) :]

@@ -24,9 +24,11 @@ import numpy as np
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import Metric
 from foreword.evaluation.statistics.intervals import (
+    SAMPLING,
     Difference,
     Groups,
     Interval,
+    Sampling,
     grouped,
     least_range,
     resamples,
@@ -254,32 +256,29 @@ def paired_difference_of_runs(
     b_runs: Sequence[Sequence[Any]],
     references: Sequence[Any],
     n: int = 2000,
-    seed: int = 13,
-    level: float = 0.95,
-    groups: Groups | None = None,
+    sampling: Sampling = SAMPLING,
 ) -> Difference:
     """Mean of a's runs minus mean of b's runs, with rows and seeds as chance.
 
     Args:
         a_runs, b_runs: outputs of each seed, all for the same rows; one run for a system without seeds.
-        groups: of the rows, where these are not independent.
+        n: resamples.
 
     Raises DataError when a run has other rows or there are fewer than two rows or groups.
     """
     table = runs_table(metric, a_runs, b_runs, references)
-    spread = spread_of_runs(metric, table, len(a_runs), n, seed, groups)
-    return difference_of(metric, table, len(a_runs), spread, level, groups)
+    spread = spread_of_runs(metric, table, len(a_runs), n, sampling.seed, sampling.groups)
+    return difference_of(metric, table, len(a_runs), spread, sampling)
 
 
-def difference_of(
-    metric: Metric, table: Array, split: int, spread: Spread, level: float, groups: Groups | None = None
-) -> Difference:
+def difference_of(metric: Metric, table: Array, split: int, spread: Spread, sampling: Sampling) -> Difference:
     """The difference in a :func:`runs_table` with the interval and the p-value of ``spread``."""
     scores = metric.score(table.sum(axis=1))
     a, b = float(scores[:split].mean()), float(scores[split:].mean())
-    centre, reach = float(spread.centre), float(spread.reach(level))
+    centre, reach = float(spread.centre), float(spread.reach(sampling.level))
     low, high = max(-metric.widest, centre - reach), min(metric.widest, centre + reach)
-    interval = Interval(low, high, level, TEST, None if groups is None else len(set(groups)))
+    groups = None if sampling.groups is None else len(set(sampling.groups))
+    interval = Interval(low, high, sampling.level, TEST, groups)
     return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1])
 
 

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
-from foreword.evaluation.statistics.intervals import Difference, Groups, Interval, paired_difference
+from foreword.evaluation.statistics.intervals import SAMPLING, Difference, Interval, Sampling, paired_difference
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table, spread_of_runs
 from foreword.evaluation.statistics.run_spread import PRIOR_SCALE, RunVariance, prior_scale
+from foreword.evaluation.statistics.sufficient_statistics import Array
 
 POWER = 0.8
 MAX_ROWS = 1_000_000
@@ -113,39 +114,31 @@ def compare_family(
     pairs: Sequence[tuple[str, str]],
     references: Sequence[Any],
     *,
-    level: float = 0.95,
+    sampling: Sampling = SAMPLING,
     margin: float | None = None,
-    groups: Groups | None = None,
     n: int = 4000,
-    seed: int = 13,
 ) -> list[Comparison]:
     """Every pair (a, b) of a family, corrected together.
 
     Args:
         outputs: system -> its runs, each the outputs of all rows in the order of ``references``.
         pairs: which systems to compare.
-        level: 1 minus the error of the family.
+        sampling: its level is 1 minus the error of the family.
         margin: what counts as a difference at all, in the metric's unit; default: one point.
-        groups: of the rows, where these are not independent.
+        n: resamples.
 
     Raises:
         DataError: runs with different rows, or fewer than two rows or groups.
     """
-    alpha, each = 1 - level, 1 - (1 - level) / max(1, len(pairs))
+    alpha = 1 - sampling.level
+    each = replace(sampling, level=1 - alpha / max(1, len(pairs)))
     tables = [runs_table(metric, outputs[a], outputs[b], references) for a, b in pairs]
     counts = [(len(outputs[a]), len(outputs[b])) for a, b in pairs]
-    spreads = _pooled(
-        metric, pairs, counts,
-        [
-            spread_of_runs(metric, table, count[0], n, seed, groups)
-            for table, count in zip(tables, counts, strict=True)
-        ],
-        float(np.mean([metric.score(table.sum(axis=1)).mean() for table in tables])) if tables else 0.0,
-    )  # fmt: skip
+    spreads = _spreads(metric, pairs, counts, tables, each, n)
     differences = [
-        difference_of(metric, table, count[0], spread, each, groups)
+        difference_of(metric, table, count[0], spread, each)
         if max(count) > 1
-        else paired_difference(metric, outputs[a][0], outputs[b][0], references, n, seed, each, groups=groups)
+        else paired_difference(metric, outputs[a][0], outputs[b][0], references, n, each)
         for (a, b), table, count, spread in zip(pairs, tables, counts, spreads, strict=True)
     ]
     corrected = holm([difference.p_value for difference in differences])
@@ -154,10 +147,23 @@ def compare_family(
     for (a, b), difference, spread, p_value, seeds in zip(pairs, differences, spreads, corrected, counts, strict=True):
         coherent = replace(difference, interval=_coherent(difference.interval, p_value <= alpha))
         step = _step(metric, seeds, len(references))
-        detectable = min(float(spread.detectable(each, POWER)) + step, metric.widest)
-        needed = _rows_needed(spread, wanted, each, len(references), step > 0)
+        detectable = min(float(spread.detectable(each.level, POWER)) + step, metric.widest)
+        needed = _rows_needed(spread, wanted, each.level, len(references), step > 0)
         comparisons.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
     return comparisons
+
+
+def _spreads(
+    metric: Metric, pairs: Sequence[tuple[str, str]], counts: Sequence[tuple[int, int]], tables: Sequence[Array],
+    sampling: Sampling, n: int,
+) -> list[Spread]:  # fmt: skip
+    """The spread of each pair's difference from its :func:`runs_table`, pooled over the family."""
+    alone = [
+        spread_of_runs(metric, table, count[0], n, sampling.seed, sampling.groups)
+        for table, count in zip(tables, counts, strict=True)
+    ]
+    value = float(np.mean([metric.score(table.sum(axis=1)).mean() for table in tables])) if tables else 0.0
+    return _pooled(metric, pairs, counts, alone, value)
 
 
 def _pooled(

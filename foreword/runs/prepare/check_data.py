@@ -9,7 +9,7 @@ from foreword.data.quality.check import check as check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.table import Table
 from foreword.data.task.task import Task
-from foreword.data.tokens.tokenize import lead_ids
+from foreword.data.tokens.tokenize import label_end_note, lead_ids
 from foreword.runs.prepare.encode_splits import Encoder, encode_splits, refuse_long_k
 from foreword.runs.prepare.ready_data import read_splits, shown, task_of
 from foreword.settings.schema import SCRATCH, TaskOptions
@@ -56,4 +56,5 @@ def _on_base(name: str, tables: dict[str, Table], task: Task, report: CheckRepor
     special = base.kind != "decoder"
     front = len(lead_ids(task, base.tokenizer, special_tokens=special))
     encoder = Encoder(task, base.tokenizer, special, first_k)
-    return encode_splits(*clean(tables, report), report, encoder, front, base.context).report
+    found = encode_splits(*clean(tables, report), report, encoder, front, base.context).report
+    return replace(found, notes=(*found.notes, *label_end_note(task, base.tokenizer)))

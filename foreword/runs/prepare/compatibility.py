@@ -8,6 +8,7 @@ from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.encode_row import slot_starts
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import Method
 from foreword.training.objective import make_objective
 
@@ -25,7 +26,10 @@ def refuse_mismatch(task: Task, method: Method, base: Outline | Base) -> None:
             "a text cannot train the head that this task asks for", where="--method", hint="use `--method prefix`"
         )
     if base.kind not in method.kinds:
-        raise SettingsError(f"method {method.name} does not work on a base of the kind {base.kind}", where="--method")
+        raise SettingsError(
+            Message("method {name} does not work on a base of the kind {kind}", name=method.name, kind=base.kind),
+            where="--method",
+        )
     _slots_fit(task, method)
 
 
@@ -39,13 +43,15 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
     """
     if task.kind == "generation" and base.kind == "encoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder and cannot generate",
+            Message("{architecture} is an encoder and cannot generate", architecture=base.architecture),
             where="--base",
             hint="choose a decoder or an encoder-decoder, or give the data labels to classify by",
         )
     if task.masked and base.kind != "encoder":
         raise SettingsError(
-            f"{base.architecture} is no masked language model, which {{{{ mask }}}} asks",
+            Message(
+                "{architecture} is no masked language model, which {{{{ mask }}}} asks", architecture=base.architecture
+            ),
             where="template",
             expected="an encoder such as BERT or RoBERTa",
             received=f"a base of the kind {base.kind}",
@@ -55,20 +61,26 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
         refuse_headless(base.model)
     if task.kind == "classification" and not (task.head or task.masked) and base.kind == "encoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder: it has no words to answer with",
+            Message("{architecture} is an encoder: it has no words to answer with", architecture=base.architecture),
             where="--base",
             hint="classify with a trained head: `--set head=true`, or let the template say where the word belongs: "
             "`{{ mask }}`",
         )
     if task.kind == "tagging" and base.kind == "encoder-decoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder-decoder; words are tagged with an encoder or a decoder",
+            Message(
+                "{architecture} is an encoder-decoder; words are tagged with an encoder or a decoder",
+                architecture=base.architecture,
+            ),
             where="--base",
             hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
         )
     if task.head and task.kind == "classification" and base.kind == "encoder-decoder":
         raise SettingsError(
-            f"{base.architecture} is an encoder-decoder; it classifies by the words that it writes",
+            Message(
+                "{architecture} is an encoder-decoder; it classifies by the words that it writes",
+                architecture=base.architecture,
+            ),
             where="head",
             expected="an encoder or a decoder, for a trained head",
             hint="leave head out",
@@ -86,13 +98,13 @@ def _slots_fit(task: Task, method: Method) -> None:
     soft = parsed(task.template).soft
     if soft and not method.fills_slots:
         raise SettingsError(
-            f"the template has soft slots, which method {method.name} does not train",
+            Message("the template has soft slots, which method {name} does not train", name=method.name),
             where="--method",
             hint="use `--method slots`, or write words in their place",
         )
     if method.fills_slots and not soft:
         raise SettingsError(
-            f"method {method.name} trains the soft slots of a template, and this one has none",
+            Message("method {name} trains the soft slots of a template, and this one has none", name=method.name),
             where="template",
             hint='write {{ soft(8) }} or {{ soft("some words") }} into it, or use `--method prefix`',
         )

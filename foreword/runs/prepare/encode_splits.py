@@ -16,6 +16,7 @@ from foreword.data.task.template import Template
 from foreword.data.tokens.examples import Example, encode
 from foreword.data.tokens.tokenize import Tokenizer, label_ids
 from foreword.errors import DataError, SettingsError
+from foreword.messages import Message
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def encode_splits(
             if limit is None or length <= limit:
                 pairs.append((row, example))
             else:
-                message = f"{length:,} tokens; the model reads {limit:,}"
+                message = Message("{length:,} tokens; the model reads {limit:,}", length=length, limit=limit)
                 problems.append(Problem("too_long", str(row.source), message, "error", row.id, name))
         kept[name], examples[name] = table.with_rows(row for row, _ in pairs), [example for _, example in pairs]
         if lengths:
@@ -142,7 +143,7 @@ def window_full(front: int, limit: int) -> SettingsError:
     return SettingsError(
         "the guidance and what is learned in front of every row leave no room for the rows",
         where="--guidance",
-        expected=f"well below the {limit:,} tokens that the base reads",
+        expected=Message("well below the {limit:,} tokens that the base reads", limit=limit),
         received=f"{front:,} tokens",
         hint="give a shorter prompt with --guidance (one that is made for many labels lists them all), or a base that "
         "reads more",
@@ -202,7 +203,7 @@ def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
         raise _too_long(first_k, f"{len(examples)} rows, none of them cut")
     if all(example.places and max(example.places) < 0 for example in examples):
         raise SettingsError(
-            f"no word lies within the first {first_k} tokens, so there is nothing to tag",
+            Message("no word lies within the first {first_k} tokens, so there is nothing to tag", first_k=first_k),
             where="--input-prefix",
             expected="as many tokens as the first words have",
             received=first_k,
@@ -211,7 +212,7 @@ def refuse_uncut(first_k: int | None, examples: Sequence[Example]) -> None:
 
 def _too_long(first_k: int, received: str) -> SettingsError:
     return SettingsError(
-        f"the first {first_k} tokens are the whole of every input",
+        Message("the first {first_k} tokens are the whole of every input", first_k=first_k),
         where="--input-prefix",
         expected="fewer tokens than the longest field has",
         received=received,

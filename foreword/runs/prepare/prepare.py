@@ -21,6 +21,7 @@ from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
+from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, make_writer
 from foreword.runs.prepare.augmentation import refuse_course
 from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k, refuse_uncut
@@ -98,7 +99,9 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     begun = begin(request)
     if request.settings.shard and not begun.method.per_row:
         raise SettingsError(
-            f"method {begun.method.name} changes the base itself, which cannot be spread over processes",
+            Message(
+                "method {name} changes the base itself, which cannot be spread over processes", name=begun.method.name
+            ),
             where="shard",
             hint="use `--method lora` or `--method prefix`",
         )
@@ -117,7 +120,9 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
     for name in ("train", "dev"):
         if not encoded.examples[name]:
             raise DataError(
-                f"no row is left in {name}", where=data.tables[name].name, hint="run `foreword check` on the data"
+                Message("no row is left in {name}", name=name),
+                where=data.tables[name].name,
+                hint="run `foreword check` on the data",
             )
     refuse_uncut(first_k, encoded.examples["train"])
     plain = {}

@@ -16,6 +16,7 @@ from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Decoding, Task
 from foreword.errors import DataError
+from foreword.messages import Message
 from foreword.settings.schema import TaskOptions, TrainRequest
 
 
@@ -123,7 +124,8 @@ def refuse(report: CheckReport, skip_bad: bool) -> None:
     """Refuse data with errors that are not to be left out. Raises DataError."""
     if report.refuses and not skip_bad:
         raise DataError(
-            f"the data has problems\n{report.render()}", hint="mend them, or leave those rows out with --skip-bad"
+            Message("the data has problems\n{value}", value=report.render()),
+            hint="mend them, or leave those rows out with --skip-bad",
         )
 
 

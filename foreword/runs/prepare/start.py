@@ -9,7 +9,7 @@ import torch
 
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
-from foreword.core.base.load import Base, Outline, fingerprint_differences
+from foreword.core.base.load import Base, Outline, fingerprint_differences, float16_weights
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
@@ -18,6 +18,7 @@ from foreword.data.tokens.encode_row import slot_starts
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.errors import BaseMismatchError, SettingsError
 from foreword.evaluation.predict import Asker
+from foreword.messages import Message
 from foreword.methods.base import Method, Start, make, make_writer, registry
 from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.settings.schema import SCRATCH, TrainRequest
@@ -96,11 +97,11 @@ def begin(request: TrainRequest) -> Begin:
     method = make(request.method, settings)
     if request.settings.layerwise_decay != 1 and not method.in_layers:
         raise SettingsError(
-            f"what method {method.name} trains does not belong to the base's layers",
+            Message("what method {name} trains does not belong to the base's layers", name=method.name),
             where="layerwise_decay",
             expected="1",
             received=request.settings.layerwise_decay,
-            hint=f"use it with {_with(lambda one: one.in_layers)}, or leave it out",
+            hint=Message("use it with {value}, or leave it out", value=_with(lambda one: one.in_layers)),
         )
     if request.init_from is None:
         if settings.get("init") == "foreword":
@@ -119,7 +120,10 @@ def refuse_start(name: str) -> None:
     if method is not None and "init" not in {field.name for field in fields(method)}:
         others = _with(lambda one: "init" in {field.name for field in fields(one)})
         raise SettingsError(
-            f"method {name} cannot start from another foreword", where="--method", received=name, hint=f"use {others}"
+            Message("method {name} cannot start from another foreword", name=name),
+            where="--method",
+            received=name,
+            hint=Message("use {others}", others=others),
         )
 
 
@@ -141,10 +145,16 @@ def _refuse_other(where: str, value: Foreword, method: Method) -> None:
     there = [part for part in _PARTS if held(part)]
     fitting = [name for name, one in registry().items() if one.starts_from in there]
     raise SettingsError(
-        f"method {method.name} starts from {_PARTS[wanted]}, which this foreword does not have",
+        Message(
+            "method {name} starts from {value}, which this foreword does not have",
+            name=method.name,
+            value=_PARTS[wanted],
+        ),
         where=where,
         received=" and ".join(_PARTS[part] for part in there) or "a text",
-        hint=f"use `--method {fitting[0]}`, or another file" if fitting else "start from another file",
+        hint=Message("use `--method {value}`, or another file", value=fitting[0])
+        if fitting
+        else "start from another file",
     )
 
 
@@ -154,7 +164,11 @@ def same_base(manifest: Manifest, base: Base, where: str) -> None:
     Raises:
         BaseMismatchError: says what differs.
     """
-    differences = fingerprint_differences(manifest.base.fingerprint, base.fingerprint)
+    expected, received = manifest.base.fingerprint, base.fingerprint
+    if expected.get("weights") != received["weights"]:
+        rounded = float16_weights(base.model)
+        received = received | {"weights": rounded} if rounded == expected.get("weights") else received
+    differences = fingerprint_differences(expected, received)
     if differences:
         raise _mismatch(manifest, where, f"{base.architecture} {base.id}: {'; '.join(differences)}")
 
@@ -191,7 +205,7 @@ def longest_prefix(start: Start, method: Method, base: Base, asker: Asker) -> in
         raise SettingsError(
             "more virtual tokens than the base reads",
             where="num_virtual_tokens",
-            expected=f"less than {base.context}",
+            expected=Message("less than {context}", context=base.context),
             received=wanted,
         )
     # A head has no prompt to be compared with.

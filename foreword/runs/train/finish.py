@@ -8,6 +8,7 @@ from pathlib import Path
 
 from foreword.artifact.manifest import Golden, Manifest, MetricRecord
 from foreword.artifact.store import save
+from foreword.core.base.device import number_format
 from foreword.core.inject.sites import find_sites
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import manifest_metrics
@@ -40,6 +41,7 @@ def _manifest(prepared: Prepared, outcome: Outcome, evaluation: Evaluation) -> M
         settings={
             "method": plain_settings(prepared.method.settings()),
             "training": plain_settings(prepared.request.settings.to_json()),
+            "dtype": number_format(prepared.base.dtype),
             "first_k": prepared.request.task_options.first_k,
             "learning_rate": None if trial is None else trial.learning_rate,
         },

@@ -12,6 +12,7 @@ from typing import Any
 
 from foreword.data.quality.split import DataLock
 from foreword.errors import ResumeError, SettingsError
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
@@ -74,7 +75,9 @@ def recorded(folder: Path, name: str = _NAME) -> dict[str, Any]:
     """
     path = folder / name
     if not path.exists():
-        raise ResumeError("there is no run to resume", where=str(folder), expected=f"a folder with {name}")
+        raise ResumeError(
+            "there is no run to resume", where=str(folder), expected=Message("a folder with {name}", name=name)
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         request = _from_here(found["request"], Path(found.get("started_in", ".")))
@@ -118,7 +121,7 @@ def to_resume(
         raise ResumeError(
             "the run's data were in memory",
             where=str(folder),
-            hint=f"call {call}() again with the same data and resume=True",
+            hint=Message("call {call}() again with the same data and resume=True", call=call),
         )
     beside = saved.pop(more) if more else None
     request = from_json(saved, str(folder)).request(progress=progress, resume=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.core.inject.value import Foreword
+from foreword.data.tokens.tokenize import label_end_note
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
 from foreword.evaluation.report.summary import figure_text, footnote, heading, render, sentence
@@ -58,7 +59,8 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     """For people, what the run came to."""
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
-    lines = [*shown(prepared.task), *(f"note: {alarm}" for alarm in alarms)]
+    ends = label_end_note(prepared.task, prepared.base.tokenizer)
+    lines = [*shown(prepared.task), *ends, *(f"note: {alarm}" for alarm in alarms)]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
         told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None

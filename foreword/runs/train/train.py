@@ -12,6 +12,7 @@ from typing import Any
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.errors import Interrupted, NothingLearnedError
+from foreword.messages import Message
 from foreword.progress import silent
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
@@ -81,7 +82,7 @@ def _train(request: TrainRequest, began: float) -> TrainResult:
             raise Interrupted(
                 "interrupted; the run's last state is saved",
                 where=str(folder),
-                hint=f"go on with `foreword train --resume {folder}`",
+                hint=Message("go on with `foreword train --resume {folder}`", folder=folder),
             ) from None
 
 

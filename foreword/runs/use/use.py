@@ -24,6 +24,7 @@ from foreword.evaluation.predict import Asker
 from foreword.evaluation.prediction_files import Predictions, refuse_format, write_predictions
 from foreword.evaluation.report.figures import Figures
 from foreword.evaluation.report.summary import evaluate as summarise
+from foreword.messages import Message
 from foreword.progress import showing
 from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import say_nothing
@@ -230,7 +231,7 @@ def _readable(table: Table, skip_bad: bool) -> Table:
     if unreadable and not skip_bad:
         first = unreadable[0]
         raise DataError(
-            f"{len(unreadable)} rows cannot be read: {first.message}",
+            Message("{n} rows cannot be read: {message}", n=len(unreadable), message=first.message),
             where=first.where,
             hint="mend them (`foreword check` lists them all), or leave them out with --skip-bad",
         )

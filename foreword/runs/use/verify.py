@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from foreword.artifact.manifest import MAX_GOLDEN, Golden
+from foreword.artifact.manifest import MAX_GOLDEN, Golden, Manifest
+from foreword.core.base.device import number_format
 from foreword.core.base.load import Base
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
@@ -16,20 +17,26 @@ from foreword.data.task.task import Task
 from foreword.data.tokens.examples import encode
 from foreword.errors import DataError
 from foreword.evaluation.predict import Asker
+from foreword.evaluation.predictions import Prediction
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
 
 # log-probabilities of a reloaded foreword on the same machine differ by the order of a batch's additions only.
 _TOLERANCE = 1e-3
+# In another number format the base itself is rounded otherwise: bfloat16 keeps three digits of a logit of some tens.
+_ROUNDED = 0.25
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output and the largest
-    change of a score."""
+    """What replaying the golden rows showed: ``rows`` has, for each, expected and received output, the largest change
+    of a score and whether it is equal up to ``tolerance``; ``note`` says where the base is in another number format
+    than the one that the file was written with."""
 
     ok: bool
     rows: list[dict[str, Any]]
+    note: str = ""
+    tolerance: float = _TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -38,14 +45,15 @@ class VerifyReport:
     def render(self) -> str:
         """For people."""
         wrong = [row for row in self.rows if not row["equal"]]
+        note = f"\nnote: {self.note}" if self.note else ""
         if not wrong:
-            return f"verified: {len(self.rows)} golden rows give the answers that were saved"
+            return f"verified: {len(self.rows)} golden rows give the answers that were saved{note}"
         lines = [f"FAILED: {len(wrong)} of {len(self.rows)} golden rows give other answers"]
         lines += [
             f"  row {row['row']}: expected {row['expected']!r}, received {row['received']!r} ({row['why']})"
             for row in wrong
         ]
-        return "\n".join(lines)
+        return "\n".join(lines) + note
 
 
 def verify(file: str | Path, base: str | Base | None = None, progress: ProgressCall | None = None) -> VerifyReport:
@@ -70,30 +78,54 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
         first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
     )
     answers = opened.asker.answer(opened.value, examples)
-    out = []
-    for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True)):
-        change = 0.0
-        if wanted.scores is not None:
-            now = [answer.scores[label] for label in opened.task.labels]
-            change = max((abs(a - b) for a, b in zip(wanted.scores, now, strict=True)), default=0.0)
-        why = ""
-        if list(example.input_ids) != wanted.input_ids:
-            why = "the tokens differ"
-        elif answer.output != wanted.output:
-            why = "another answer"
-        elif change > _TOLERANCE:
-            why = f"a score changed by {change:.2g}"
-        out.append(
-            {
-                "row": index,
-                "equal": not why,
-                "why": why,
-                "expected": wanted.output,
-                "received": answer.output,
-                "change": change,
-            }
-        )
-    return VerifyReport(all(row["equal"] for row in out), out)
+    written, here = _format_of(opened.manifest), number_format(opened.base.dtype)
+    tolerance = _TOLERANCE if written in (None, here) else _ROUNDED
+    out = [
+        _replayed(index, wanted, list(example.input_ids), answer, opened.task.labels, tolerance)
+        for index, (wanted, example, answer) in enumerate(zip(golden, examples, answers, strict=True))
+    ]
+    note = "" if tolerance == _TOLERANCE else _other_format(str(written), here, out)
+    return VerifyReport(all(row["equal"] for row in out), out, note, tolerance)
+
+
+def _replayed(
+    index: int, wanted: Golden, ids: list[int], answer: Prediction, labels: Sequence[str], tolerance: float
+) -> dict[str, Any]:
+    """One row of a report."""
+    change, why = 0.0, ""
+    if wanted.scores is not None:
+        changes = (abs(a - answer.scores[label]) for a, label in zip(wanted.scores, labels, strict=True))
+        change = max(changes, default=0.0)
+    # Labels as close as the tolerance may change places.
+    rounded = wanted.scores is not None and tolerance > _TOLERANCE and change <= tolerance
+    if ids != wanted.input_ids:
+        why = "the tokens differ"
+    elif answer.output != wanted.output and not rounded:
+        why = "another answer"
+    elif change > tolerance:
+        why = f"a score changed by {change:.2g}"
+    return {
+        "row": index,
+        "equal": not why,
+        "why": why,
+        "expected": wanted.output,
+        "received": answer.output,
+        "change": change,
+    }
+
+
+def _format_of(manifest: Manifest) -> str | None:
+    """The number format of the base that the golden rows were asked of; None where the file does not say."""
+    training = manifest.settings.get("training")
+    known = manifest.settings.get("dtype") or (training.get("dtype") if isinstance(training, Mapping) else None)
+    return None if known in (None, "auto") else str(known)
+
+
+def _other_format(written: str, here: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    largest = max((row["change"] for row in rows), default=0.0)
+    others = sum(row["expected"] != row["received"] for row in rows)
+    differ = f"scores differ by up to {largest:.2g}" + (f", {others} answers are others" if others else "")
+    return f"the file was written on the base in {written} and this one is in {here}: by rounding, {differ}"
 
 
 def golden_rows(

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from foreword.core.base.load import Base
 from foreword.errors import ForewordError, SettingsError
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.workers.worker import STATE, perform
 from foreword.settings.schema import ProgressCall, TrainRequest
@@ -100,7 +101,7 @@ def do_all(
     if failed:
         which = [str(folders[i]) if folders else f"part {i + 1}" for i, _ in failed]
         raise ForewordError(
-            f"{len(failed)} of {len(tasks)} runs failed",
+            Message("{n} of {a} runs failed", n=len(failed), a=len(tasks)),
             where=", ".join(which),
             received=str(failed[0][1]).splitlines()[0],
             hint="mend it and give the same command again: what is finished is kept",

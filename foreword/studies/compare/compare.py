@@ -103,7 +103,7 @@ def _interrupted(work: Work) -> Interrupted:
     return Interrupted(
         "interrupted; everything that was finished is kept",
         where=str(work.folder),
-        hint=f"go on with `foreword compare --resume {work.folder}`",
+        hint=Message("go on with `foreword compare --resume {folder}`", folder=work.folder),
     )
 
 
@@ -137,7 +137,9 @@ def _refuse(settings: TrainSettings) -> None:
 def _check(prepared: Prepared, options: CompareOptions) -> None:
     metric = get_metric(prepared.task.metric)
     if metric.sums is None:
-        raise SettingsError(f"{metric.name} has no interval to judge by", where="--metric", hint="use another metric")
+        raise SettingsError(
+            Message("{name} has no interval to judge by", name=metric.name), where="--metric", hint="use another metric"
+        )
     if len(prepared.examples.get("test", [])) < 2:
         raise SettingsError("a comparison needs test rows", where="--test", hint="leave test_fraction above 0")
     if options.pool is not None:
@@ -191,7 +193,7 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     kept = retention_of(done, values, before)
     judged = None if gate is None else gate_result(done, gate, decision)
     done.spend()
-    found = {
+    found: dict[str, Any] = {
         "systems": systems,
         "comparisons": {"worth": [c.to_json() for c in decision.worth], "which": [c.to_json() for c in decision.which]},
         "power": power,
@@ -200,13 +202,10 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         "curve": curve,
         "label_next": pooled,
         "gate": judged,
-        "tables": [
-            compare_report.prompts(done.records),
-            *compare_report.tables(decision, systems, prepared.task.metric, costs, power, kept, curve, pooled),
-        ],
     }
+    tables = [compare_report.prompts(done.records), *compare_report.tables(decision, found, prepared.task.metric)]
     lines = [*decision.lines, *sentences_about_rows(done, decision)]
-    report = {**report_facts(done, plan, decision), **found, "verdict_lines": lines}
+    report = {**report_facts(done, plan, decision), **found, "tables": tables, "verdict_lines": lines}
     write_report(done.folder, report)
     return CompareResult(
         str(done.folder), lines, prepared.task.metric, systems, costs, report["comparisons"], power,
@@ -225,5 +224,5 @@ def _curve(done: Work, plan: Plan, decision: Decision) -> dict[str, Any] | None:
     references = columns(metric, runs[plan.rows["train"]])[1]
     margin = margin_of(metric, done.options)
     seen = runs_seen(metric, done.systems)
-    found = learning_curve(metric, outputs, references, 2 * margin, margin, seen=seen, level=done.options.level)
+    found = learning_curve(metric, outputs, references, margin, seen=seen, level=done.options.level)
     return {**found, "system": system}

@@ -47,57 +47,56 @@ def _known(metrics: Sequence[str], runs: Runs) -> Sequence[str]:
     return [name for name in metrics if name != "perplexity" or told]
 
 
-def tables(
-    decision: Decision, systems: Mapping[str, Mapping[str, Any]], metric: str, costs: Mapping[str, Mapping[str, Any]],
-    power: Mapping[str, Any], retention: Mapping[str, Any], curve: Mapping[str, Any] | None,
-    label_next: Mapping[str, Any] | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The comparison's own tables, in reading order; those without lines are left out."""
-    made: list[dict[str, Any]] = [
-        {
-            "title": "Comparisons",
-            "notes": [
-                Message(
-                    "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on "
-                    "dev."
-                )
-            ],
-            "head": [
-                "",
-                "against",
-                "difference",
-                "interval",
-                "p",
-                "decision",
-                "smallest visible difference",
-                "rows for this difference",
-            ],
-            "lines": [_compared(one) for one in (*decision.worth, *decision.which)],
-            "own": True,
-        },
-        {"title": "What the test set can show", "notes": [power["sentence"]], "head": [], "lines": []},
-        _costs(costs, systems, metric),
-        *_retention(retention),
+def tables(decision: Decision, report: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """The comparison's own tables, in reading order; those without lines are left out.
+
+    Args:
+        report: ``systems``, ``power``, ``costs``, ``retention``, ``curve`` and ``label_next``, as report.json has them.
+    """
+    power = {"title": "What the test set can show", "notes": [report["power"]["sentence"]], "head": [], "lines": []}
+    contents = [
+        _comparisons(decision),
+        power,
+        _costs(report["costs"], report["systems"], metric),
+        *_retention(report["retention"]),
+        *([_curve(report["curve"])] if report["curve"] is not None else []),
+        *([_label_next(report["label_next"])] if report["label_next"] is not None else []),
     ]
-    if curve is not None:
-        points = {point["rows"]: point["value"] for point in curve["points"]}
-        lines = [
-            [one["rows"], _figure(curve, points.get(one["rows"])), _figure(curve, one["value"]),
-             Message("{low} to {high}", low=_figure(curve, one["low"]), high=_figure(curve, one["high"]))]
-            for one in curve["expected"]
-        ]  # fmt: skip
-        by_rows = Message("{metric} by training rows", metric=heading(curve["metric"]))
-        chart = {"kind": "band", "title": by_rows, "metric": curve["metric"],
-                 "axis": "training rows", "points": curve["points"], "expected": curve["expected"]}  # fmt: skip
-        made.append({"title": "Learning curve", "notes": [curve["sentence"]], "chart": chart,
-                     "head": ["training rows", "measured", "expected", "interval"], "lines": lines})  # fmt: skip
-    if label_next is not None:
-        note = Message(
-            "{n} of {m} rows are in {file}, the most telling first.",
-            n=label_next["rows"], m=label_next["pool"], file=label_next["file"],
-        )  # fmt: skip
-        made.append({"title": "Rows to label next", "notes": [note], "head": [], "lines": []})
-    return [table for table in made if table["lines"] or table["notes"]]
+    return [table for table in contents if table["lines"] or table["notes"]]
+
+
+def _comparisons(decision: Decision) -> dict[str, Any]:
+    note = Message(
+        "Paired by row. Intervals hold together in each family; p-values are Holm's. Names were chosen on dev."
+    )
+    head = [
+        "", "against", "difference", "interval", "p", "decision", "smallest visible difference",
+        "rows for this difference",
+    ]  # fmt: skip
+    lines = [_compared(comparison) for comparison in (*decision.worth, *decision.which)]
+    return {"title": "Comparisons", "notes": [note], "head": head, "lines": lines, "own": True}
+
+
+def _curve(curve: Mapping[str, Any]) -> dict[str, Any]:
+    points = {point["rows"]: point["value"] for point in curve["points"]}
+    lines = [
+        [point["rows"], _figure(curve, points.get(point["rows"])), _figure(curve, point["value"]),
+         Message("{low} to {high}", low=_figure(curve, point["low"]), high=_figure(curve, point["high"]))]
+        for point in curve["expected"]
+    ]  # fmt: skip
+    by_rows = Message("{metric} by training rows", metric=heading(curve["metric"]))
+    chart = {"kind": "band", "title": by_rows, "metric": curve["metric"],
+             "axis": "training rows", "points": curve["points"], "expected": curve["expected"]}  # fmt: skip
+    return {"title": "Learning curve", "notes": [curve["sentence"]], "chart": chart,
+            "head": ["training rows", "measured", "expected", "interval"], "lines": lines}  # fmt: skip
+
+
+def _label_next(label_next: Mapping[str, Any]) -> dict[str, Any]:
+    note = Message(
+        "{n} of {m} rows are in {file}, the most telling first.",
+        n=label_next["rows"], m=label_next["pool"], file=label_next["file"],
+    )  # fmt: skip
+    return {"title": "Rows to label next", "notes": [note], "head": [], "lines": []}
 
 
 def prompts(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

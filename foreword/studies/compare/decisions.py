@@ -18,6 +18,7 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import figure_text
 from foreword.evaluation.report.verdict_text import Verdict, beside, facts_of, sentences, simpler_is_better
+from foreword.evaluation.statistics.intervals import Sampling
 from foreword.evaluation.statistics.repeated_seeds import runs_table, spread_of_runs
 from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, compare_family
@@ -131,11 +132,10 @@ def decide(
         metric = get_metric("exact_match")
     margin = margin_of(metric, options)
 
+    sampling = Sampling(options.level, row_groups(systems))
+
     def family(pairs: list[tuple[str, str]]) -> tuple[Comparison, ...]:
-        compared = compare_family(
-            metric, outputs, pairs, references, level=options.level, margin=margin, groups=row_groups(systems)
-        )
-        return tuple(compared)
+        return tuple(compare_family(metric, outputs, pairs, references, sampling=sampling, margin=margin))
 
     worth = family([(name, prompt) for name in trained])
     # The other prompts were chosen on dev against this one; what is left to ask is the other kinds.
@@ -167,9 +167,8 @@ def _by_others(
             continue
         outputs, references = outputs_of(other, {one: systems[one] for one in pair})
         if moves(other, references):
-            found += compare_family(
-                other, outputs, [pair], references, level=options.level, n=1000, groups=row_groups(systems)
-            )
+            sampling = Sampling(options.level, row_groups(systems))
+            found += compare_family(other, outputs, [pair], references, sampling=sampling, n=1000)
     return found
 
 
@@ -191,8 +190,8 @@ def _useless(
     answers = [[{row.id: row.output for row in run}[one] for one in order] for run in runs.test]
     constant = {"learned": answers, "constant": [[label] * len(first)]}
     pairs, golds_of = [("learned", "constant")], [row.gold for row in first]
-    groups = row_groups({name: runs})
-    found = compare_family(metric, constant, pairs, golds_of, level=level, groups=groups)[0]
+    sampling = Sampling(level, row_groups({name: runs}))
+    found = compare_family(metric, constant, pairs, golds_of, sampling=sampling)[0]
     if found.better or (found.gain > 0 and not better):
         return None
     return Message(
@@ -235,5 +234,5 @@ def _alone(trained: Sequence[str]) -> Message:
 def comparison_of(metric: Metric, systems: Mapping[str, Runs], a: str, b: str, level: float) -> Comparison:
     """One comparison that was named beforehand, so it needs no correction."""
     outputs, references = outputs_of(metric, {name: systems[name] for name in (a, b)})
-    groups = row_groups(systems)
-    return compare_family(metric, outputs, [(a, b)], references, level=level, groups=groups)[0]
+    sampling = Sampling(level, row_groups(systems))
+    return compare_family(metric, outputs, [(a, b)], references, sampling=sampling)[0]

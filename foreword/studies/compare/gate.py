@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 
 _FORM = re.compile(
     r"\s*(?P<left>[A-Za-z_]\w*)\s*(?P<sign>>=?)\s*"
@@ -54,10 +55,10 @@ def parse(text: str, systems: Collection[str]) -> Gate:
         if name is not None and name not in systems:
             near = difflib.get_close_matches(name, systems, 1)
             raise SettingsError(
-                f"the comparison has no system {name!r}",
+                Message("the comparison has no system {name!r}", name=name),
                 where="--require",
                 expected=", ".join(systems),
-                hint=f"did you mean {near[0]!r}?" if near else None,
+                hint=Message("did you mean {value!r}?", value=near[0]) if near else None,
             )
     offset = float((found["offset"] or found["value"] or "0").replace(" ", ""))
     return Gate(text.strip(), found["left"], found["right"], offset, found["sign"] == ">")

@@ -54,25 +54,26 @@ def at(law: Array, rows: float, top: float) -> Array:
 
 
 def learning_curve(
-    metric: Metric, runs: Mapping[int, Sequence[Any]], references: Sequence[Any], wanted: float, margin: float,
+    metric: Metric, runs: Mapping[int, Sequence[Any]], references: Sequence[Any], margin: float,
     *, seen: Sequence[RunVariance] = (), n: int = 1000, level: float = 0.95,
 ) -> dict[str, Any]:  # fmt: skip
     """The curve of one method.
 
     Args:
         runs: training rows -> outputs on test, of one training each.
-        wanted: the gain that is asked about, in the metric's unit.
-        margin: what a doubling of the rows has to give to be worth it.
+        margin: what a doubling of the rows has to give to be worth it, in the metric's unit; the gain that is asked
+            about is twice as large.
         seen: what repeated trainings tell of how far they lie apart; without any, what is known of others counts.
 
     Returns:
-        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for ``wanted``; None where the interval has no
-        upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough`` (rows from which a
-        doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low, high}], ``sentence``.
+        ``points`` [{rows, value}], ``law`` {a, b, c}, ``more`` (rows for that gain, ``wanted``; None where the
+        interval has no upper end) with its interval ``more_low``, ``more_high`` (None: out of reach), ``enough``
+        (rows from which a doubling gives less than ``margin`` at this level), ``expected`` [{rows, value, low,
+        high}], ``sentence``.
     """
     counts = sorted(runs)
     tables = [metric.rows(runs[count], references) for count in counts]
-    top, here = float(metric.top), counts[-1]
+    top, here, wanted = float(metric.top), counts[-1], 2 * margin
     scores = np.array([[float(metric.score(table.sum(axis=0))) for table in tables]])
     draws = np.concatenate(
         [

@@ -179,7 +179,7 @@ def make_plan(
     raise SettingsError(
         "the comparison does not fit the budget",
         where="--budget",
-        expected=f"at least {duration(plan.seconds)} on this machine ({cut})",
+        expected=Message("at least {duration} on this machine ({cut})", duration=duration(plan.seconds), cut=cut),
         received=duration(budget),
         hint=f"--budget {math.ceil(plan.seconds / 60)}min" + (f", or {', or '.join(fitting)}" if fitting else ""),
     )

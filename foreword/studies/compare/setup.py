@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.methods.base import Method, make, registry
 from foreword.runs.prepare.prepare import Prepared, prepare, with_rows
 from foreword.settings.schema import TrainRequest
@@ -22,7 +23,9 @@ def methods_of(request: TrainRequest, options: CompareOptions) -> dict[str, Meth
     made = {name: make(name, request.method_settings if name == request.method else {}) for name in names}
     for name, method in made.items():
         if not method.learning_rates:
-            raise SettingsError(f"the method {name} is not trained", where="--methods", expected=", ".join(every))
+            raise SettingsError(
+                Message("the method {name} is not trained", name=name), where="--methods", expected=", ".join(every)
+            )
     return made
 
 

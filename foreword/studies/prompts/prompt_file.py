@@ -10,6 +10,7 @@ from foreword.data.table import Table
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.settings.yaml import read_yaml
 from foreword.studies.prompts.variant import Variant
 
@@ -74,10 +75,12 @@ def _record(value: object, where: str) -> dict[str, Any]:
         raise SettingsError("a variant is a text or has keys", where=where, expected=", ".join(_KEYS), received=value)
     for key, item in value.items():
         if key not in _KEYS:
-            raise SettingsError(f"unknown key {key!r}", where=where, expected=", ".join(_KEYS))
+            raise SettingsError(Message("unknown key {key!r}", key=key), where=where, expected=", ".join(_KEYS))
         types = {"labels": dict, "calibrate": bool}.get(key, str)
         if not isinstance(item, types):
-            raise SettingsError(f"{key} is not a {types.__name__}", where=where, received=item)
+            raise SettingsError(
+                Message("{key} is not a {name}", key=key, name=types.__name__), where=where, received=item
+            )
     return value
 
 

@@ -15,6 +15,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import write_jsonl
 from foreword.evaluation.report.summary import evaluate
 from foreword.evaluation.report.write_report import write_report
+from foreword.messages import Message
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
@@ -67,7 +68,9 @@ def search(
     prepared = prepare(replace(request, method="text", method_settings={}, init_from=None))
     metric = get_metric(prepared.task.metric)
     if metric.sums is None:
-        raise SettingsError(f"{metric.name} has no interval to judge by", where="--metric", hint="use another metric")
+        raise SettingsError(
+            Message("{name} has no interval to judge by", name=metric.name), where="--metric", hint="use another metric"
+        )
     others = (
         [] if settings.variants is None else read_variants(settings.variants, prepared.task, prepared.tables["train"])
     )
@@ -79,7 +82,7 @@ def search(
         raise Interrupted(
             "interrupted; every answer so far is kept",
             where=str(folder),
-            hint=f"go on with `foreword search --resume {folder}`",
+            hint=Message("go on with `foreword search --resume {folder}`", folder=folder),
         ) from None
 
 

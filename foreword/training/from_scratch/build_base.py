@@ -25,8 +25,9 @@ from foreword.data.task.task import Task
 from foreword.data.task.template import Template
 from foreword.data.tokens.encode_row import slot_starts, spoken
 from foreword.data.tokens.examples import encode, lead_ids
-from foreword.data.tokens.tokenize import answer_ids, completion, pieces, token_ids
+from foreword.data.tokens.tokenize import answer_ids, completion, label_ids, pieces, token_ids
 from foreword.errors import DataError, SettingsError, TrainingError
+from foreword.messages import Message
 from foreword.settings.schema import SCRATCH, BaseSettings, ProgressCall
 from foreword.storage import building, cache_folder
 from foreword.training import checkpoint
@@ -110,7 +111,7 @@ def train_base(
     [failure] = train_all([trial], on_event, interrupted, paths=[path])
     if failure is not None:
         raise TrainingError(
-            f"step {failure.step} of the base's training is not finite",
+            Message("step {step} of the base's training is not finite", step=failure.step),
             received=failure.why,
             hint="lower base.learning_rate",
         )
@@ -177,7 +178,7 @@ def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> l
     lead = tuple(lead_ids(task, tokenizer))
     end = int(tokenizer.eos_token_id)
     tail = token_ids(tokenizer, pieces(task, tokenizer).tail)
-    words = {label: answer_ids(task, tokenizer, text) for label, text in task.verbalizer.items()}
+    words = _words(task, tokenizer)
     starts = [token for group in slot_starts(task, tokenizer) for token in group]
     out = []
     for example in encode(table.rows, task, tokenizer, special_tokens=False, max_length=None):
@@ -190,6 +191,13 @@ def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> l
         if text:
             out.append(Line.of(lead, text, answer if settings.answers else (end,)))
     return out
+
+
+def _words(task: Task, tokenizer: Any) -> dict[str, list[int]]:
+    """Label -> the ids of its first words, as a prompt is asked for them."""
+    if task.head:
+        return {label: answer_ids(task, tokenizer, text) for label, text in task.verbalizer.items()}
+    return {label: several[0] for label, several in zip(task.labels, label_ids(task, tokenizer), strict=True)}
 
 
 def _key(cell: str, texts: Sequence[Text], settings: BaseSettings) -> str:

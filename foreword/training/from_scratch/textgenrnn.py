@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foreword.core.base.lstm import RecurrentConfig, RecurrentForCausalLM
 from foreword.errors import FileFormatError, SettingsError
+from foreword.messages import Message
 
 Weights = NDArray[np.float32]
 _PAD, _END = "<pad>", "<s>"
@@ -97,7 +98,7 @@ def arrays(content: bytes, where: str) -> dict[str, Weights]:
         with h5py.File(io.BytesIO(content), "r") as file:
             file.visititems(keep)
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileFormatError(f"an HDF5 file that cannot be read: {error}", where=where) from error
+        raise FileFormatError(Message("an HDF5 file that cannot be read: {error}", error=error), where=where) from error
     return found
 
 
