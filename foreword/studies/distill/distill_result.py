@@ -55,7 +55,7 @@ class DistillResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "trained": self.trained.to_json(), "verdict": self.verdict()}
+        return {**asdict(self), "trained": self.trained.to_json(), "verdict": str(self.verdict())}
 
     def verdict(self) -> str:
         """In two sentences."""
