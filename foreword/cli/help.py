@@ -19,7 +19,7 @@ HEADINGS = {
     "Data": (
         "data", "dev", "test", "encoding", "skip_bad", "inputs", "target", "first_k", "input_prefix", "pool", "other",
     ),
-    "Task": ("template", "guidance", "labels", "metric", "chat"),
+    "Task": ("task_kind", "template", "guidance", "labels", "metric", "chat"),
     "Training": (
         "method", "methods", "init_from", "layers", "learning_rate", "num_train_epochs", "per_device_train_batch_size",
         "seed", "seeds", "folds",
@@ -47,7 +47,7 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then the options by heading."""
-        arguments, options = [], dict[str, list[tuple[str, str]]]()
+        arguments, options = [], dict[str, list[tuple[str, tuple[str, str]]]]()
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
@@ -57,10 +57,11 @@ class Command(TyperCommand):
                 arguments.append(record)
             else:
                 heading = next((title for title, names in HEADINGS.items() if param.name in names), "Options")
-                options.setdefault(heading, []).append(record)
+                options.setdefault(heading, []).append((str(param.name), record))
         _write_list(formatter, "Arguments", arguments)
         for heading in HEADINGS:
-            _write_list(formatter, heading, options.get(heading, []))
+            records = [record for _, record in _in_order(options.get(heading, []), HEADINGS[heading])]
+            _write_list(formatter, heading, records)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The example, on lines of its own."""
@@ -69,6 +70,11 @@ class Command(TyperCommand):
             with formatter.section(say("Example")):
                 for line in shown.splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _in_order(options: list[tuple[str, Any]], names: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Options in the order of a heading's names; one that has no name there keeps its place in the command."""
+    return sorted(options, key=lambda option: names.index(option[0]) if option[0] in names else -1)
 
 
 class Group(TyperGroup):

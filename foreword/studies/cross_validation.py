@@ -26,7 +26,7 @@ from foreword.data.quality.split import folds as divide
 from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message, restored
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder

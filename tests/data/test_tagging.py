@@ -13,7 +13,7 @@ from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.tagging import in_text, is_bio, words_of
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import DataError, SettingsError, TemplateError
 from foreword.testing.method_contracts import byte_tokenizer
 
@@ -116,8 +116,8 @@ def test_the_task_of_a_table() -> None:
 def encoded(rows: list[dict[str, Any]], special: bool, **more: Any) -> Any:
     table = read(rows)
     task = make_task(table, template=more.pop("template", None))
-    settings = {"special_tokens": special, "max_length": None, **more}
-    return encode(table.rows, task, byte_tokenizer(), **settings)
+    asked = {name: more.pop(name) for name in ("max_length", "labelled") if name in more}
+    return Encoder(task, byte_tokenizer(), special, **more).encode(table.rows, **asked)
 
 
 def test_a_tag_is_read_at_the_first_token_of_an_encoder_and_the_last_of_a_decoder() -> None:

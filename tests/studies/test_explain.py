@@ -16,7 +16,7 @@ from foreword.core.inject import initial_values
 from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.errors import SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.report.translator import Translator
@@ -33,7 +33,7 @@ from foreword.testing.method_contracts import byte_tokenizer, reaches, tiny, tra
 TOKENIZER = byte_tokenizer()
 TABLE = read([{"text": "xy" * (1 + i % 4), "label": ["no", "yes"][i % 2]} for i in range(8)])
 TASK = make_task(TABLE, guidance="Say it.\n", template="{{ text }}:")
-ROWS: list[Example] = encode(TABLE.rows, TASK, TOKENIZER, special_tokens=False, max_length=None)
+ROWS: list[Example] = Encoder(TASK, TOKENIZER, False).encode(TABLE.rows)
 
 
 def asker(family: str) -> Asker:

@@ -15,7 +15,7 @@ from foreword.core.inject.initial_values import embeddings_of
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
 from foreword.runs.prepare.prepare import prepare
@@ -146,7 +146,7 @@ def test_the_gradient_tells_how_the_loss_changes(judge: Judge) -> None:
 
     def loss(prompt: torch.Tensor) -> float:
         model, value = judge.prepared.base.model, Foreword(prompt=prompt)
-        examples = encode(rows, judge.task, judge.prepared.base.tokenizer, special_tokens=False, max_length=None)
+        examples = Encoder(judge.task, judge.prepared.base.tokenizer, False).encode(rows)
         with torch.no_grad(), injected(model, [value]):
             objective = judge.prepared.asker.objective(value)
             return float(objective.losses(objective.outputs(model, examples), examples, value).mean())

@@ -13,7 +13,8 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
 from foreword.evaluation.report.text_table import text_table
-from foreword.evaluation.statistics.intervals import Difference, Sampling, paired_difference, score_interval
+from foreword.evaluation.statistics.differences import Difference, paired_difference
+from foreword.evaluation.statistics.intervals import Sampling, score_interval
 from foreword.messages import Message, known_ids
 
 

@@ -127,7 +127,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
     refuse_uncut(first_k, encoded.examples["train"])
     plain = {}
     if data.task.guidance_in_row:
-        plain = {name: encoder.encode(table.rows, guided=False) for name, table in encoded.tables.items()}
+        plain = {name: replace(encoder, guided=False).encode(table.rows) for name, table in encoded.tables.items()}
     return Prepared(
         request,
         ready.asker.task,

@@ -113,9 +113,9 @@ def task_of(table: Table, options: TaskOptions, guidance_in_row: bool = False) -
         head=options.head,
         pooling=options.pooling,
         decoding=Decoding(**options.decoding()),
-        guidance_column=options.guidance_column,
+        guidance_column=options.guidance_column or "",
         guidance_form=options.guidance_form,
-        guidance_replaces=options.guidance_replaces,
+        guidance_replaces=options.guidance_replaces or "",
         guidance_in_row=guidance_in_row,
     )
 

@@ -15,7 +15,7 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.augment import with_template
 from foreword.data.quality.row_sampling import Course
-from foreword.data.tokens.examples import Example, encode, eval_batches
+from foreword.data.tokens.examples import Example, eval_batches
 from foreword.errors import DataError
 from foreword.evaluation.report.summary import compare
 from foreword.runs.prepare.augmentation import augmenter_of
@@ -67,6 +67,7 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
         return None
     rows, limit = prepared.tables["train"].rows, limit_of(base, request.settings.max_length)
     front = longest_prefix(prepared.start, prepared.method, base, prepared.asker)
+    room, encoder = None if limit is None else limit - front, prepared.asker.encoder(request.task_options.first_k)
 
     # The rates of a sweep meet the same forms, and an epoch's rows come in any order.
     @lru_cache(maxsize=4 * len(rows))
@@ -75,14 +76,8 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
         if made is None:
             return None
         try:
-            [example] = encode(
-                [replace(rows[index], fields=made.fields)],
-                with_template(prepared.task, made),
-                base.tokenizer,
-                special_tokens=prepared.asker.special_tokens,
-                max_length=None if limit is None else limit - front,
-                first_k=request.task_options.first_k,
-            )
+            changed = replace(encoder, task=with_template(prepared.task, made))
+            [example] = changed.encode([replace(rows[index], fields=made.fields)], max_length=room)
         except DataError:  # longer than the base reads: the row stays as it is
             return None
         return example

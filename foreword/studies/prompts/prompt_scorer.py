@@ -13,7 +13,7 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.row import Row
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import label_ids
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
@@ -139,14 +139,8 @@ class Judge:
             room = None if limit is None else limit - len(lead)
             if room is not None and room < 1:
                 raise UnfitError(f"the prompt has {len(lead)} tokens, and the model reads {limit}")
-            examples = encode(
-                self.rows,
-                task,
-                asker.tokenizer,
-                special_tokens=asker.special_tokens,
-                max_length=room,
-                first_k=self.prepared.request.task_options.first_k,
-            )
+            first_k = self.prepared.request.task_options.first_k
+            examples = asker.encoder(first_k).encode(self.rows, max_length=room)
         except (DataError, SettingsError) as problem:
             raise UnfitError(problem.problem) from problem
         return asker, standing(asker, task.guidance), examples

@@ -20,7 +20,6 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.unicode import is_cjk
 from foreword.data.row import Row
-from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import pieces, token_ids
 from foreword.messages import Message
 from foreword.studies.prompts.prompt_scorer import Judge
@@ -53,7 +52,7 @@ class Swaps:
         prepared = self.judge.prepared
         task = best.asked(self.judge.task, self.judge.shown)
         asker = replace(prepared.asker, task=task)
-        examples = encode(rows, task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None)
+        examples = asker.encoder().encode(rows)
         prompt = embeddings_of(prepared.base.model, ids).to(prepared.base.device).requires_grad_(True)
         value = Foreword(prompt=prompt)
         with torch.enable_grad(), injected(prepared.base.model, [value]):

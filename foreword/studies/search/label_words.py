@@ -16,7 +16,6 @@ from foreword.core.inject.value import Foreword
 from foreword.core.passes.output_layer import logits_at
 from foreword.core.passes.scoring import pad
 from foreword.data.row import Row, references
-from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import answer_ids
 from foreword.messages import Message
 from foreword.studies.prompts.prompt_scorer import Judge
@@ -83,7 +82,7 @@ class Words:
         prepared = self.judge.prepared
         task = best.asked(self.judge.task, self.judge.shown)
         asker = replace(prepared.asker, task=task)
-        examples = encode(rows, task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None)
+        examples = asker.encoder().encode(rows)
         lead = asker.lead(Foreword(text=task.guidance))
         ids = [(*lead, *example.input_ids) for example in examples]
         model = prepared.base.model
