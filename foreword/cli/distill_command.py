@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.errors import SettingsError
 from foreword.runs.output_folder import new_run
-from foreword.settings.layers import flag_of, resolve
+from foreword.settings.layers import resolve
 from foreword.studies.distill.settings import DistillSettings
 
 GROUP = "Train"
@@ -27,7 +26,7 @@ def command(
     data: Annotated[
         str | None, typer.Argument(metavar="INPUTS", help="Rows, with or without answers; a document needs none.")
     ] = None,
-    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    base: options.BaseModel = None,
     output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option("--teacher-prompt", metavar="FILE", help="The teacher: a long prompt.")
@@ -44,42 +43,27 @@ def command(
         int | None, typer.Option(metavar="N", help="Without INPUTS: what the base asks itself. [default: 200]")
     ] = None,
     margin: Annotated[float | None, typer.Option(help="Points within which it is as good. [default: 2]")] = None,
-    dev: options.Dev = None,
-    test: options.Test = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
-    learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
-    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    skip_bad: options.SkipBad = None,
+    learning_rate: options.LearningRate = None,
+    num_train_epochs: options.Epochs = None,
+    seed: options.Seed = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in RUN.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.RunFlags],
 ) -> int:
     """Learn a short foreword that answers like a long text.
 
     Needs no labels: the base with the long text in front is the teacher.
     """
     given = options.settings(context)
-    if resume is not None and given:
-        raise SettingsError(
-            "--resume takes everything from the run", where=str(resume), received=", ".join(map(flag_of, given))
-        )
     if resume is not None:
+        options.refuse_beside_resume(given, resume, "run")
         with work(loads=True) as progress:
-            from foreword.studies.distill.distill import resume as go_on
+            from foreword import api
 
-            result = go_on(resume, progress)
+            result = api.resume_distillation(resume, progress)
     else:
-        result = _distill(given, config, list(set or ()), overwrite)
-    show(result, json)
+        result = _distill(given, shared["config"], list(shared["set"] or ()), overwrite)
+    show(result, shared["json"])
     return 0
 
 
@@ -93,6 +77,6 @@ def _distill(given: dict[str, Any], config: Path | None, assignments: list[str],
     else:
         request = resolve(config, flags, assignments).request()
     with new_run(request, overwrite), work(loads=True) as progress:
-        from foreword.studies.distill.distill import distill
+        from foreword import api
 
-        return distill(replace(request, progress=progress), settings)
+        return api.distill(replace(request, progress=progress), settings)

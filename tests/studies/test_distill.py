@@ -27,7 +27,7 @@ from foreword.studies.distill.matched_start import matched
 from foreword.studies.distill.self_questions import questions
 from foreword.studies.distill.settings import DistillSettings
 from foreword.studies.distill.teacher import Teacher
-from foreword.training.imitation import Imitate
+from foreword.training.soft_targets import Imitate
 
 Requests = Callable[..., TrainRequest]
 Folders = Callable[[str], str]
@@ -61,7 +61,9 @@ def test_a_matched_text_says_more_of_it_than_its_first_tokens(llama: Base) -> No
     teacher = Foreword(sites=from_ids(llama.model, text))
 
     def divergence(value: Foreword) -> float:
-        pairs = [(_logits(llama, teacher, ids).log_softmax(-1), _logits(llama, value, ids).log_softmax(-1)) for ids in held]
+        pairs = [
+            (_logits(llama, teacher, ids).log_softmax(-1), _logits(llama, value, ids).log_softmax(-1)) for ids in held
+        ]
         return sum(float((one.exp() * (one - other)).sum()) for one, other in pairs)
 
     first = Foreword(sites=from_ids(llama.model, text[:20]))
@@ -201,6 +203,8 @@ def test_a_base_that_asks_too_little_is_told_of(llama: Base, monkeypatch: pytest
         questions(llama, "A text.", 4, 0, lambda done, total: None)
 
 
-def test_only_decoders_have_a_teacher(tmp_path: Path, labelled: str, tiny_folder: Folders, request_of: Requests) -> None:
+def test_only_decoders_have_a_teacher(
+    tmp_path: Path, labelled: str, tiny_folder: Folders, request_of: Requests
+) -> None:
     with pytest.raises(UnsupportedBaseError, match="keys and values"):
         distill(request_of(labelled, tiny_folder("t5"), tmp_path / "run"), DistillSettings(shots=4))

@@ -238,8 +238,8 @@ def completion_word_log_probs(
 def likeliest_words(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], k: int, fill: int
 ) -> tuple[Tensor, Tensor]:
-    """The k likeliest words at the place of every target token ``[N, k]``, and log p of each ``[N, k]``; a vocabulary of
-    fewer words is all there."""
+    """The k likeliest words at the place of every target token ``[N, k]`` (of a small vocabulary all of them), and log p
+    of each ``[N, k]``."""
     with _completing(model, inputs, targets, fill) as asked:
         logp = logits_at(model, *asked.at, **asked.arguments).log_softmax(-1)
     logp, words = logp.topk(min(k, logp.shape[-1]))

@@ -36,8 +36,8 @@ from foreword.studies.distill.rows import with_answers, with_targets, write_rows
 from foreword.studies.distill.self_questions import questions
 from foreword.studies.distill.settings import DistillSettings
 from foreword.studies.distill.teacher import Teacher, read_text
-from foreword.training.imitation import Imitate, Taught
 from foreword.training.objective import Objective
+from foreword.training.soft_targets import Imitate, Taught
 
 # Rows whose queries the student's first keys and values are matched on.
 MATCHED_ROWS = 32
@@ -85,10 +85,8 @@ def distill(request: TrainRequest, settings: DistillSettings) -> DistillResult:
         try:
             return _run(_Work(student, teacher, start, settings, labelled, empty), folder, began, interrupts)
         except KeyboardInterrupt:
-            hint = f"go on with `foreword distill --resume {folder}`"
-            raise Interrupted(
-                "interrupted; the run's last state is saved", where=str(folder), hint=hint
-            ) from None
+            hint = Message("go on with `foreword distill --resume {folder}`", folder=folder)
+            raise Interrupted("interrupted; the run's last state is saved", where=str(folder), hint=hint) from None
 
 
 def resume(folder: str | Path, progress: ProgressCall | None = None) -> DistillResult:
@@ -114,9 +112,7 @@ class _Work:
     empty: int
 
 
-def _answered(
-    request: TrainRequest, settings: DistillSettings, folder: Path
-) -> tuple[Prepared, Teacher, bool, int]:
+def _answered(request: TrainRequest, settings: DistillSettings, folder: Path) -> tuple[Prepared, Teacher, bool, int]:
     """The run over rows with the teacher's answers, the teacher, whether test has the user's own right answers, and how
     many rows were answered with nothing."""
     report = request.progress or say_nothing
@@ -178,7 +174,7 @@ def _start(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> F
         raise SettingsError(
             "the student is no shorter than the teacher",
             where="num_virtual_tokens",
-            expected=f"less than {len(ids)}",
+            expected=Message("less than {n}", n=len(ids)),
             received=length,
         )
     model = prepared.base.model

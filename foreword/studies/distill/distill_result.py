@@ -12,7 +12,8 @@ from typing import Any
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import amount, compare, figure_text, heading
-from foreword.evaluation.statistics.intervals import Difference, wilson_interval
+from foreword.evaluation.statistics.differences import Difference
+from foreword.evaluation.statistics.intervals import wilson_interval
 from foreword.messages import Message
 from foreword.runs.train.dev_score import score_of
 from foreword.runs.train.result import TrainResult
@@ -35,8 +36,8 @@ class DistillResult:
             the rows had no right answers.
         gained: of what the teacher gains over the prompt, the share that the foreword gains; None where the teacher
             gains nothing.
-        state: ``as_good``, ``worse`` (by more than the margin), ``cannot_tell``, or ``measured`` where only agreement is
-            known.
+        state: ``as_good``, ``worse`` (by more than the margin), ``cannot_tell``, or ``measured`` where only the
+            agreement is known.
         rows: how many were asked.
         empty: rows left out because the teacher answered them with nothing.
         trained: what the training run came to.
@@ -89,8 +90,8 @@ class DistillResult:
                 "Worse by more than {margin}: {metric} {difference} [{low}, {high}] against the teacher.", **values
             )
         return Message(
-            "These rows cannot tell whether it is as good within {margin}: {metric} {difference} [{low}, {high}] against "
-            "the teacher.",
+            "These rows cannot tell whether it is as good within {margin}: {metric} {difference} [{low}, {high}] "
+            "against the teacher.",
             **values,
         )
 
@@ -101,7 +102,9 @@ class DistillResult:
         for name, one in self.systems.items():
             share, low, high = one["agreement"]
             agreed = f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-            lines.append([name, str(one["tokens"]), agreed, figure_text(self.metric, one["figure"]), f"{one['ms']:.1f}"])
+            lines.append(
+                [name, str(one["tokens"]), agreed, figure_text(self.metric, one["figure"]), f"{one['ms']:.1f}"]
+            )
         return head, lines
 
     def render(self) -> str:
@@ -109,7 +112,9 @@ class DistillResult:
         head, lines = self.table()
         widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
         text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in (head, *lines)]
-        notes = [Message("{n} row{n!p} left out: the teacher answered with nothing", n=self.empty)] if self.empty else []
+        notes = (
+            [Message("{n} row{n!p} left out: the teacher answered with nothing", n=self.empty)] if self.empty else []
+        )
         return "\n".join([*text, str(self.verdict()), *map(str, notes), f"saved {self.file}"])
 
 

@@ -97,9 +97,7 @@ def matched(
             for match in matches:
                 match.choose()
     names = {module: iter(some) for module, some in find_sites(model).modules.items()}
-    return {
-        next(names[module]): match.solved(model.dtype) for module, match in zip(read.modules, matches, strict=True)
-    }
+    return {next(names[module]): match.solved(model.dtype) for module, match in zip(read.modules, matches, strict=True)}
 
 
 class _Match:

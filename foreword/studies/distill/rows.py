@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from foreword.data.readers.read import read
-from foreword.data.table import Table
 from foreword.evaluation.predictions import Prediction
 from foreword.runs.prepare.prepare import Prepared
 from foreword.settings.schema import TrainRequest

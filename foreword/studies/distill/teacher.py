@@ -15,12 +15,13 @@ from foreword.data.tokens.examples import Example, eval_batches
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.evaluation.predict import Asker, Report
 from foreword.evaluation.predictions import Prediction
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
 from foreword.studies.distill.settings import DistillSettings
 from foreword.studies.prompts.prompt_scorer import standing
 from foreword.studies.prompts.variant import examples_text
 from foreword.training.heads.base import Asked, Soft
-from foreword.training.imitation import Taught
+from foreword.training.soft_targets import Taught
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _shown(prepared: Prepared, shots: int) -> list[Row]:
         raise SettingsError(
             "too few training rows to take the examples from",
             where="--shots",
-            expected=f"{2 * shots} rows or more",
+            expected=Message("{n} rows or more", n=2 * shots),
             received=len(table),
         )
     drawn = random.Random(prepared.request.settings.seed)
@@ -142,7 +143,7 @@ def _refuse_long(prepared: Prepared, ids: Sequence[int]) -> None:
         raise SettingsError(
             "the teacher and the longest row do not fit what the base reads",
             where="--document" if len(ids) > context // 2 else "the rows",
-            expected=f"{context} tokens",
-            received=f"{len(ids)} of the teacher, {longest} of a row with its answer",
+            expected=Message("{n} tokens", n=context),
+            received=Message("{n} of the teacher, {m} of a row with its answer", n=len(ids), m=longest),
             hint="shorten the teacher's text, or distil it in parts",
         )

@@ -1,6 +1,7 @@
-"""Learning from a teacher: the target of a row is everything that the teacher finds likely there, not one right answer.
+"""Learning from a teacher: a row's target is everything that the teacher finds likely there, not one right answer.
 
-Knowledge distillation (Hinton et al. 2015) where teacher and student are one frozen base with different things in front.
+Knowledge distillation (Hinton et al. 2015) where teacher and student are one frozen base, with different things in
+front of it.
 """
 
 from __future__ import annotations
