@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from foreword.runs.workers.pool import Workers, predict_all, run_all
     from foreword.serve.app.chat_session import chat
     from foreword.serve.app.run_server import serve
-    from foreword.studies.cross_validation import FoldsResult, cross_validate
-    from foreword.studies.cross_validation import resume as resume_folds
-    from foreword.studies.distill.distill import distill
-    from foreword.studies.distill.distill import resume as resume_distillation
+    from foreword.studies.cross_validation import FoldsResult, cross_validate, resume_folds
+    from foreword.studies.distill.distill import distill, resume_distillation
     from foreword.studies.distill.distill_result import DistillResult
     from foreword.studies.distill.settings import DistillSettings
     from foreword.studies.feedback.feedback import FeedbackResult, feedback
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from foreword.studies.transfer.transfer import transfer
     from foreword.training.attach import attach
 
-# name -> where it is defined, and what it is called there if not the same.
+# name -> where it is defined.
 HOME = {
     "DistillResult": "foreword.studies.distill.distill_result",
     "DistillSettings": "foreword.studies.distill.settings",
@@ -65,8 +63,8 @@ HOME = {
     "predict_all": "foreword.runs.workers.pool",
     "read": "foreword.data.readers.read",
     "resume": "foreword.runs.train.train",
-    "resume_distillation": "foreword.studies.distill.distill:resume",
-    "resume_folds": "foreword.studies.cross_validation:resume",
+    "resume_distillation": "foreword.studies.distill.distill",
+    "resume_folds": "foreword.studies.cross_validation",
     "run_all": "foreword.runs.workers.pool",
     "save": "foreword.artifact.store",
     "serve": "foreword.serve.app.run_server",
@@ -88,7 +86,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in HOME:
         raise AttributeError(f"module 'foreword.api' has no attribute {name!r}")
-    module, _, there = HOME[name].partition(":")
-    value: object = getattr(import_module(module), there or name)
+    value: object = getattr(import_module(HOME[name]), name)
     globals()[name] = value
     return value

@@ -22,7 +22,7 @@ from foreword.core.inject.value import Foreword
 from foreword.errors import DataError, Interrupted, SettingsError, UnsupportedBaseError
 from foreword.runs.prepare.prepare import prepare
 from foreword.settings.schema import TrainRequest, TrainSettings
-from foreword.studies.distill.distill import distill, resume
+from foreword.studies.distill.distill import distill, resume_distillation
 from foreword.studies.distill.matched_start import matched
 from foreword.studies.distill.self_questions import questions
 from foreword.studies.distill.settings import DistillSettings
@@ -167,7 +167,7 @@ def test_a_stopped_distillation_goes_on_to_the_same_file(
 
     with pytest.raises(Interrupted, match="distill --resume"):
         distill(replace(asked, output_dir=tmp_path / "cut", progress=stop), settings)
-    went_on = resume(tmp_path / "cut")
+    went_on = resume_distillation(tmp_path / "cut")
     assert _values(went_on.file) == _values(whole.file)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.last_layer_pruning import prune
 from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
@@ -100,7 +100,7 @@ def _running(
     # A row of which nothing is wanted would have no query in the last layer.
     if len({row for row, _ in wanted}) == packed.rows:
         packed.wanted = wanted
-    hold = Hold()
+    hold = HookSet()
     route(hold, model)
     prune(hold, last_layer(model))
     with holding(hold, packed=packed):
@@ -238,8 +238,8 @@ def completion_word_log_probs(
 def likeliest_words(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], k: int, fill: int
 ) -> tuple[Tensor, Tensor]:
-    """The k likeliest words at the place of every target token ``[N, k]`` (of a small vocabulary all of them), and log p
-    of each ``[N, k]``."""
+    """The k likeliest words (or all, where there are fewer) at the place of every target token ``[N, k]``, and log p of
+    each ``[N, k]``."""
     with _completing(model, inputs, targets, fill) as asked:
         logp = logits_at(model, *asked.at, **asked.arguments).log_softmax(-1)
     logp, words = logp.topk(min(k, logp.shape[-1]))

@@ -89,7 +89,7 @@ def distill(request: TrainRequest, settings: DistillSettings) -> DistillResult:
             raise Interrupted("interrupted; the run's last state is saved", where=str(folder), hint=hint) from None
 
 
-def resume(folder: str | Path, progress: ProgressCall | None = None) -> DistillResult:
+def resume_distillation(folder: str | Path, progress: ProgressCall | None = None) -> DistillResult:
     """Go on with an interrupted distillation. Raises ResumeError where there is none, or its data have changed."""
     request, more = to_resume(folder, "distill", progress, more="distill")
     return distill(request, DistillSettings(**more))
