@@ -76,7 +76,7 @@ def test_a_base_whose_positions_or_attention_do_not_allow_it_is_refused_by_name(
 ) -> None:
     model = load_base(tiny_folder(family)).model
     with pytest.raises(UnsupportedBaseError, match=why):
-        matched(model, *_drawn(1, 12, 0), _drawn(2, 6, 1), 4)
+        matched(model, _drawn(1, 12, 0)[0], _drawn(2, 6, 1), 4)
 
 
 @pytest.mark.parametrize("kind", ["labelled", "paired"])

@@ -27,7 +27,7 @@ from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
-from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.run_record import record_run, to_resume
 from foreword.runs.train.train import learn
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.studies.distill.distill_result import DistillResult, write_result
@@ -122,7 +122,7 @@ def _answered(request: TrainRequest, settings: DistillSettings, folder: Path) ->
     asked = prepare(before)
     if asked.task.head or asked.task.kind == "tagging":
         raise SettingsError("a teacher answers in words", where="--task", received=asked.task.kind)
-    claim(folder, replace(asked, request=request), more={"distill": settings.to_json()})
+    record_run(folder, replace(asked, request=request), more={"distill": settings.to_json()})
     teacher = Teacher.of(asked, settings)
     splits = [name for name in asked.examples if name != "test" or not labelled]
     answers = {
