@@ -44,7 +44,7 @@ def test_help_is_in_chinese_and_as_wide_as_a_terminal(name: str, capsys: pytest.
         ("show no.foreword", "foreword: no.foreword: 打不开文件"),
         ("ls nowhere", "foreword: nowhere: 没有这个文件夹"),
         ("check none.csv", "foreword: none.csv: 数据文件不存在\n  怎么办：请检查路径和拼写"),
-        ("train --resume nowhere", "foreword: nowhere: 没有可以继续的运行\n  应为：一次运行的文件夹"),
+        ("train --resume nowhere", "foreword: nowhere: 没有可以继续的运行\n  应为：其文件夹"),
     ],
 )
 def test_errors_are_in_chinese(words: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
