@@ -8,7 +8,7 @@ Your own method is checked the same way once its file stands in foreword/methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,7 +25,7 @@ from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.methods.base import Start, Writer, make, make_writer, registry
 from foreword.testing.families import FAMILIES, REFUSED, tiny
-from foreword.testing.variants import PLAIN, Variant
+from foreword.testing.variants import PLAIN, Contract, Variant
 
 
 def byte_tokenizer(chat: bool = False, mask: bool = False) -> PreTrainedTokenizerFast:
@@ -92,7 +92,7 @@ def output(
     kind = find_sites(model).kind
     if kind != "encoder":
         arguments["use_cache"] = False
-    if kind == "decoder" and model.generation_config.cache_implementation == "static":  # type: ignore[union-attr]
+    if kind == "decoder" and model.generation_config.cache_implementation == "static":
         room = StaticCache(config=model.config, max_cache_len=ids.shape[1] + 8)
         arguments |= {"use_cache": True, "past_key_values": room}
     out: Tensor = model(**arguments)[0]
@@ -321,7 +321,7 @@ def check_threads(method: str, family: str, on: Variant = PLAIN) -> None:
 
 close = PLAIN.close
 
-CONTRACTS: dict[str, Callable[[str, str, Variant], None]] = {
+CONTRACTS: dict[str, Contract] = {
     "1 gradients": check_gradients,
     "4 mixed batch": check_mixed_batch,
     "5 generate": check_generate,

@@ -6,7 +6,6 @@ SAVED_CONTRACTS["3 resume"]("prefix", "llama")
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +31,7 @@ from foreword.runs.train.result import record_of
 from foreword.settings.schema import TrainSettings
 from foreword.testing.head_contracts import rows
 from foreword.testing.method_contracts import TEXT, behind, byte_tokenizer, output, sample_ids, trained_for
-from foreword.testing.variants import PLAIN, Variant
+from foreword.testing.variants import PLAIN, Contract, Variant
 from foreword.training import checkpoint
 from foreword.training.heads.base import Head, registry
 from foreword.training.loop import Score, Trial
@@ -113,7 +112,7 @@ def _head(kind: str) -> Head:
     return next(head for head in heads if kind in head.kinds and getattr(head, "mask", None) is None)
 
 
-SAVED_CONTRACTS: dict[str, Callable[[str, str, Variant], None]] = {
+SAVED_CONTRACTS: dict[str, Contract] = {
     "2 save": check_saved,
     "3 resume": check_resumed,
     "9 export": check_exported,

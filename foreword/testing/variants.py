@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -106,6 +107,12 @@ def _after_an_exception(model: PreTrainedModel) -> PreTrainedModel:
             continue
         raise AssertionError("an id outside of the vocabulary passed")
     return model
+
+
+class Contract(Protocol):
+    """What a method keeps on a family, on every variant of it; an AssertionError says what it does not."""
+
+    def __call__(self, method: str, family: str, on: Variant = ...) -> None: ...
 
 
 PLAIN = Variant("as it is", lambda model: model)
