@@ -79,7 +79,7 @@ def distill(request: TrainRequest, settings: DistillSettings) -> DistillResult:
         raise SettingsError("a distilled foreword is a prefix", where="--method", received=request.method)
     prepared, teacher, labelled, empty = _answered(request, settings, folder)
     taught = _taught(prepared, teacher, settings)
-    start = _start(prepared, teacher, settings)
+    start = initial(prepared, teacher, settings)
     student = _student(prepared, settings, start, taught)
     with interruptible() as interrupts:
         try:
@@ -167,8 +167,13 @@ def _taught(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> 
     return teacher.taught(prepared.examples["train"], settings.top_k, partial(report, "what the teacher finds likely"))
 
 
-def _start(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> Foreword:
-    """What the student begins as; chance is the method's own to draw."""
+def initial(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> Foreword:
+    """What the student begins as; chance is the method's own to draw.
+
+    Raises:
+        SettingsError: it would be no shorter than the teacher.
+        UnsupportedBaseError: the base's texts cannot be matched.
+    """
     length, ids = settings.num_virtual_tokens, teacher.ids
     if length >= len(ids):
         raise SettingsError(
