@@ -1,4 +1,4 @@
-"""How much of a long prompt fits into P virtual tokens before any training: attention matching, its first tokens, chance.
+"""How much of a long prompt fits into P virtual tokens before training: attention matching, its first tokens, chance.
 
     python bench/distill.py DATA --base MODEL [--shots 32] [--lengths 16,32,64,128] [--rows 200] [--json]
 
@@ -98,7 +98,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _shown(line: Line) -> str:
-    return f"{line.start:<8} {line.tokens:>5} tokens  {100 * line.agreement:5.1f}% as the teacher  {line.divergence:.4f} nats"
+    said = f"{100 * line.agreement:5.1f}% as the teacher"
+    return f"{line.start:<8} {line.tokens:>5} tokens  {said}  {line.divergence:.4f} nats"
 
 
 if __name__ == "__main__":
