@@ -44,6 +44,8 @@ from foreword.studies.compare.trained_systems import Unit, keep, record, train_u
 from foreword.studies.compare.untrained import Prompts, variants
 
 _PLAN = "plan.json"
+_TIMING = 0.15
+"""Share of the budget for finding out how long everything takes."""
 
 
 @dataclass
@@ -104,7 +106,11 @@ class Work:
     def _made(self, fixed: Plan | None) -> dict[str, Any]:
         settings = self.prepared.request.settings
         costs, refused = measure(
-            self.prepared, self.methods, partial(self.report, "time each method"), self._patience()
+            self.prepared,
+            self.methods,
+            partial(self.report, "time each method"),
+            self._patience(),
+            _TIMING * self.options.seconds,
         )
         if not costs:
             raise SettingsError(
