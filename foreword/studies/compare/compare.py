@@ -21,6 +21,7 @@ from foreword.progress import duration
 from foreword.progress import plan as announce
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.trackers.base import asked_for
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
 from foreword.runs.train.run_record import record_run, to_resume
@@ -128,7 +129,8 @@ def _systems(methods: Mapping[str, Method]) -> list[str]:
 
 
 def _refuse(settings: TrainSettings) -> None:
-    """Settings that would do nothing in a comparison."""
+    """Settings that would do nothing in a comparison, or cannot be."""
+    asked_for(settings.report_to)
     if settings.processes > 1 or settings.shard:
         raise SettingsError(
             "each training of a comparison is in one process",

@@ -167,7 +167,7 @@ def make_plan(
     seeds: int | None,
     at_once: int = 1,
 ) -> Plan:
-    """The largest plan that fits.
+    """The largest plan that fits; where not even the smallest one does, without the dearest methods.
 
     Args:
         rates: method -> every rate that it would try.
@@ -177,6 +177,25 @@ def make_plan(
     Raises:
         SettingsError: even the smallest does not fit; says what would.
     """
+    try:
+        return _largest(rates, costs, settings, size, budget, seeds, at_once)
+    except SettingsError as refused:
+        dearest = max(rates, key=lambda name: costs[name].step)
+        fewer = {name: some for name, some in rates.items() if name != dearest}
+        if not fewer:
+            raise
+        try:
+            plan = make_plan(fewer, {name: costs[name] for name in fewer}, settings, size, budget, seeds, at_once)
+        except SettingsError:
+            raise refused from None
+    return replace(plan, notes=(Message("{name} was left out to fit the budget", name=dearest), *plan.notes))
+
+
+def _largest(
+    rates: Mapping[str, tuple[float, ...]], costs: Mapping[str, Cost], settings: TrainSettings, size: Size,
+    budget: float, seeds: int | None, at_once: int,
+) -> Plan:  # fmt: skip
+    """The largest plan with all methods. Raises SettingsError."""
     whole = _whole(rates, costs, settings, size, 3 if seeds is None else seeds)
     most: dict[str, float] = {}
 

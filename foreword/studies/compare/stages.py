@@ -165,11 +165,12 @@ class Work:
         for name in PROMPTS:
             expected = first * len(choices[name])
             late = not self.clock.allows(expected + self.reserve(plan))
-            if late and name != PROMPTS[0] and record(self.folder / "systems" / name) is None:
+            if late and name != next(iter(PROMPTS)) and record(self.folder / "systems" / name) is None:
                 self.skipped.append(Message("{name} was left out: the budget was spent", name=title(name)))
                 continue
             self._untrained(name, partial(prompts.best, choices[name]))
-            first = first or self.records.get(name, [{}])[0].get("seconds", 0.0)
+            if name in self.records:
+                first = first or float(self.records[name][0]["seconds"])
 
     def _untrained(self, name: str, make: Callable[[], dict[str, Any] | None]) -> None:
         folder = self.folder / "systems" / name
