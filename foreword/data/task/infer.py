@@ -122,7 +122,7 @@ def _refuse_not_text(source: str, table: Table) -> None:
     if reasons:
         row, reason = reasons[0]
         problem, _, hint = reason.partition("; ")
-        received = f"{len(reasons)} rows like that"
+        received = Message("{n} rows like that", n=len(reasons))
         raise DataError(problem, where=str(row.source), received=received, hint=hint)
 
 

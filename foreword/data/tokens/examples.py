@@ -233,7 +233,7 @@ def _refuse_long(
     long = [(row, size(one)) for row, one in zip(rows, examples, strict=True) if size(one) > max_length]
     if long:
         row, tokens = long[0]
-        more = f" ({len(long)} rows are longer than that)" if len(long) > 1 else ""
+        more = Message(" ({n} rows are longer than that)", n=len(long)) if len(long) > 1 else ""
         raise DataError(
             "the row is longer than the model can read",
             where=str(row.source),

@@ -104,9 +104,10 @@ def _recorded_precision(folder: Path) -> tuple[str, Message | None]:
     return "auto", None
 
 
-def precision_note(base: Base) -> list[str]:
+def precision_note(base: Base) -> list[Message]:
     """In which number format the base ran, where that was chosen for the user; for people."""
-    return [] if base.why is None else [f"the base in {number_format(base.dtype)}: {base.why}"]
+    form = "the base in {dtype}: {why}"
+    return [] if base.why is None else [Message(form, dtype=number_format(base.dtype), why=base.why)]
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:

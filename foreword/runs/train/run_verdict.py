@@ -20,8 +20,8 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, groups_of
 from foreword.evaluation.report.summary import (
     amount,
-    claim,
     compare,
+    difference_sentence,
     facts_of_rows,
     figure_text,
     interval_text,
@@ -137,7 +137,7 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
 
 
 def _by_another(difference: Difference) -> Message:
-    said = claim(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
+    said = difference_sentence(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
     return Message("By another metric {said}.", said=said)
 
 
