@@ -329,7 +329,13 @@ def test_killed_processes(
     folder, dice = tmp_path / "killed", random.Random()
     task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
     # settings.yaml has the precision that was chosen, so it is said in both.
-    settings = {**SWEEP, "num_train_epochs": 20.0, "early_stopping_patience": 0, "save_steps": 3, "eval_steps": 12}
+    settings: dict[str, Any] = {
+        **SWEEP,
+        "num_train_epochs": 20.0,
+        "early_stopping_patience": 0,
+        "save_steps": 3,
+        "eval_steps": 12,
+    }
     settings["dtype"] = "float32"
     api.train(request_of(labelled, base("llama"), tmp_path / "whole", task=task, settings=settings))
     config = tmp_path / "task.yaml"

@@ -78,7 +78,8 @@ def base_for(
                 return untrained
             folder = built(name, texts, request.base_settings, report)
         name = folder
-    dtype, why = settings.dtype, None
+    dtype: str = settings.dtype
+    why = None
     if dtype == "auto":
         dtype, why = _recorded_precision(Path(request.output_dir))
     options = {"device": settings.device, "dtype": dtype, "task_head": task.masked}
