@@ -25,8 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,7 @@ from simulated_systems import (
     hits,
     unequal,
 )
+from timed_rounds import Row, averaged
 
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.statistics.intervals import Sampling
@@ -140,33 +140,7 @@ def macro_f1(count: int, seed: int) -> dict[str, Any]:
     return {"families": count, "family_error": claimed / count, "coverage": inside / count}
 
 
-Row = dict[str, Any]
 FIGURES = ("family_error", "coverage", "power")
-
-
-def rounds(seconds: float) -> Iterator[int]:
-    """Round numbers while another round, as long as the longest so far, fits into the time; at least one."""
-    began, longest, number = time.monotonic(), 0.0, 0
-    while number == 0 or time.monotonic() - began + longest <= seconds:
-        start = time.monotonic()
-        yield number
-        longest, number = max(longest, time.monotonic() - start), number + 1
-
-
-def averaged(every: Sequence[Condition], make: Callable[[Condition, int], Row | None], seconds: float) -> list[Row]:
-    """What ``make`` measures of every condition, over as many rounds as there is time for."""
-    sums: dict[int, Row] = {}
-    for number in rounds(seconds):
-        for index, condition in enumerate(every):
-            row = make(condition, number)
-            if row is None:
-                continue
-            known = sums.setdefault(index, {**row, **{name: 0.0 for name in FIGURES if name in row}, "rounds": 0})
-            known |= {name: known[name] + row[name] for name in FIGURES if name in row} | {"rounds": number + 1}
-    return [
-        {name: value / row["rounds"] if name in FIGURES else value for name, value in row.items()}
-        for row in sums.values()
-    ]
 
 
 def kind_of(row: Row) -> str:
@@ -222,12 +196,12 @@ def run(seconds: float, seed: int = 13, every: Sequence[Condition] | None = None
     asked = [c for c in chosen if c.seeds > 1 or not max(c.deviations)]
     asked = [c for c in asked if c.agreement in ("shared rows", "own rows") and c.accuracy < 0.98]
     chosen += [unequal(c) for c in chosen if c.seeds == 3 and c.deviations[-1] == 0.03]
-    rows = averaged(chosen, lambda c, number: measure(c, count, seed + 100 * number), 0.45 * seconds)
-    found = averaged(asked, lambda c, number: power(c, count, seed + 100 * number), 0.25 * seconds)
+    rows = averaged(chosen, lambda c, number: measure(c, count, seed + 100 * number), FIGURES, 0.45 * seconds)
+    found = averaged(asked, lambda c, number: power(c, count, seed + 100 * number), FIGURES, 0.25 * seconds)
     worst = [*candidates(rows, "family_error", True), *candidates(rows, "coverage", False, 1)]
-    again = averaged(worst, lambda c, number: measure(c, 10 * count, seed + 7 + 100 * number), 0.2 * seconds)
+    again = averaged(worst, lambda c, number: measure(c, 10 * count, seed + 7 + 100 * number), FIGURES, 0.2 * seconds)
     weak = candidates(found, "power", False, 1)
-    weaker = averaged(weak, lambda c, number: power(c, 10 * count, seed + 7 + 100 * number), 0.1 * seconds)
+    weaker = averaged(weak, lambda c, number: power(c, 10 * count, seed + 7 + 100 * number), FIGURES, 0.1 * seconds)
     return {**figures(rows, again), **powers(found, weaker), "conditions": [*rows, *again, *found, *weaker]}
 
 
@@ -269,13 +243,14 @@ def main() -> None:
     parser.add_argument("--no-alarms", action="store_true", help="train nothing")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    minutes = arguments.minutes
-    result = run(60 * minutes * (0.6 if not arguments.no_alarms else 0.75))
-    result |= {"macro_f1": macro_f1(max(10, round(12 * minutes)), 13), **studies.run(max(20, round(60 * minutes)))}
+    seconds = 60 * arguments.minutes
+    result = run(0.45 * seconds)
+    (found,) = averaged([10], lambda count, number: macro_f1(count, 13 + number), FIGURES, 0.05 * seconds)
+    result |= {"macro_f1": found, **studies.run(0.3 * seconds)}
     if not arguments.no_alarms:
         import planted_failures
 
-        result |= planted_failures.run(max(4, round(4 * minutes)), each=1)
+        result |= planted_failures.run(0.2 * seconds, each=1)
     if arguments.json:
         print(json.dumps({key: value for key, value in result.items() if key not in ("conditions", "studies")}))
         return
