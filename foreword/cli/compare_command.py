@@ -94,9 +94,9 @@ def command(
 def _resume(folder: Path, given: list[str], machine: bool, many: dict[str, Any]) -> int:
     options.refuse_beside_resume(given, folder, "comparison")
     with work(loads=True) as progress:
-        from foreword.studies.compare.compare import resume
+        from foreword.studies.compare.compare import resume_comparison
 
-        result = resume(folder, progress, _workers(**many))
+        result = resume_comparison(folder, progress, _workers(**many))
     return _end(result, machine)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
 from typing import Any
-from unicodedata import east_asian_width
 
 from typer.core import TyperCommand, TyperGroup
 
 from foreword.cli.commands import GROUPS, example, group
 from foreword.messages import language, say, say_if_known
+from foreword.messages.width import wrapped
 
 # Heading -> parameters, by their names in the functions; what stands under none comes under the first.
 HEADINGS = {
@@ -142,24 +141,3 @@ def _write_wrapped(formatter: Any, text: str, first: str) -> None:
     room = formatter.width - len(indent) - len(first)
     for number, line in enumerate(wrapped(text, room)):
         formatter.write(f"{indent}{first if number == 0 else ' ' * len(first)}{line}\n")
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` columns; a break stands at a space or at a character of two columns.
-
-    >>> wrapped("读 DATA 文件", 6)
-    ['读', 'DATA', '文件']
-    """
-    lines: list[str] = []
-    line = ""
-    for word in re.findall(r"[^\s\u2e80-\uffef]+|[\u2e80-\uffef][，。；：、）！？]*|\s+", text):
-        if columns(line + word.rstrip()) > width and line:
-            lines, line = [*lines, line.rstrip()], word.lstrip()
-        else:
-            line += word
-    return [*lines, line.rstrip()]
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

@@ -83,8 +83,8 @@ def _plain(value: Any) -> Any:
 def _resume(folder: Path, given: list[str], machine: bool) -> int:
     options.refuse_beside_resume(given, folder, "search")
     with work(loads=True) as progress:
-        from foreword.studies.search.search import resume
+        from foreword.studies.search.search import resume_search
 
-        result = resume(folder, progress)
+        result = resume_search(folder, progress)
     show(result, machine)
     return 0

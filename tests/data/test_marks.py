@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.readers.read import read
 from foreword.data.task.guidance import formed, of_row, replaced, span_of
 from foreword.data.task.infer import make_task
@@ -213,14 +213,15 @@ def test_forms_of_guidance() -> None:
 
 def test_rows_in_which_nothing_gives_way_are_counted() -> None:
     task = task_for("{{ text }}", guidance_replaces="text[1:]")
-    (problem,) = [p for p in check({"train": ROWS}, task).problems if p.kind == "not_replaced"]
+    (problem,) = [p for p in check_tables({"train": ROWS}, task).problems if p.kind == "not_replaced"]
     assert (problem.severity, problem.message) == ("warning", "train: in 1 of 2 rows nothing gives way to the guidance")
     assert replaced(task, {"text": 5}, "G") == ({"text": 5}, False)
 
 
 def test_lengths_count_slots_and_the_guidance_in_a_row() -> None:
     def longest(task: Task) -> float:
-        return check({"train": ROWS}, task, tokenize=lambda one: TOKENIZER(one)["input_ids"]).tokens["train"]["max"]
+        report = check_tables({"train": ROWS}, task, tokenize=lambda text: TOKENIZER(text)["input_ids"])
+        return report.tokens["train"]["max"]
 
     plain = longest(task_for("{{ text }}"))
     assert longest(task_for("{{ text }}{{ soft(5) }}{{ soft('abc') }}")) == plain + 8

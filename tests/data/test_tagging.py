@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.tagging import in_text, is_bio, words_of
@@ -25,7 +25,7 @@ ROWS: list[dict[str, Any]] = [
 
 def kinds(data: object, **more: Any) -> list[tuple[str, str]]:
     table = read(data)
-    report = check({"train": table}, make_task(table, **more))
+    report = check_tables({"train": table}, make_task(table, **more))
     return [(problem.kind, problem.severity) for problem in report.problems]
 
 
@@ -77,7 +77,7 @@ def test_what_is_wrong_with_tags_is_said_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     table = read(path)
-    report = check({"train": table}, make_task(table))
+    report = check_tables({"train": table}, make_task(table))
     assert [(p.kind, p.where.rpartition(":")[2], p.message) for p in report.errors] == [
         ("unreadable", "6", "word 1 is empty"),
         ("bad_tags", "3", "2 words and 1 tags"),
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_tags_is_said_with_its_line(tmp_path: Path) -> None:
 
 def test_a_tag_that_is_never_learned_counts_as_missed() -> None:
     train = read(ROWS)
-    report = check({"train": train, "test": read([{"tokens": ["x"], "tags": ["B-new"]}])}, make_task(train))
+    report = check_tables({"train": train, "test": read([{"tokens": ["x"], "tags": ["B-new"]}])}, make_task(train))
     assert [(p.split, p.kind, p.severity) for p in report.problems] == [("test", "unknown_tag", "warning")]
     assert kinds(ROWS, labels=["O", "B-org"]) == [("unknown_tag", "warning")] * 3
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import PassMemo, current, source_for, within
 from foreword.core.attention.routing import route
@@ -43,7 +43,7 @@ def owned(model: PreTrainedModel) -> set[nn.Module]:
     return fact(model, "owned", lambda: {*find_sites(model).modules, *stacks(model), *embeddings(model)})
 
 
-def hook_model(hold: Hold, model: PreTrainedModel) -> None:
+def hook_model(hold: HookSet, model: PreTrainedModel) -> None:
     """Have the model ask for what is in force, while ``hold`` is entered."""
     route(hold, model)
     for stack in stacks(model):
@@ -86,9 +86,12 @@ def _filling(embedding: nn.Module, forward: Forward) -> Forward:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         source = source_for(embedding)
-        if not isinstance(source, InForce) or source.slots is None or not args or not bool((args[0] < 0).any()):
+        if not isinstance(source, InForce) or source.slots is None or not args:
             return forward(*args, **kwargs)
         ids, packed = args[0], current().packed
+        # An accelerator is not asked what it was given: where there is no slot, nothing is filled.
+        if ids.device.type == "cpu" and not bool((ids < 0).any()):
+            return forward(*args, **kwargs)
         output = forward(ids.clamp(min=0), *args[1:], **kwargs)
         if packed is None:
             return source.slots.fill(output, ids, source.index(ids.shape[0])[:, None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from foreword.data.quality.check import check as check_tables
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.table import Table
 from foreword.data.task.task import Task

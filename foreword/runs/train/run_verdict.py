@@ -20,8 +20,8 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, groups_of
 from foreword.evaluation.report.summary import (
     amount,
-    claim,
     compare,
+    difference_sentence,
     facts_of_rows,
     figure_text,
     interval_text,
@@ -93,7 +93,7 @@ def useless(rows: Sequence[Prediction], kind: str, metric: str, strict: bool = T
     golds = {row.gold for row in rows}
     if len(rows) > 1 and len(golds) > 1 and same_answers([row.output for row in rows], kind):
         return Message("the foreword gives the same answer to every test row")
-    if kind != "classification" or len(golds) < 2:
+    if kind not in ("classification", "multilabel") or len(golds) < 2:
         return None
     label = Counter(row.gold for row in rows).most_common(1)[0][0]
     difference = compare(rows, [replace(row, output=label) for row in rows], metric)
@@ -137,7 +137,7 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
 
 
 def _by_another(difference: Difference) -> Message:
-    said = claim(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
+    said = difference_sentence(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
     return Message("By another metric {said}.", said=said)
 
 

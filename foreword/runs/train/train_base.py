@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import SettingsError
+from foreword.messages import Message
 from foreword.runs.prepare.base import built, copy_base
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.prepare.ready_data import ready_data
@@ -42,9 +43,16 @@ class BaseResult:
 
     def render(self) -> str:
         """For people."""
-        return (
-            f"trained {self.folder} ({self.cell}, {self.values:,} values, {self.vocabulary:,} tokens; "
-            f"loss on dev {self.dev_loss:.3f} at step {self.best_step} of {self.steps})"
+        return Message(
+            "trained {folder} ({cell}, {values:,} values, {vocabulary:,} tokens; loss on dev "
+            "{dev_loss:.3f} at step {best_step} of {steps})",
+            folder=self.folder,
+            cell=self.cell,
+            values=self.values,
+            vocabulary=self.vocabulary,
+            dev_loss=self.dev_loss,
+            best_step=self.best_step,
+            steps=self.steps,
         )
 
 

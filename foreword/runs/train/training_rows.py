@@ -14,7 +14,7 @@ import torch
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.augment import with_template
-from foreword.data.quality.row_sampling import Course
+from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.tokens.examples import Example, eval_batches
 from foreword.errors import DataError
 from foreword.evaluation.report.summary import compare
@@ -29,11 +29,11 @@ from foreword.training.lr_search import Sweep, search
 from foreword.training.schedule import total_steps
 
 
-def course_of(prepared: Prepared) -> Course:
+def training_rows_of(prepared: Prepared) -> TrainingRows:
     """The order and the forms of a run's training rows."""
     settings, rows = prepared.request.settings, prepared.examples["train"]
     difficulty = _losses(prepared) if settings.sampling == "difficulty" else ()
-    return Course(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
+    return TrainingRows(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
 
 
 def _without_guidance(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
@@ -116,7 +116,7 @@ def ablated(
     """
     winner = found.trial
     assert winner is not None
-    rows = Course(prepared.examples["train"], seen=_without_guidance(prepared))
+    rows = TrainingRows(prepared.examples["train"], seen=_without_guidance(prepared))
 
     def make(rate: float) -> Trial:
         return prepared.trial(rows, rate, dev)

@@ -10,12 +10,14 @@ from typing import Any
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base.load import Base
+from foreword.core.base.precision import readable
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.masked_scores import refuse_headless
 from foreword.data.readers.read import read
 from foreword.data.row import Row
 from foreword.data.table import Table
+from foreword.data.task.columns import Kind
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.examples import Encoder, Example
@@ -89,13 +91,12 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     """
     value, manifest = load(file)
     task = Task.from_json(manifest.task)
-    training = manifest.settings.get("training")
-    dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
+    dtype = readable(manifest.dtype)
     if base is None:
         of = manifest.base
-        base = find_base(of.id, dtype=str(dtype), revision=of.revision, task_head=task.masked, progress=progress)
+        base = find_base(of.id, dtype=dtype, revision=of.revision, task_head=task.masked, progress=progress)
     if not isinstance(base, Base):
-        base = find_base(base, dtype=str(dtype), task_head=task.masked, progress=progress)
+        base = find_base(base, dtype=dtype, task_head=task.masked, progress=progress)
     loaded = base
     if task.masked:
         refuse_headless(loaded.model)
@@ -227,7 +228,8 @@ def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = Fals
     task = opened.task
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     if labelled:
-        return _readable(read(data, inputs=fields, target=task.target), skip_bad)
+        kind: Kind | None = "multilabel" if task.kind == "multilabel" else None
+        return _readable(read(data, inputs=fields, target=task.target, kind=kind), skip_bad)
     return _readable(read(data, inputs=fields, labelled=False), skip_bad)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from foreword.artifact.manifest import MAX_GOLDEN, Golden, Manifest
+from foreword.artifact.manifest import MAX_GOLDEN, Golden
 from foreword.core.base.device import number_format
 from foreword.core.base.load import Base
 from foreword.core.inject.sites import find_sites
@@ -70,7 +70,7 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
     rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
     examples = opened.encoder.encode(rows, labelled=False)
     answers = opened.asker.answer(opened.value, examples)
-    written, here = _format_of(opened.manifest), number_format(opened.base.dtype)
+    written, here = opened.manifest.dtype, number_format(opened.base.dtype)
     tolerance = _TOLERANCE if written in (None, here) else _ROUNDED
     out = [
         _replayed(index, wanted, list(example.input_ids), answer, opened.task.labels, tolerance)
@@ -106,13 +106,6 @@ def _replayed(
     }
 
 
-def _format_of(manifest: Manifest) -> str | None:
-    """The number format of the base that the golden rows were asked of; None where the file does not say."""
-    training = manifest.settings.get("training")
-    known = manifest.settings.get("dtype") or (training.get("dtype") if isinstance(training, Mapping) else None)
-    return None if known in (None, "auto") else str(known)
-
-
 def _other_format(written: str, here: str, rows: Sequence[Mapping[str, Any]]) -> str:
     largest = max((row["change"] for row in rows), default=0.0)
     others = sum(row["expected"] != row["received"] for row in rows)
@@ -135,7 +128,7 @@ def golden_rows(
     examples = Encoder(task, tokenizer, special).encode(chosen, labelled=False)
 
     def answered(value: Foreword) -> list[Golden]:
-        scored = task.kind == "classification"
+        scored = task.has_labels
         return [
             Golden(
                 input=cast(Any, dict(row.fields)),

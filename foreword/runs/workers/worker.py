@@ -34,7 +34,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
             request = from_json(task["train"], "a run's settings").request()
             folder = Path(request.output_dir)
             if not is_finished(folder):
-                member(request, folder.name, Told(folder))
+                member(request, folder.name, WorkerProgress(folder))
         else:
             predict_part(**task["predict"])
     except ForewordError as problem:
@@ -42,7 +42,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"error": None}
 
 
-class Told:
+class WorkerProgress:
     """Progress for whoever waits, in a file of the run's folder, at most once a second."""
 
     def __init__(self, folder: Path) -> None:

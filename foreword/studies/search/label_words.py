@@ -18,7 +18,7 @@ from foreword.core.passes.scoring import pad
 from foreword.data.row import Row, references
 from foreword.data.tokens.tokenize import answer_ids
 from foreword.messages import Message
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -29,7 +29,7 @@ _EACH, _KEPT = 8, 5
 class Words:
     """The champion with one label's words, or all of them, replaced by tokens that its rows make likely."""
 
-    judge: Judge
+    judge: PromptScorer
     rows: tuple[Row, ...]
     name: str = "words"
 
