@@ -43,7 +43,7 @@ class Tracker(ABC):
 
 def trackers() -> Mapping[str, type[Tracker]]:
     """Every tracker by its name."""
-    return registered("foreword.trackers", Tracker, "foreword.runs.trackers")
+    return registered("foreword.trackers", Tracker, "foreword.runs.trackers")  # type: ignore[type-abstract]
 
 
 def asked_for(report_to: Sequence[str]) -> list[type[Tracker]]:

@@ -23,7 +23,7 @@ class TensorBoard(Tracker):
         if trial not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writers[trial] = SummaryWriter(str(self._folder / trial))  # type: ignore[no-untyped-call]
+            self._writers[trial] = SummaryWriter(str(self._folder / trial))
         for name, value in values.items():
             self._writers[trial].add_scalar(name, value, step)
         self._writers[trial].flush()
