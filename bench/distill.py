@@ -14,17 +14,13 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
-import torch
-
-from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.tokens.examples import Example
-from foreword.runs.prepare.prepare import prepare, with_rows
+from foreword.runs.prepare.prepare import Prepared, prepare, with_rows
 from foreword.settings.schema import TaskOptions, TrainRequest
-from foreword.studies.distill.distill import MATCHED_ROWS, initial
+from foreword.studies.distill.distill import MATCHED_ROWS, divergence_of, initial
 from foreword.studies.distill.settings import DistillSettings
 from foreword.studies.distill.teacher import Teacher
-from foreword.training.soft_targets import Imitate
 
 
 @dataclass(frozen=True)
@@ -40,22 +36,17 @@ class Line:
 class Right:
     """What the teacher says to rows, asked once; every start is held to it."""
 
-    def __init__(self, teacher: Teacher, rows: list[Example]) -> None:
-        self.asker, self.rows = teacher.asker, rows
+    def __init__(self, prepared: Prepared, teacher: Teacher, rows: list[Example]) -> None:
+        self.prepared, self.asker, self.rows = prepared, teacher.asker, rows
         self.taught = teacher.taught(rows, 32, _quiet)
         self.outputs = [one.output for one in teacher.answers(rows, _quiet)]
 
     def line(self, start: str, tokens: int, value: Foreword) -> Line:
         """One start's line."""
-        objective, size = Imitate(self.asker.objective(value), self.taught), self.asker.batch_size
-        divergences: list[float] = []
-        for first in range(0, len(self.rows), size):
-            batch = self.rows[first : first + size]
-            with torch.no_grad(), injected(self.asker.model, [value]):
-                divergences += objective.losses(objective.outputs(self.asker.model, batch), batch, value).tolist()
+        divergence = divergence_of(self.prepared, value, self.taught, self.rows)
         said = [one.output for one in self.asker.answer(value, self.rows)]
         same = sum(one == other for one, other in zip(said, self.outputs, strict=True))
-        return Line(start, tokens, same / len(said), sum(divergences) / len(divergences))
+        return Line(start, tokens, same / len(said), divergence)
 
 
 def _quiet(done: int, total: int) -> None:
@@ -70,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     shots = DistillSettings(shots=asked.shots)
     teacher = Teacher.of(prepared, shots)
     train = [i for i, row in enumerate(prepared.tables["train"].rows) if row.id not in teacher.shown]
-    prepared = with_rows(prepared, {"train": train[: max(MATCHED_ROWS, asked.rows)]})
+    prepared = with_rows(prepared, {"train": train[: 2 * MATCHED_ROWS]})
     rows = prepared.examples["test"][: asked.rows]
-    right = Right(teacher, rows)
+    right = Right(prepared, teacher, rows)
     lines = [right.line("teacher", len(teacher.ids), teacher.value)]
     for length in map(int, asked.lengths.split(",")):
         for start in ("match", "first", "random"):
