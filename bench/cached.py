@@ -26,7 +26,7 @@ from train_speed import rows_of
 
 from foreword import samples, train
 from foreword.core.base.load import load_base
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.methods.base import Method, Start, make, make_writer
 from foreword.settings.schema import TrainSettings
 from foreword.training.loop import Score, Trial
@@ -42,7 +42,7 @@ def trial_of(base: Any, method: Method, start: Start, rows: Any, objective: Any,
     trial = Trial(base.model, make_writer(method, start), objective, rows, settings, 5e-3, lambda _: Score(0.0, 0.0))
     began = time.perf_counter()
     if keep:
-        found = prepare_reuse(base.model, trial.writer.write(), objective, rows, Store(ROOM))
+        found = prepare_reuse(base.model, trial.writer.write(), objective, rows, TensorCache(ROOM))
         assert found.frozen or found.past, found.why_not
         found.give(trial)
     return trial, time.perf_counter() - began

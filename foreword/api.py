@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from foreword.runs.workers.pool import Workers, predict_all, run_all
     from foreword.serve.app.chat_session import chat
     from foreword.serve.app.run_server import serve
-    from foreword.studies.cross_validation import FoldsResult, cross_validate
-    from foreword.studies.cross_validation import resume as resume_folds
+    from foreword.studies.cross_validation import FoldsResult, cross_validate, resume_folds
     from foreword.studies.feedback.feedback import FeedbackResult, feedback
     from foreword.studies.input_length import sweep
     from foreword.studies.transfer.transfer import transfer
     from foreword.training.attach import attach
 
-# name -> where it is defined, and what it is called there if not the same.
+# name -> where it is defined.
 HOME = {
     "FeedbackResult": "foreword.studies.feedback.feedback",
     "FoldsResult": "foreword.studies.cross_validation",
@@ -58,7 +57,7 @@ HOME = {
     "predict_all": "foreword.runs.workers.pool",
     "read": "foreword.data.readers.read",
     "resume": "foreword.runs.train.train",
-    "resume_folds": "foreword.studies.cross_validation:resume",
+    "resume_folds": "foreword.studies.cross_validation",
     "run_all": "foreword.runs.workers.pool",
     "save": "foreword.artifact.store",
     "serve": "foreword.serve.app.run_server",
@@ -79,7 +78,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in HOME:
         raise AttributeError(f"module 'foreword.api' has no attribute {name!r}")
-    module, _, there = HOME[name].partition(":")
-    value: object = getattr(import_module(module), there or name)
+    value: object = getattr(import_module(HOME[name]), name)
     globals()[name] = value
     return value

@@ -15,17 +15,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from foreword.messages import Message, say, say_if_known
+from foreword.messages.width import padded, wrapped
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 NAME_WIDTH, COUNT_WIDTH, LEFT_WIDTH, FIGURE_WIDTH = 22, 13, 7, 17
+_ON_DEV = ("dev", "best")
 # Of what work reports beside a count, none of these is what a user waits for.
 _ASIDE = ("learning_rate", "seed", "task", "file", "tokens_per_second", "share_of_floor")
 
 
 @dataclass
-class Task:
+class Counter:
     """One piece of work with a known or unknown (0) total."""
 
     progress: Progress
@@ -84,14 +88,14 @@ class Progress:
                 state.bar.close()
                 state.bar = None
 
-    def task(self, name: str, total: int = 0) -> Task:
+    def task(self, name: str, total: int = 0) -> Counter:
         """A handle to advance, for work that counts for itself."""
-        return Task(self, name, total)
+        return Counter(self, name, total)
 
     def plan(self, text: str, seconds: float = 0.0) -> None:
         """Say what will be done, on a line of its own; ``seconds`` that it will take make the bar of the whole."""
         self._began, self._planned = time.monotonic(), seconds
-        self.note(text)
+        self.note(say_if_known(text))
 
     def note(self, text: str) -> None:
         """A line for people, above the bars."""
@@ -115,8 +119,9 @@ class Progress:
             self._draw(name, done, total, state, now)
         elif now - state.printed >= self.every or (total and done >= total):
             state.printed = now
-            text = " ".join(f"{key} {_short(value)}" for key, value in fields.items())
-            print(_line(name, done, total, text, self._eta(state, done, total, now)), file=self.stream, flush=True)
+            text = " ".join(f"{_spoken(key)} {_short(value)}" for key, value in fields.items())
+            line = _line(_phase(name), done, total, text, self._eta(state, done, total, now))
+            print(line, file=self.stream, flush=True)
 
     def _eta(self, state: _State, done: int, total: int, now: float) -> float | None:
         if not total or done >= total or done <= state.first:
@@ -127,14 +132,14 @@ class Progress:
         if self._bars is None:
             self._bars = _bars(self.stream)
             self._bars.start()
-            self._whole = self._bars.add_task("in all", total=None, count="", left="", figure="")
+            self._whole = self._bars.add_task(say("in all"), total=None, count="", left="", figure="")
         if total and done >= total:
             self._fold(name, total, state, now)
         else:
             eta = self._eta(state, done, total, now)
             count, left = f"{done}/{total}" if total else str(done), "" if eta is None else duration(eta)
             if state.bar is None:
-                state.bar = self._bars.add_task(name, total=total or None, count="", left="", figure="")
+                state.bar = self._bars.add_task(_phase(name), total=total or None, count="", left="", figure="")
             self._bars.update(
                 state.bar, completed=done, total=total or None, count=count, left=left, figure=state.figure
             )
@@ -161,7 +166,7 @@ class Progress:
         if name not in self._folded:
             self._folded.add(name)
             parts = [
-                f"{name[:NAME_WIDTH]:<{NAME_WIDTH}}",
+                padded(wrapped(_phase(name), NAME_WIDTH)[0], NAME_WIDTH),
                 f"{total}/{total}",
                 duration(now - state.began),
                 state.figure,
@@ -172,7 +177,7 @@ class Progress:
         from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
         if state.bar is None:
-            state.bar = tqdm(desc=name, total=total or None, leave=False, initial=done)
+            state.bar = tqdm(desc=_phase(name), total=total or None, leave=False, initial=done)
         state.bar.total = total or None
         state.bar.set_postfix_str(state.figure, refresh=False)
         state.bar.update(done - state.bar.n)
@@ -231,15 +236,34 @@ def _bars(stream: TextIO) -> Bars:
 
 def _figure(fields: dict[str, object], before: str) -> str:
     """The one figure that matters: that on dev or the best so far, once there is one; the loss; what else there is."""
-    names = [name for name in fields if name.startswith(("dev", "best"))]
-    if not names and before.startswith(("dev", "best")):
+    names = [name for name in fields if name.startswith(_ON_DEV)]
+    if not names and before.startswith(tuple(map(say, _ON_DEV))):
         return before
     names += [name for name in ("loss", *fields) if name in fields and name not in _ASIDE]
-    return f"{names[0]} {_short(fields[names[0]])}" if names else before
+    return f"{_spoken(names[0])} {_short(fields[names[0]])}" if names else before
+
+
+def _phase(name: str) -> str:
+    """The name of a phase: whose it is, a colon, and what is done."""
+    whole = say_if_known(name)
+    return whole if whole != name else ": ".join(map(say_if_known, name.split(": ")))
+
+
+def _spoken(name: str) -> str:
+    """The name of a figure: that of a metric, on dev or of the best so far."""
+    first, _, metric = name.partition(" ")
+    if first == "dev" and metric:
+        return say(Message("dev {metric}", metric=metric))
+    return say(Message("best {metric}", metric=metric)) if first == "best" and metric else say_if_known(name)
 
 
 def _line(name: str, done: int, total: int, text: str, eta: float | None) -> str:
-    parts = [name, f"{done}/{total}" if total else str(done), text, f"eta {duration(eta)}" if eta is not None else ""]
+    parts = [
+        name,
+        f"{done}/{total}" if total else str(done),
+        text,
+        say(Message("eta {time}", time=duration(eta))) if eta is not None else "",
+    ]
     return " ".join(part for part in parts if part)
 
 

@@ -4,7 +4,8 @@ A page's blocks are run in their order in one folder and one namespace:
 
 - ``python``: run; a ``text`` block right behind it is what it prints. A block that begins with ``>>>`` is a doctest,
   and one whose first line is a comment with a path under ``foreword/`` is a file of the package and is put there.
-- ``console``: each ``$`` line is a command; what stands below it is what it prints. ``$ echo $?`` shows the exit code.
+- ``console``: each ``$`` line is a command; what stands below it is what it prints. ``$ echo $?`` shows the exit code,
+  and ``$ export NAME=VALUE`` holds to the end of the page.
 - any language with a file's name behind it (``csv reviews.csv``) is written to that file.
 - ``form`` behind ``text`` or ``console``: the page shows a real model's figures, so only the form is compared: numbers,
   labels and verdicts may differ.
@@ -126,12 +127,14 @@ def _reviews(rows: int, seed: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
+    before, environment = Path.cwd(), dict(os.environ)
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def test_every_page_shows_something() -> None:
@@ -196,6 +199,10 @@ def _console(block: Block, where: str) -> None:
         lines = part.split("\n")
         end = next(i for i, line in enumerate(lines) if not line.endswith("\\"))
         command, expected = " ".join(line.rstrip("\\") for line in lines[: end + 1]), "\n".join(lines[end + 1 :])
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            os.environ[name] = value
+            continue
         if command == "echo $?":
             _compare(str(code), expected, block, where)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import statistics
 from collections import Counter
@@ -49,12 +50,48 @@ QUESTIONS = [
     ("Where is a LoRA compared with a prompt?", "studies/compare/compare.py", "compare"),
     ("Where are prompts searched with gradients?", "studies/search/hotflip.py", "hotflip"),
 ]
+# Names that said nothing to a stranger; none of them comes back as a file or as something that a file defines.
+GONE = set(
+    "hold patched past frozen mass narrow states seeds swap adapt roofline many crew course claim abreast scratch pace"
+    " worth planes sums operators honest race shots folds exchange".split()
+)
 SAME_NAME = {"__init__.py", "base.py", "settings.py"}
+# Parameters that somebody else's convention demands.
+BY_CONVENTION = {
+    ("sklearn.py", "__init__"): "an estimator's parameters are those of its constructor",
+    ("core/base/lstm.py", "__init__"): "a configuration of transformers takes its values by name",
+    ("core/base/lstm.py", "forward"): "a causal model of transformers takes what generate and Trainer give it",
+}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @cache
 def sources() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
+
+
+@cache
+def definitions() -> list[tuple[str, Function | ast.ClassDef]]:
+    """Every class and function, with the file that it is in."""
+    return [
+        (name, node)
+        for name, text in sources().items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, Function | ast.ClassDef)
+    ]
+
+
+def functions() -> list[tuple[str, Function]]:
+    return [(name, node) for name, node in definitions() if not isinstance(node, ast.ClassDef)]
+
+
+def length(node: Function) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def in_lower_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_")
 
 
 @pytest.mark.parametrize(("question", "answer", "term"), QUESTIONS, ids=[answer for _, answer, _ in QUESTIONS])
@@ -77,6 +114,45 @@ def test_files_are_small() -> None:
     lengths = {name: text.count("\n") for name, text in sources().items() if not name.endswith("__init__.py")}
     assert [name for name, lines in lengths.items() if lines > 400] == []
     assert statistics.median(lengths.values()) <= 120
+
+
+def test_names_that_say_nothing_are_gone() -> None:
+    assert [name for name in sources() if Path(name).stem in GONE] == []
+    words = [
+        (file, node.name)
+        for file, text in sources().items()
+        for node in ast.parse(text).body
+        if isinstance(node, Function | ast.ClassDef)
+    ]
+    assert [(file, name) for file, name in words if in_lower_case(name) in GONE] == []
+
+
+@pytest.mark.parametrize("name", ["check", "resume", "Task", "Progress", "Encoder"])
+def test_a_public_name_is_defined_in_one_place(name: str) -> None:
+    places = [
+        file
+        for file, text in sources().items()
+        for node in ast.parse(text).body
+        if isinstance(node, Function | ast.ClassDef) and node.name == name
+    ]
+    assert len(places) == 1, places
+
+
+def test_functions_are_small() -> None:
+    lengths = sorted(length(node) for _, node in functions())
+    assert [(name, node.name, length(node)) for name, node in functions() if length(node) > 50] == []
+    assert lengths[int(0.9 * len(lengths))] <= 25
+
+
+def test_functions_take_few_parameters() -> None:
+    """Outside of the command line, where a parameter is an option."""
+    many = set()
+    for name, node in functions():
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = len([argument for argument in arguments if argument.arg not in ("self", "cls")])
+        if count > 7 and not name.startswith("cli/"):
+            many.add((name, node.name))
+    assert many == set(BY_CONVENTION)
 
 
 def test_every_file_that_a_page_names_is_there() -> None:

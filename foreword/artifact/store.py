@@ -67,9 +67,18 @@ def load(path: str | Path) -> tuple[Foreword, Manifest]:
     A long file is mapped, not copied: its pages come from the disk when they are used. Writing to such a tensor does
     not reach the file.
 
+    Args:
+        path: the file, or ``hf://owner/name`` for one on the Hugging Face Hub (:mod:`foreword.artifact.hub`).
+
     Raises:
         FileFormatError: the file is missing, truncated, damaged, hostile, or of an unknown version.
+        BaseError: it cannot be fetched from the hub.
     """
+    if os.fspath(path).startswith("hf:"):
+        from foreword.artifact.hub import local_path
+
+        # The hub's cache holds links to its files.
+        return decode(contents(Path(local_path(path)).resolve(), MAX_FILE_BYTES), os.fspath(path))
     return decode(contents(path, MAX_FILE_BYTES), os.fspath(path))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Unpack
 
 import typer
 
@@ -23,24 +24,15 @@ def command(
     cell: Annotated[str, typer.Option(metavar="NAME", help="lstm or gru.")] = "lstm",
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the base.")] = None,
     dev: options.Dev = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    skip_bad: options.SkipBad = None,
-    encoding: options.Encoding = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.TaskFlags],
 ) -> int:
     """Train an LSTM or GRU from scratch on data files.
 
     Any command takes the folder as --base.
     """
     flags = {key: value for key, value in options.settings(context).items() if key not in ("files", "cell")}
-    resolved = resolve(config, {**flags, "base": cell}, set or ())
+    first = {"data": files[0]} if files else {}
+    resolved = resolve(shared["config"], {**flags, **first, "base": cell}, shared["set"] or ())
     keys = resolved.keys
     data = files or ([keys.data] if keys.data else [])
     for name, given in (("DATA", data), ("--output-dir", keys.output_dir)):
@@ -52,19 +44,10 @@ def command(
         raise SettingsError("there is no such cell", where="--cell", expected=" or ".join(SCRATCH), received=cell)
     if keys.dev is not None and len(data) > 1:
         raise SettingsError("--dev goes with one data file", where="--dev", received=f"{len(data)} data files")
+    request = resolved.request()
     with work() as progress:
         from foreword import api
 
-        result = api.base(
-            data,
-            cell,
-            str(keys.output_dir),
-            dev=keys.dev,
-            settings=resolved.base_settings,
-            task_options=resolved.task_options,
-            skip_bad=keys.skip_bad,
-            encoding=keys.encoding,
-            progress=progress,
-        )
-    show(result, json)
+        result = api.base(replace(request, progress=progress), data)
+    show(result, shared["json"])
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
@@ -24,26 +24,15 @@ def command(
     file: Annotated[
         str | None, typer.Argument(metavar="[FILE]", help="A .foreword file; without one the prompt is probed.")
     ] = None,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    data: options.DataFile = None,
     base: options.Base = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Write the report and the rows here.")] = None,
     lists: Annotated[Path | None, typer.Option(metavar="YAML", help="Your own lists of words.")] = None,
     rows: Annotated[int, typer.Option(help="Rows to probe with, at most.", min=2)] = 200,
     tolerance: Annotated[float, typer.Option(help="Share of rows that may change.", min=0.0, max=1.0)] = 0.05,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
-    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
+    chat: options.Chat = None,
     seed: Annotated[int, typer.Option(help="Of the rows and orders that are drawn.")] = 13,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.TaskFlags],
 ) -> int:
     """Find what changes an answer that should not.
 
@@ -52,8 +41,9 @@ def command(
     if data is None:
         file, data = None, file
     task = {name: value for name, value in options.settings(context).items() if name not in _OWN}
-    if file is not None and (task or config is not None or set):
-        received = ", ".join([*map(flag_of, task), *(["--config"] if config else []), *(["--set"] if set else [])])
+    if file is not None and (task or shared["config"] is not None or shared["set"]):
+        given = [*task, *(name for name in ("config", "set") if context.params[name])]
+        received = ", ".join(map(flag_of, given))
         raise SettingsError("a file knows its own task", where=file, received=received, hint="leave these out")
     if data is None:
         raise SettingsError("DATA is missing", hint="foreword bias FILE DATA, or foreword bias DATA --base BASE")
@@ -66,7 +56,7 @@ def command(
         else:
             # The folder of a request is where a run would go; nothing is written there.
             flags = {**task, "data": data, "base": base, "output_dir": output_dir or "."}
-            request = replace(resolve(config, flags, set or ()).request(), progress=progress)
+            request = replace(resolve(shared["config"], flags, shared["set"] or ()).request(), progress=progress)
             result = bias(request, settings=settings, output_dir=output_dir)
-    show(result, json)
+    show(result, shared["json"])
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
@@ -17,28 +17,17 @@ EXAMPLE = "foreword check reviews.csv --labels good=positive,bad=negative"
 
 def command(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
+    data: options.DataFile = None,
     dev: options.Dev = None,
     test: options.Test = None,
     base: Annotated[
         str | None, typer.Option(metavar="BASE", help="Also check lengths and label words for this base model.")
     ] = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
     first_k: options.InputPrefix = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.TaskFlags],
 ) -> int:
     """Check a data file: fields, labels, duplicates, lengths. Exits 3 when the data would be refused."""
-    resolved = resolve(config, options.settings(context), set or ())
+    resolved = resolve(shared["config"], options.settings(context), shared["set"] or ())
     keys = resolved.keys
     if keys.data is None:
         raise SettingsError("DATA is missing", hint="foreword check DATA")
@@ -54,5 +43,5 @@ def command(
             skip_bad=keys.skip_bad,
             encoding=keys.encoding,
         )
-    show(report, json)
+    show(report, shared["json"])
     return DataError.exit_code if report.refuses and not keys.skip_bad else 0

@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType
 
 from foreword import cli
+from foreword.cli.options import expanded
 
 GROUPS = ("Data", "Train", "Compare", "Use", "Share", "Other")
 _END = "_command"
@@ -23,8 +24,7 @@ class Commands(Mapping[str, Callable[..., int]]):
     def __getitem__(self, name: str) -> Callable[..., int]:
         if name not in list(self):
             raise KeyError(name)
-        function: Callable[..., int] = module(name).command
-        return function
+        return expanded(module(name).command)
 
     def __iter__(self) -> Iterator[str]:
         for found in pkgutil.iter_modules(cli.__path__):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.errors import GateError, SettingsError
+from foreword.errors import GateError
 from foreword.runs.output_folder import new_run
-from foreword.settings.layers import flag_of, resolve
+from foreword.settings.layers import resolve
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.settings import CompareOptions
 
@@ -24,10 +24,28 @@ EXAMPLE = (
 )
 
 
+class _Shared(options.RunFlags, options.WorkerFlags):
+    """What a comparison reads and reckons with beyond its systems."""
+
+    pool: Annotated[str | None, typer.Option(metavar="FILE", help="Rows without labels: which to label next.")]
+    label_next: Annotated[int | None, typer.Option(help="How many of them are named. [default: 20]")]
+    other: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows of another task: what a foreword does to them.")
+    ]
+    require: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="'prefix > prompt + 2' (points): exit 100 when not met.")
+    ]
+    require_by: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="interval (its lower end) or estimate. [default: interval]")
+    ]
+    price_input: Annotated[float | None, typer.Option(help="Price of a million tokens read.")]
+    price_output: Annotated[float | None, typer.Option(help="Price of a million tokens written.")]
+
+
 def command(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    data: options.DataFile = None,
+    base: options.BaseModel = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the comparison.")] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="20min, 1h30m; light, medium, heavy. [default: medium]")
@@ -43,40 +61,10 @@ def command(
     ] = None,
     shots: Annotated[int | None, typer.Option(help="Examples in the few-shot prompt at most. [default: 8]")] = None,
     curve: Annotated[bool | None, typer.Option("--curve", help="Learn with fewer rows, too.")] = None,
-    pool: Annotated[str | None, typer.Option(metavar="FILE", help="Rows without labels: which to label next.")] = None,
-    label_next: Annotated[int | None, typer.Option(help="How many of them are named. [default: 20]")] = None,
-    other: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Rows of another task: what a foreword does to them.")
-    ] = None,
-    require: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="'prefix > prompt + 2' (points): exit 100 when not met.")
-    ] = None,
-    require_by: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="interval (its lower end) or estimate. [default: interval]")
-    ] = None,
-    price_input: Annotated[float | None, typer.Option(help="Price of a million tokens read.")] = None,
-    price_output: Annotated[float | None, typer.Option(help="Price of a million tokens written.")] = None,
-    dev: options.Dev = None,
-    test: options.Test = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
-    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     seed: Annotated[int | None, typer.Option(help="The first seed; the others count on from it.")] = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in DIR.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted comparison.")] = None,
-    workers: options.WorkerCount = None,
-    ray: options.Ray = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[_Shared],
 ) -> int:
     """Find out whether training is worth it.
 
@@ -85,13 +73,14 @@ def command(
     flags = options.settings(context)
     many = {key: flags.pop(key, None) for key in ("workers", "ray")}
     if resume is not None:
-        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json, many)
+        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], shared["json"], many)
     own = {f.name for f in fields(CompareOptions)}
     asked: dict[str, Any] = {name: value for name, value in flags.items() if name in own}
     if methods is not None:
         asked["methods"] = tuple(name.strip() for name in methods.split(",") if name.strip())
     chosen = CompareOptions(**asked)
-    request = resolve(config, {k: v for k, v in flags.items() if k not in own}, set or ()).request()
+    rest = {name: value for name, value in flags.items() if name not in own}
+    request = resolve(shared["config"], rest, shared["set"] or ()).request()
     with (
         new_run(request, overwrite),
         work(loads=True) as progress,
@@ -99,23 +88,15 @@ def command(
         from foreword.studies.compare.compare import compare
 
         result = compare(replace(request, progress=progress), chosen, workers=_workers(**many))
-    return _end(result, json)
+    return _end(result, shared["json"])
 
 
 def _resume(folder: Path, given: list[str], machine: bool, many: dict[str, Any]) -> int:
-    if given:
-        raise SettingsError(
-            "--resume takes everything from the comparison",
-            where=str(folder),
-            received=", ".join(sorted(map(flag_of, given))),
-            hint="leave them out, or start a new comparison in another folder",
-        )
-    if not folder.is_dir():
-        raise SettingsError("there is no comparison to resume", where=str(folder), expected="the folder of one")
+    options.refuse_beside_resume(given, folder, "comparison")
     with work(loads=True) as progress:
-        from foreword.studies.compare.compare import resume
+        from foreword.studies.compare.compare import resume_comparison
 
-        result = resume(folder, progress, _workers(**many))
+        result = resume_comparison(folder, progress, _workers(**many))
     return _end(result, machine)
 
 

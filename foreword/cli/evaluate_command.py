@@ -8,6 +8,7 @@ import typer
 
 from foreword.cli import options
 from foreword.cli.output import print_json, print_rows, work
+from foreword.messages import Message, say
 
 GROUP = "Compare"
 EXAMPLE = "foreword evaluate run/model.foreword test.csv --metric macro_f1"
@@ -52,8 +53,8 @@ def _print(name: str, result: dict[str, Any]) -> None:
     """The figures with their intervals, then the classes one a line."""
     from foreword.evaluation.report.summary import render
 
-    skipped = f", {result['skipped']} skipped" if "skipped" in result else ""
-    print(f"{result['rows']} rows{skipped}")
+    skipped = say(Message(", {n} skipped", n=result["skipped"])) if "skipped" in result else ""
+    print(say(Message("{n:,} rows", n=result["rows"])) + skipped)
     print(render({name: result}), end="")
     if "report" in result:
         print()

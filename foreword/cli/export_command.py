@@ -21,13 +21,18 @@ def command(
     set: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the format. May be repeated.")
     ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Ask the engine the golden rows and compare.")] = False,
+    engine_python: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="For --verify: a Python that has the engine.")
+    ] = None,
     base: options.Base = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Write a foreword in another engine's format.
 
-    The base is loaded to make sure that it fits.
+    The base is loaded to make sure that it fits. With --verify the engine, where it is installed, is asked the file's
+    golden rows.
     """
     if to == "list":
         with work():
@@ -42,7 +47,10 @@ def command(
     with work(loads=True) as progress:
         from foreword.export.convert import export
 
-        result = export(file, output_dir, format=to, settings=settings, base=base, progress=progress)
+        result = export(
+            file, output_dir, format=to, settings=settings, base=base, verify=verify, engine_python=engine_python,
+            progress=progress,
+        )  # fmt: skip
     show(result, json)
     return 0
 

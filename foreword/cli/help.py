@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
 from typing import Any
-from unicodedata import east_asian_width
 
 from typer.core import TyperCommand, TyperGroup
 
 from foreword.cli.commands import GROUPS, example, group
 from foreword.messages import language, say, say_if_known
+from foreword.messages.width import wrapped
 
 # Heading -> parameters, by their names in the functions; what stands under none comes under the first.
 HEADINGS = {
@@ -19,7 +18,7 @@ HEADINGS = {
     "Data": (
         "data", "dev", "test", "encoding", "skip_bad", "inputs", "target", "first_k", "input_prefix", "pool", "other",
     ),
-    "Task": ("template", "guidance", "labels", "metric", "chat"),
+    "Task": ("task_kind", "template", "guidance", "labels", "metric", "chat"),
     "Training": (
         "method", "methods", "init_from", "layers", "learning_rate", "num_train_epochs", "per_device_train_batch_size",
         "seed", "seeds", "folds",
@@ -47,7 +46,7 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then the options by heading."""
-        arguments, options = [], dict[str, list[tuple[str, str]]]()
+        arguments, options = [], dict[str, list[tuple[str, tuple[str, str]]]]()
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
@@ -57,10 +56,11 @@ class Command(TyperCommand):
                 arguments.append(record)
             else:
                 heading = next((title for title, names in HEADINGS.items() if param.name in names), "Options")
-                options.setdefault(heading, []).append(record)
+                options.setdefault(heading, []).append((str(param.name), record))
         _write_list(formatter, "Arguments", arguments)
         for heading in HEADINGS:
-            _write_list(formatter, heading, options.get(heading, []))
+            records = [record for _, record in _in_order(options.get(heading, []), HEADINGS[heading])]
+            _write_list(formatter, heading, records)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The example, on lines of its own."""
@@ -69,6 +69,11 @@ class Command(TyperCommand):
             with formatter.section(say("Example")):
                 for line in shown.splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _in_order(options: list[tuple[str, Any]], names: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Options in the order of a heading's names; one that has no name there keeps its place in the command."""
+    return sorted(options, key=lambda option: names.index(option[0]) if option[0] in names else -1)
 
 
 class Group(TyperGroup):
@@ -136,24 +141,3 @@ def _write_wrapped(formatter: Any, text: str, first: str) -> None:
     room = formatter.width - len(indent) - len(first)
     for number, line in enumerate(wrapped(text, room)):
         formatter.write(f"{indent}{first if number == 0 else ' ' * len(first)}{line}\n")
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` columns; a break stands at a space or at a character of two columns.
-
-    >>> wrapped("读 DATA 文件", 6)
-    ['读', 'DATA', '文件']
-    """
-    lines: list[str] = []
-    line = ""
-    for word in re.findall(r"[^\s\u2e80-\uffef]+|[\u2e80-\uffef][，。；：、）！？]*|\s+", text):
-        if columns(line + word.rstrip()) > width and line:
-            lines, line = [*lines, line.rstrip()], word.lstrip()
-        else:
-            line += word
-    return [*lines, line.rstrip()]
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

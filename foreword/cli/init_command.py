@@ -10,6 +10,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import SettingsError
+from foreword.messages import Message, say_if_known
 from foreword.storage import write_atomically
 
 GROUP = "Data"
@@ -34,5 +35,6 @@ def command(
     if json:
         show({"file": str(output), "notes": notes}, True)
     else:
-        print("\n".join([*notes, f"wrote {output}: read it through, then foreword train --config {output}"]))
+        written = Message("wrote {output}: read it through, then foreword train --config {output}", output=output)
+        print("\n".join(map(say_if_known, [*notes, written])))
     return 0

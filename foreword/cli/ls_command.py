@@ -10,6 +10,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import print_json, print_rows, work
 from foreword.errors import SettingsError
+from foreword.messages import Message, say
 
 GROUP = "Use"
 EXAMPLE = "foreword ls runs"
@@ -28,7 +29,7 @@ def command(
 
         found = api.ls(folder)
     if not found and not json:
-        print(f"no .foreword file in {folder}")
+        print(say(Message("no .foreword file in {folder}", folder=folder)))
     elif json:
         print_json(found)
     else:

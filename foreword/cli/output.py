@@ -11,6 +11,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from foreword.messages import say_if_known
+from foreword.messages.width import columns, padded
 from foreword.progress import Progress
 
 LOADING = "load model"
@@ -104,7 +106,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | No
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(say_if_known(name.replace("_", " ")), overflow="fold")
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     Console().print(table)
@@ -113,9 +115,10 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | No
 def print_fields(values: Mapping[str, object]) -> None:
     """``name: value`` lines; nested maps are named with dots."""
     flat = dict(_flat(values, ""))
-    width = min(max((len(name) for name in flat), default=0), 40)
+    names = {name: say_if_known(name) for name in flat}
+    width = min(max(map(columns, names.values()), default=0), 40)
     for name, value in flat.items():
-        print(f"{name:<{width}}  {value}".rstrip())
+        print(f"{padded(names[name], width)}  {value}".rstrip())
 
 
 def _flat(values: Mapping[str, object], before: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import typer
 from foreword.cli import options
 from foreword.cli.output import as_json, print_json, print_rows, work
 from foreword.errors import SettingsError
+from foreword.messages import Message, say
 
 if TYPE_CHECKING:
     from foreword.evaluation.prediction_files import Predictions
@@ -74,19 +75,23 @@ def _lines() -> list[str]:
 def _print(predictions: Predictions, output: Path | None, single: bool, machine: bool) -> None:
     skipped = getattr(predictions, "skipped", ())
     for why in skipped[:5]:
-        print(f"skipped {why}", file=sys.stderr)
+        print(say(Message("skipped {why}", why=why)), file=sys.stderr)
     if skipped:
-        print(f"{len(skipped)} rows were skipped", file=sys.stderr)
+        print(say(Message("{n} rows were skipped", n=len(skipped))), file=sys.stderr)
     rows = [as_json(prediction) for prediction in predictions]
     if output is not None:
         summary = {"file": str(output), "rows": len(rows), **({"skipped": len(skipped)} if skipped else {})}
-        print_json(summary) if machine else print(f"{len(rows)} predictions in {output}")
+        print_json(summary) if machine else _say_written(len(rows), output)
     elif single:
         print_json(rows[0]) if machine else print(rows[0]["output"])
     elif machine:
         print_json(rows)
     else:
         print_rows(rows, ("id", "input", "output", "score"))
+
+
+def _say_written(rows: int, output: Path) -> None:
+    print(say(Message("{n} predictions in {output}", n=rows, output=output)))
 
 
 def _shared_out(
@@ -99,5 +104,5 @@ def _shared_out(
         from foreword import api
 
         rows = api.predict_all(file, str(data), output, api.Workers(*workers), base=base, progress=progress)
-    print_json({"file": str(output), "rows": rows}) if machine else print(f"{rows} predictions in {output}")
+    print_json({"file": str(output), "rows": rows}) if machine else _say_written(rows, output)
     return 0

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from foreword.cli import options
 from foreword.cli.output import show, work
-from foreword.errors import SettingsError
 from foreword.runs.output_folder import new_run
-from foreword.settings.layers import flag_of, resolve
+from foreword.settings.layers import resolve
 from foreword.studies.search.settings import SearchSettings
 
 GROUP = "Compare"
@@ -25,8 +24,8 @@ EXAMPLE = (
 
 def command(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="BASE", help="Base model: hub id, folder or GGUF file.")] = None,
+    data: options.DataFile = None,
+    base: options.BaseModel = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the search.")] = None,
     variants: Annotated[
         str | None, typer.Option(metavar="FILE", help="Prompts to compare: one a line, JSONL or YAML.")
@@ -43,25 +42,10 @@ def command(
     operators: Annotated[
         list[str] | None, typer.Option("--operator", metavar="NAME", help="One way to make prompts. May be repeated.")
     ] = None,
-    dev: options.Dev = None,
-    test: options.Test = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
-    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier search in DIR.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted search.")] = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.RunFlags],
 ) -> int:
     """Compare prompts and search for a better one.
 
@@ -69,8 +53,8 @@ def command(
     """
     flags = options.settings(context)
     if resume is not None:
-        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], json)
-    return _search(flags, config, set or (), overwrite, json)
+        return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], shared["json"])
+    return _search(flags, shared["config"], shared["set"] or (), overwrite, shared["json"])
 
 
 def _search(
@@ -97,18 +81,10 @@ def _plain(value: Any) -> Any:
 
 
 def _resume(folder: Path, given: list[str], machine: bool) -> int:
-    if given:
-        raise SettingsError(
-            "--resume takes everything from the search",
-            where=str(folder),
-            received=", ".join(sorted(map(flag_of, given))),
-            hint="leave them out, or start a new search in another folder",
-        )
-    if not folder.is_dir():
-        raise SettingsError("there is no search to resume", where=str(folder), expected="the folder of a search")
+    options.refuse_beside_resume(given, folder, "search")
     with work(loads=True) as progress:
-        from foreword.studies.search.search import resume
+        from foreword.studies.search.search import resume_search
 
-        result = resume(folder, progress)
+        result = resume_search(folder, progress)
     show(result, machine)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
@@ -47,12 +47,11 @@ def command(
         typer.Option(metavar="NAME=A,B", help="Two forewords behind a name; feedback decides. May be repeated."),
     ] = None,
     feedback: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the scores of splits there.")] = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.OutputFlags],
 ) -> int:
     """Serve forewords with the API that every client speaks."""
     if new_key is not None:
-        return _new_key(keys, new_key, admin, json)
+        return _new_key(keys, new_key, admin, shared["json"])
     settings: dict[str, Any] = {
         "device": device, "dtype": dtype, "host": host, "port": port, "keys": keys, "rows": rows, "length": length,
         "queue": queue, "requests_a_minute": rate, "foreword_bytes": None if memory is None else memory << 20,
@@ -62,8 +61,8 @@ def command(
         from foreword import api
 
         given = {name: value for name, value in settings.items() if value is not None}
-        result = api.serve(files or [], base=base, json_logs=json, progress=progress, **given)
-    show(result, json)
+        result = api.serve(files or [], base=base, json_logs=shared["json"], progress=progress, **given)
+    show(result, shared["json"])
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
@@ -16,12 +16,14 @@ GROUP = "Train"
 EXAMPLE = "foreword sweep reviews.csv --base own-base --input-prefix 4,8,all --output-dir early"
 
 
+class _Shared(options.TrainingFlags, options.WorkerFlags):
+    """Several trainings."""
+
+
 def command(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
-    base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
-    ] = None,
+    data: options.DataFile = None,
+    base: options.AnyBase = None,
     input_prefix: Annotated[
         str | None, typer.Option(metavar="K,K,...", help="Numbers of first tokens; whole inputs are always run.")
     ] = None,
@@ -29,29 +31,7 @@ def command(
         float | None, typer.Option(help="Loss that does not matter, as the metric counts. [default: two points]")
     ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of all the runs.")] = None,
-    dev: options.Dev = None,
-    test: options.Test = None,
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
-    layers: options.Layers = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides.")] = None,
-    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
-    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
-    workers: options.WorkerCount = None,
-    ray: options.Ray = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[_Shared],
 ) -> int:
     """Find how many first tokens of an input are enough.
 
@@ -63,11 +43,12 @@ def command(
         raise SettingsError("--input-prefix is missing", hint="for instance --input-prefix 4,8,16,all")
     if margin is not None and margin <= 0:
         raise SettingsError("a margin is above 0", where="--margin", received=margin)
-    request = resolve(config, flags, set or ()).request()
+    request = resolve(shared["config"], flags, shared["set"] or ()).request()
     with work(loads=True) as progress:
         from foreword import api
 
+        workers, ray = shared["workers"], shared["ray"]
         many = api.Workers(workers or 2, ray) if workers or ray else None
         result = api.sweep(replace(request, progress=progress), str(own["input_prefix"]), margin, many)
-    show(result, json)
+    show(result, shared["json"])
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
@@ -13,7 +13,7 @@ from foreword.cli import options
 from foreword.cli.output import show, work
 from foreword.errors import GateError, SettingsError
 from foreword.runs.output_folder import new_run
-from foreword.settings.layers import flag_of, resolve
+from foreword.settings.layers import resolve
 from foreword.settings.schema import TrainRequest
 
 GROUP = "Train"
@@ -28,48 +28,26 @@ _REQUIRED = {
 
 def command(
     context: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="A data file.")] = None,
-    base: Annotated[
-        str | None, typer.Option(metavar="BASE", help="Base: hub id, folder, GGUF file; lstm, gru, textgenrnn.")
-    ] = None,
+    data: options.DataFile = None,
+    base: options.AnyBase = None,
     output_dir: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run.")] = None,
-    dev: options.Dev = None,
-    test: options.Test = None,
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="What is learned. [default: prefix]")] = None,
     init_from: Annotated[
         str | None, typer.Option("--init", metavar="FILE", help="Start from another foreword.")
     ] = None,
-    layers: options.Layers = None,
-    template: options.Template = None,
-    guidance: options.Guidance = None,
-    labels: options.Labels = None,
-    inputs: options.Input = None,
-    target: options.Target = None,
-    task_kind: options.TaskKind = None,
     first_k: options.InputPrefix = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="The metric that decides on dev.")] = None,
-    chat: Annotated[bool | None, typer.Option("--chat/--no-chat", help="Use the base's chat template.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="One rate, instead of trying several.")] = None,
-    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
     per_device_train_batch_size: Annotated[
         str | None, typer.Option("--batch", metavar="ROWS", help="Rows in a training batch, or auto.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initial values and of the order of rows.")] = None,
     folds: Annotated[
         int | None, typer.Option(metavar="K", min=2, help="Test every row once, by K trainings on the other rows.")
     ] = None,
-    config: options.Config = None,
-    set: options.Assign = None,
-    encoding: options.Encoding = None,
-    skip_bad: options.SkipBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in RUN.")] = False,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     require: Annotated[
         str | None, typer.Option(metavar="STATE", help="learned or better: exit 100 when the run is not.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Settings, memory and time; trains nothing.")] = False,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    **shared: Unpack[options.TrainingFlags],
 ) -> int:
     """Learn a foreword from a data file.
 
@@ -82,12 +60,13 @@ def command(
             expected="learned or better, of one training (without --folds and --dry-run)",
         )  # fmt: skip
     if resume is not None:
-        controls = {"config": config, "set": set, "overwrite": overwrite, "dry_run": dry_run, "folds": folds}
-        given = [*flags, *(key for key, value in controls.items() if value)]
-        return _met(_resume(resume, given, json), require)
+        controls = ("config", "set", "overwrite", "dry_run", "folds")
+        given = [*flags, *(name for name in controls if context.params[name])]
+        return _met(_resume(resume, given, shared["json"]), require)
     if folds is not None and dry_run:
         raise SettingsError("--dry-run is of one training", where="--folds", hint="leave --folds out")
-    return _met(_train(resolve(config, flags, set or ()).request(), overwrite, dry_run, json, folds), require)
+    request = resolve(shared["config"], flags, shared["set"] or ()).request()
+    return _met(_train(request, overwrite, dry_run, shared["json"], folds), require)
 
 
 def _met(result: object, require: str | None) -> int:
@@ -103,15 +82,7 @@ def _met(result: object, require: str | None) -> int:
 
 
 def _resume(folder: Path, given: list[str], machine: bool) -> object:
-    if given:
-        raise SettingsError(
-            "--resume takes everything from the run",
-            where=str(folder),
-            received=", ".join(sorted(map(flag_of, given))),
-            hint="leave them out, or start a new run in another folder",
-        )
-    if not folder.is_dir():
-        raise SettingsError("there is no run to resume", where=str(folder), expected="the folder of a run")
+    options.refuse_beside_resume(given, folder, "run")
     with work(loads=True) as progress:
         from foreword import api
 

@@ -136,11 +136,13 @@ def what_it_is(value: object) -> str:
         return ""
     if isinstance(value, Mapping):
         keys = ", ".join(map(str, list(value)[:5]))
-        return f"an object with the keys {keys}" if keys else "an empty object"
+        return Message("an object with the keys {keys}", keys=keys) if keys else Message("an empty object")
     if isinstance(value, list | tuple):
         inner = next((what_it_is(item) for item in value if what_it_is(item)), "")
-        return f"a list of {len(value)}" + (f", of which an item is {inner}" if inner else "")
-    return f"of the type {type(value).__name__}"
+        if inner:
+            return Message("a list of {n}, of which an item is {inner}", n=len(value), inner=inner)
+        return Message("a list of {n}", n=len(value))
+    return Message("of the type {name}", name=type(value).__name__)
 
 
 def label_text(value: object) -> str:

@@ -16,7 +16,7 @@ from foreword.core.passes.memory import in_halves
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.encode_row import readable, slot_starts, spoken
-from foreword.data.tokens.examples import Example, eval_batches
+from foreword.data.tokens.examples import Encoder, Example, eval_batches
 from foreword.data.tokens.tokenize import Tokenizer, end_id, lead_ids
 from foreword.evaluation.generate import decode, text_of
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
@@ -46,6 +46,10 @@ class Asker:
     special_tokens: bool
     batch_size: int = 32
     groups: Mapping[str, str] = field(default_factory=dict)
+
+    def encoder(self, first_k: int | None = None) -> Encoder:
+        """How rows become token ids for this task and base."""
+        return Encoder(self.task, self.tokenizer, self.special_tokens, first_k)
 
     def lead(self, value: Foreword) -> tuple[int, ...]:
         """What stands in front of a row as tokens: a text's tokens; nothing where learned values stand there."""

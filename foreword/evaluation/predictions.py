@@ -78,7 +78,7 @@ class Prediction:
         """The inverse of :meth:`to_json`; null figures come back as ``nan``. Raises ValueError for another shape."""
         unknown = record.keys() - {f.name for f in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+            raise ValueError(Message("unknown field {value!r}", value=sorted(unknown)[0]))
         texts = {name: _text(record, name) for name in ("id", "input", "output", "gold")}
         scores, references = record.get("scores", {}), record.get("references", [])
         columns = record.get("columns", {})
@@ -126,7 +126,7 @@ def _finite(value: float) -> float | None:
 def _text(record: Mapping[str, object], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} is not a text")
+        raise ValueError(Message("{name!r} is not a text", name=name))
     return value
 
 
@@ -134,7 +134,7 @@ def _number(value: object, name: str) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name!r} is not a number")
+        raise ValueError(Message("{name!r} is not a number", name=name))
     return float(value)
 
 

@@ -35,6 +35,8 @@ class Exporting:
         manifest: what its file says of it.
         base: the base that it belongs to, loaded.
         folder: where the files go; scripts name it.
+        scratch: an empty folder for files that are too large to be held in memory; what is in it at the end is moved
+            to ``folder`` first.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Exporting:
     manifest: Manifest
     base: Base
     folder: Path
+    scratch: Path
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,27 @@ class ExportFormat(ABC):
     Attributes:
         name: as ``--to`` takes it.
         title: the engine's own name.
-        holds: the parts of a foreword that it takes: ``prefix``, ``prompt``, ``lora``.
+        holds: the parts of a foreword that it takes: ``prefix``, ``prompt``, ``lora``, ``full``.
         architectures: of bases, as ``config.model_type`` has them; empty: any decoder that the other rules admit.
+        admits: which bases, in words, where ``architectures`` is empty.
         proven: how equality with our own answers was shown.
         needs: what has to be installed where it runs.
         limits: what it cannot do.
+        runner: file in ``engines`` that asks the engine; empty: it cannot be replayed.
+        module: what the engine's Python imports, and ``package`` the name that pip installs it by.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     holds: ClassVar[tuple[str, ...]]
+    admits: ClassVar[str] = "decoders with full attention"
     architectures: ClassVar[tuple[str, ...]] = ()
     proven: ClassVar[str] = ""
     needs: ClassVar[str] = ""
     limits: ClassVar[str] = ""
+    runner: ClassVar[str] = ""
+    module: ClassVar[str] = ""
+    package: ClassVar[str] = ""
 
     @abstractmethod
     def write(self, exporting: Exporting) -> dict[str, bytes]:
@@ -73,6 +83,10 @@ class ExportFormat(ABC):
         Raises:
             SettingsError: the format cannot hold this foreword, or the engine would answer otherwise with it.
         """
+
+    def job(self, exporting: Exporting) -> dict[str, Any]:
+        """What ``runner`` is told besides the rows."""
+        return {"base": local_base(exporting.base), "folder": str(exporting.folder.resolve())}
 
     def check(self, exporting: Exporting) -> str:
         """The part of the foreword that is exported; refuses what no setting could change.
@@ -98,6 +112,11 @@ class ExportFormat(ABC):
                 received=architecture,
             )
         return part
+
+
+def local_base(base: Base) -> str:
+    """Where other programs find the base: its folder (of a GGUF, the one that it was unpacked to), or its hub id."""
+    return str(getattr(base.model.config, "_name_or_path", "") or base.id)
 
 
 def part_of(value: Foreword) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,16 +27,19 @@ from foreword.errors import FileFormatError, SettingsError
 from foreword.export.base import SIDECAR, Exporting, make_format, registry
 from foreword.export.cache_layout import value_of
 from foreword.export.foreign_checkpoint import object_of
+from foreword.export.llamacpp import decode_prompt
+from foreword.export.llamacpp_lora import decode_lora, paired
 from foreword.export.llamacpp_state import decode_state, halves
 from foreword.export.mlx import decode_cache
 from foreword.export.peft import import_peft
+from foreword.export.replay import engine_of, replay
 from foreword.runs.prepare.base import find_base
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of, versions
 from foreword.runs.use.use import open_foreword
 from foreword.settings.schema import ProgressCall
-from foreword.storage import refuse_overwriting, write_atomically
+from foreword.storage import explained, refuse_overwriting, write_atomically
 
 
 def export(
@@ -44,6 +49,8 @@ def export(
     format: str = "peft",
     settings: Mapping[str, Any] | None = None,
     base: str | Base | None = None,
+    verify: bool = False,
+    engine_python: str | None = None,
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
     """Write a ``.foreword`` file in another tool's format.
@@ -54,9 +61,12 @@ def export(
         format: the name of a format (docs/export.md).
         settings: of the format.
         base: a base to use instead of the one that the file names; it must be the same model.
+        verify: ask the engine the file's golden rows afterwards and compare its tokens with ours.
+        engine_python: a Python that has the engine; None: this one.
 
     Returns:
-        The format, the folder, its files, and the guidance text, which the other tool does not put in front.
+        The format, the folder, its files, the guidance text, which the other tool does not put in front, and how many
+        golden rows agreed.
 
     Raises:
         SettingsError: no such format, or one that cannot hold this foreword; nothing is written then.
@@ -65,13 +75,35 @@ def export(
     chosen = make_format(format, settings)
     opened = open_foreword(file, base, progress)
     folder = Path(output_dir)
-    exporting = Exporting(Path(file).stem, opened.value, opened.manifest, opened.base, folder)
-    files = chosen.write(exporting)
+    with _scratch(folder) as scratch:
+        exporting = Exporting(Path(file).stem, opened.value, opened.manifest, opened.base, folder, scratch)
+        files = chosen.write(exporting)
+        if verify:
+            engine_of(chosen, exporting, engine_python)
+        names = sorted([*files, *_place(files, exporting)])
+        result = {"format": format, "folder": str(folder), "files": names, "text": opened.value.text}
+        return {**result, "verified": replay(chosen, exporting, engine_python)} if verify else result
+
+
+def _place(files: Mapping[str, bytes], exporting: Exporting) -> list[str]:
+    """Put an export's files into its folder, those of the scratch folder first; the names of the latter."""
+    folder, large = exporting.folder, [path.name for path in exporting.scratch.iterdir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in large:
+        (exporting.scratch / name).replace(folder / name)
     for name, content in files.items():
         write_atomically(folder / name, content)
         if name.endswith(".sh"):
             (folder / name).chmod(0o755)
-    return {"format": format, "folder": str(folder), "files": sorted(files), "text": opened.value.text}
+    return large
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder on the disk of ``folder``, gone at the end; nothing is made where an export is refused."""
+    above = next(path for path in folder.absolute().parents if path.is_dir())
+    with explained(folder), TemporaryDirectory(prefix=".partial-export-", dir=above) as scratch:
+        yield Path(scratch)
 
 
 def formats() -> list[dict[str, Any]]:
@@ -81,7 +113,7 @@ def formats() -> list[dict[str, Any]]:
             "format": kind.name,
             "engine": kind.title,
             "holds": ", ".join(kind.holds),
-            "architectures": ", ".join(kind.architectures) or "decoders with full attention",
+            "architectures": ", ".join(kind.architectures) or kind.admits,
             "needs": kind.needs,
             "proven": kind.proven or "not yet",
             "limits": kind.limits,
@@ -101,7 +133,7 @@ def import_(
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
     """Make a ``.foreword`` file of another tool's files: a PEFT checkpoint (prefix, prompt, P-tuning, LoRA), a prompt
-    cache of MLX-LM or a sequence state of llama.cpp.
+    cache of MLX-LM, or a sequence state, an adapter or a soft prompt of llama.cpp.
 
     What was exported from here takes its task, golden rows and figures along. A checkpoint of the other tool says
     nothing of a task: then it is the one that ``template``, ``guidance`` and ``labels`` say.
@@ -155,9 +187,13 @@ def _self_sites(base: Base) -> list[str]:
 
 
 def _engine_cache(path: Path, base: Base) -> Foreword:
-    """A prefix out of a prompt cache of MLX-LM or a sequence state of llama.cpp."""
+    """What a prompt cache of MLX-LM holds, or a sequence state, an adapter or a soft prompt of llama.cpp."""
     sites = find_sites(base.model)
     names = _self_sites(base)
+    if path.suffix == ".gguf":
+        return Foreword(adapters=decode_lora(path, list(linear_layers(base.model)), base.model.config))
+    if path.suffix == ".npy":
+        return Foreword(prompt=decode_prompt(read_regular(path, MAX_FILE_BYTES, follow_links=True), str(path)))
     content = read_regular(path, MAX_FILE_BYTES, follow_links=True)
     if path.suffix == ".safetensors":
         cache = decode_cache(content, str(path))
@@ -170,7 +206,8 @@ def _engine_cache(path: Path, base: Base) -> Foreword:
                 received=flat.shape[3],
             )  # fmt: skip
         heads = flat.reshape(*flat.shape[:3], site.heads, site.key_size)
-        heads[:, 0] = halves(heads[:, 0], site.key_size)
+        if paired(base.model.config):
+            heads[:, 0] = halves(heads[:, 0], site.key_size)
         cache = torch.from_numpy(heads).permute(0, 1, 3, 2, 4)
     if len(cache) != len(names):
         raise FileFormatError("another number of layers", where=str(path), expected=len(names), received=len(cache))

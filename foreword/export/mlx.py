@@ -7,6 +7,7 @@ where transformers nests it, MLX-LM silently takes 10,000, so the right number i
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from foreword.errors import FileFormatError
-from foreword.export.base import ExportFormat, Exporting, as_json, task_files
+from foreword.export.base import ExportFormat, Exporting, as_json, local_base, task_files
 from foreword.export.cache_layout import cache_of
 
 
@@ -73,6 +74,15 @@ class Mlx(ExportFormat):
     needs: ClassVar[str] = "mlx-lm 0.32 or later"
     proven: ClassVar[str] = "greedy tokens equal on mlx-lm, float32, CPU"
     limits: ClassVar[str] = "rope_theta has to stand at the top of the base's config.json"
+    runner: ClassVar[str] = "run_mlx.py"
+    module: ClassVar[str] = "mlx_lm"
+    package: ClassVar[str] = "mlx-lm (on Linux with mlx[cpu])"
+
+    def job(self, exporting: Exporting) -> dict[str, Any]:
+        file = exporting.folder.resolve() / f"{exporting.name}.safetensors"
+        patch = exporting.folder / "config-patch.json"
+        config = json.loads(patch.read_text("utf-8")) if patch.exists() else {}
+        return {"base": local_base(exporting.base), "file": str(file), "config": config}
 
     def write(self, exporting: Exporting) -> dict[str, bytes]:
         self.check(exporting)

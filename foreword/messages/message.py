@@ -30,7 +30,9 @@ class _Formatter(string.Formatter):
             return repr(value)
         if isinstance(value, (list, tuple)):
             value = _COMMA[self.language].join(said_in(item, self.language) for item in value)
-        elif isinstance(value, Message):
+        if isinstance(value, Exception) and value.args and isinstance(value.args[0], Message):
+            value = value.args[0]
+        if isinstance(value, Message):
             value = value.render(self.language)
         if conversion == "c":
             return value[:1].upper() + value[1:]
@@ -89,7 +91,7 @@ def stored(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, (list, tuple)):
         return [stored(item) for item in value]
-    return value
+    return value if value is None or isinstance(value, (str, int, float, Mapping)) else str(value)
 
 
 def restored(value: Any) -> Any:

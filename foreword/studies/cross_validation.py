@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from foreword.core.inject.value import Foreword
-from foreword.data.quality.split import folds as divide
+from foreword.data.quality.split import k_folds
 from foreword.errors import Interrupted, NothingLearnedError, SettingsError
 from foreword.evaluation.report.summary import compare, evaluate, figure_text, heading, render, sentence
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message, restored
 from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
@@ -37,7 +37,7 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
-from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.run_record import record_run, to_resume
 from foreword.runs.train.train import learn, rates_of
 from foreword.runs.train.trials import TRIALS
 from foreword.settings.schema import SCRATCH, ProgressCall, TrainRequest
@@ -100,11 +100,11 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     options, folder = request.task_options, Path(request.output_dir)
     whole = replace(request, task_options=replace(options, test_fraction=0.0))
     prepared = prepare(whole)
-    parts = divide(prepared.tables["train"], folds, seed=options.split_seed, group=options.group)
-    claim(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
+    parts = k_folds(prepared.tables["train"], folds, seed=options.split_seed, group=options.group)
+    record_run(folder, replace(prepared, request=request), name=NAME, more={"folds": folds})
     with interruptible() as interrupts:
         try:
-            _folds(prepared, parts, folder, interrupts)
+            _train_folds(prepared, parts, folder, interrupts)
             members = [finished(_place(folder, number)) for number in range(folds)]
             # The rate that most folds chose, the earlier in their order where that is a tie.
             found = [one.report["training"].get("learning_rate") for one in members if one.learned]
@@ -126,7 +126,7 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     return result
 
 
-def resume(folder: str | Path, progress: ProgressCall | None = None) -> FoldsResult:
+def resume_folds(folder: str | Path, progress: ProgressCall | None = None) -> FoldsResult:
     """Go on with an interrupted cross-validation.
 
     Raises:
@@ -162,7 +162,7 @@ def _place(folder: Path, number: int) -> Path:
     return folder / f"fold-{number + 1}"
 
 
-def _folds(prepared: Prepared, parts: Sequence[Sequence[int]], folder: Path, interrupts: Interrupts) -> None:
+def _train_folds(prepared: Prepared, parts: Sequence[Sequence[int]], folder: Path, interrupts: Interrupts) -> None:
     """Carry out the folds that are not finished, as many side by side as is faster."""
     rows, settings = prepared.examples["train"], prepared.request.settings
     report = prepared.request.progress or say_nothing
@@ -214,7 +214,7 @@ def _run(prepared: Prepared, parts: Sequence[Sequence[int]], number: int, folder
     own = replace(
         own, request=replace(prepared.request, output_dir=place, resume=True, progress=told, settings=settings)
     )
-    claim(place, own)
+    record_run(place, own)
     return Run(own, place, dev)
 
 
@@ -235,7 +235,7 @@ def _told(prepared: Prepared, members: Sequence[Member], every: Member, folder: 
         k=len(members), n=len(answers["foreword"]),
     )  # fmt: skip
     text = [render(systems, difference).rstrip(), said, *(f"note: {alarm}" for alarm in alarms)]
-    text.append(f"saved {every.file} (from all rows; the folds' figures are what to expect of it)")
+    text.append(Message("saved {file} (from all rows; the folds' figures are what to expect of it)", file=every.file))
     verdict = said if difference is None else sentence(difference)
     notes: list[str] = [_NOTE] if difference is None else [said, _NOTE]
     write_report(folder, _report(prepared, verdict, systems, difference, lines, alarms, notes))

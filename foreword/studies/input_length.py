@@ -16,13 +16,13 @@ from typing import Any
 from foreword.core.base.load import Base
 from foreword.data.table import Table
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import compare, figure_text, heading, same_answers
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.evaluation.statistics.verdict import default_margin
 from foreword.messages import Message
 from foreword.runs.prepare.encode_splits import refuse_long_k, refuse_uncut
@@ -228,10 +228,7 @@ def _cut(k: int, task: Task, tables: Mapping[str, Table], base: Base) -> float:
         SettingsError: no training row has.
     """
     special = base.kind != "decoder"
-    train, test = (
-        encode(tables[name].rows, task, base.tokenizer, special_tokens=special, max_length=None, first_k=k)
-        for name in ("train", "test")
-    )
+    train, test = (Encoder(task, base.tokenizer, special, k).encode(tables[name].rows) for name in ("train", "test"))
     refuse_uncut(k, train)
     return sum(example.cut for example in test) / len(test)
 

@@ -27,7 +27,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from foreword.artifact.manifest import BaseRecord, Golden, Manifest
 from foreword.artifact.store import save
 from foreword.core.attention.checkpointing import checkpoint_layers
-from foreword.core.attention.hooks import Hold, Level, bare, settle, splice
+from foreword.core.attention.hooks import HookSet, Level, bare, settle, splice
 from foreword.core.attention.pass_context import ATTACHED, current, within
 from foreword.core.attention.sources import Front
 from foreword.core.base.device import number_format
@@ -78,7 +78,7 @@ class Attached:
     writer: Writer
     _base: PreTrainedModel
     _attachment: Attachment
-    _holds: tuple[Hold, Hold]
+    _holds: tuple[HookSet, HookSet]
     _release: Any  # a weakref.finalize
     _checkpoints: bool
     _record: BaseRecord
@@ -234,7 +234,7 @@ def _attached(model: PreTrainedModel, writer: Writer, tokenizer: Any) -> Any:
     record, attachment = _record(model, tokenizer), Attachment(model, writer)
     with torch.no_grad():
         attachment.now()
-    holds = (attachment.injection.hold, Hold())
+    holds = (attachment.injection.hold, HookSet())
     number = next(_NUMBERS)
     for module in owned(model):
         holds[0].need(module, f"attached {number}", partial(_refer, module, weakref.ref(attachment)))
@@ -284,7 +284,7 @@ def _refer(module: nn.Module, reference: weakref.ref[Attachment]) -> Callable[[]
     return forget
 
 
-def _abandon(holds: tuple[Hold, Hold]) -> None:
+def _abandon(holds: tuple[HookSet, HookSet]) -> None:
     """The attached model was collected without :meth:`Attached.detach`."""
     for hold in holds:
         hold.abandon()

@@ -21,12 +21,13 @@ from foreword.core.attention.checkpointing import checkpointing
 from foreword.core.attention.fused_layers import fused
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.layer_cache import Frozen, reusing
+from foreword.core.passes.layer_cache import LayerCache, reusing
 from foreword.core.passes.memory import out_of_memory, release
-from foreword.core.passes.prefix_cache import Past
-from foreword.data.quality.row_sampling import Course
+from foreword.core.passes.prefix_cache import PrefixCache
+from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.tokens.examples import Example
 from foreword.errors import ResourceError
+from foreword.messages import Message
 from foreword.methods.base import Writer
 from foreword.settings.schema import TrainSettings
 from foreword.training import distributed
@@ -48,7 +49,7 @@ class Trial:
         model: the frozen base.
         writer: what is trained.
         objective: loss of a batch.
-        rows: the training examples; as a :class:`Course` also in which order and form they are learned from.
+        rows: the training examples; as a :class:`TrainingRows` also in which order and form they are learned from.
         settings: batch size, schedule, clipping, patience.
         learning_rate: the peak.
         evaluate: scores a foreword on dev.
@@ -62,13 +63,13 @@ class Trial:
         model: PreTrainedModel,
         writer: Writer,
         objective: Objective,
-        rows: Sequence[Example] | Course,
+        rows: Sequence[Example] | TrainingRows,
         settings: TrainSettings,
         learning_rate: float,
         evaluate: Callable[[Foreword], Score],
     ) -> None:
         self.model, self.writer, self.objective = model, writer, objective
-        self.course = rows if isinstance(rows, Course) else Course(rows)
+        self.course = rows if isinstance(rows, TrainingRows) else TrainingRows(rows)
         self.rows = self.course.rows
         self.settings, self.learning_rate, self.evaluate = settings, learning_rate, evaluate
         self.evaluate_at: frozenset[int] = frozenset()
@@ -79,8 +80,8 @@ class Trial:
         self.progress = TrialState()
         self.best_state: dict[str, Tensor] = {}
         # What is kept of the base's work on the rows: the layers below all that trains, and what stands before slots.
-        self.frozen: Frozen | None = None
-        self.past: Past | None = None
+        self.frozen: LayerCache | None = None
+        self.past: PrefixCache | None = None
         per_batch = settings.batch_rows
         self.steps_per_epoch = math.ceil(math.ceil(len(self.rows) / per_batch) / settings.gradient_accumulation_steps)
 
@@ -169,9 +170,13 @@ class Trial:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NotFinite(
-                f"step {number + 1} is not finite at learning rate {self.learning_rate:g}",
+                Message(
+                    "step {value} is not finite at learning rate {learning_rate:g}",
+                    value=number + 1,
+                    learning_rate=self.learning_rate,
+                ),
                 number + 1,
-                f"loss {loss:g}, gradient norm {norm:g}",
+                Message("loss {loss:g}, gradient norm {norm:g}", loss=loss, norm=norm),
             )
         self.optimizer.step()
         made = Step(number + 1, loss, self.rate, norm)
@@ -198,9 +203,13 @@ class Trial:
         # The last step may have spoiled the values although its own loss was finite.
         if not math.isfinite(score.loss) or not math.isfinite(score.metric):
             raise NotFinite(
-                f"what step {state.step} wrote is not finite at learning rate {self.learning_rate:g}",
+                Message(
+                    "what step {step} wrote is not finite at learning rate {learning_rate:g}",
+                    step=state.step,
+                    learning_rate=self.learning_rate,
+                ),
                 state.step,
-                f"loss {score.loss:g} on dev",
+                Message("loss {loss:g} on dev", loss=score.loss),
             )
         better = score.beats(state.best)
         if better:

@@ -10,11 +10,12 @@ from transformers import PreTrainedModel
 
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.layer_cache import Enough, Frozen, first_trained, reusing, why_not
+from foreword.core.passes.layer_cache import Enough, LayerCache, first_trained, reusing, why_not
 from foreword.core.passes.memory import in_halves
-from foreword.core.passes.prefix_cache import Past, begins, has_past
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.prefix_cache import PrefixCache, begins, has_past
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.tokens.examples import Example, eval_batches
+from foreword.messages import Message
 from foreword.training.loop import Trial
 from foreword.training.objective import Objective
 
@@ -27,8 +28,8 @@ class Reuse:
     ``why_not`` is empty where there is nothing to say: every layer trains.
     """
 
-    frozen: Frozen | None = None
-    past: Past | None = None
+    frozen: LayerCache | None = None
+    past: PrefixCache | None = None
     why_not: str = ""
 
     def give(self, trial: Trial) -> Trial:
@@ -57,7 +58,7 @@ def prepare_reuse(
     value: Foreword,
     objective: Objective,
     rows: Sequence[Example],
-    store: Store,
+    store: TensorCache,
     filling: Filling | None = None,
 ) -> Reuse:
     """Compute once for all ``rows`` what no step changes.
@@ -78,18 +79,20 @@ def prepare_reuse(
     problem = why_not(model)
     if problem:
         return Reuse(why_not=problem)
-    frozen = Frozen(model, layer, store, filling.name)
+    frozen = LayerCache(model, layer, store, filling.name)
     tokens = sum(len(objective.lead) + len(row.input_ids) + len(row.target_ids) for row in rows)
     if not store.fits(frozen.size(tokens)):
-        return Reuse(why_not=f"their states take {frozen.size(tokens) / 2**20:,.0f} MiB")
+        return Reuse(why_not=Message("their states take {n:,.0f} MiB", n=frozen.size(tokens) / 2**20))
     if not _filled(frozen, value, objective, rows, filling):
-        return Reuse(why_not="its passes cannot be cut in two")
+        return Reuse(why_not=Message("its passes cannot be cut in two"))
     if frozen.refused:
-        return Reuse(why_not="their states do not fit into cache_memory_mib and cache_disk_mib")
+        return Reuse(why_not=Message("their states do not fit into cache_memory_mib and cache_disk_mib"))
     return Reuse(frozen)
 
 
-def _filled(frozen: Frozen, value: Foreword, objective: Objective, rows: Sequence[Example], filling: Filling) -> bool:
+def _filled(
+    frozen: LayerCache, value: Foreword, objective: Objective, rows: Sequence[Example], filling: Filling
+) -> bool:
     """Keep the states of all rows; False where a pass does not stop at the layer."""
     model, value = frozen.model, value.detach()
 
@@ -116,14 +119,14 @@ def _beginnings(
     model: PreTrainedModel,
     objective: Objective,
     rows: Sequence[Example],
-    store: Store,
+    store: TensorCache,
     filling: Filling,
 ) -> Reuse:
     """Rows that find no room are simply read as a whole."""
     led = [(*objective.lead, *row.input_ids) for row in rows]
     if not objective.reads_the_end or not any(map(begins, led)):
         return Reuse()
-    past = Past(model, store, filling.name)
+    past = PrefixCache(model, store, filling.name)
     for done, ids in enumerate(led, 1):
         past.keep(ids)
         filling.report(done, len(rows))

@@ -60,7 +60,7 @@ def train_all(
     Returns:
         For each trial why it is out, None for those that are not.
     """
-    kept = _Kept(trials, paths, folder)
+    kept = _Checkpoints(trials, paths, folder)
     for trial, event in advance(trials, until):
         if isinstance(event, NotFinite):
             kept.failures[trial] = Failure(event.step, event.problem)
@@ -74,7 +74,7 @@ def train_all(
     return [kept.failures.get(trial) for trial in trials]
 
 
-class _Kept:
+class _Checkpoints:
     """Saves the trials as a set: after evaluations, every ``save_steps``, now and then, and at once when told to."""
 
     def __init__(self, trials: Sequence[Trial], paths: Sequence[Path] | None, folder: Path | None) -> None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from foreword.core.inject.injection import Injection
 from foreword.core.inject.value import Foreword, KeyValue
-from foreword.core.passes.prefix_cache import Past, begins
+from foreword.core.passes.prefix_cache import PrefixCache, begins
 from foreword.data.tokens.examples import Example
 from foreword.methods.base import Writer
 from foreword.training.micro_batches import parts_of
@@ -30,7 +30,7 @@ class Share:
     writer: Writer
     objective: Objective
     batches: Sequence[Sequence[Example]]
-    past: Past | None = None
+    past: PrefixCache | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.layer_cache import first_trained, layers_of, why_not
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
 from foreword.settings.schema import TrainSettings
@@ -45,8 +45,8 @@ def trial(model: Any, objective: Objective, rate: float = 2e-2, init: str = "tex
     return Trial(model, writer, objective, rows(), settings, rate, lambda value: Score(0.0, 0.0))
 
 
-def prepared(one: Trial, store: Store | None = None) -> Any:
-    kept = Store(ROOM) if store is None else store
+def prepared(one: Trial, store: TensorCache | None = None) -> Any:
+    kept = TensorCache(ROOM) if store is None else store
     return prepare_reuse(one.model, one.writer.write(), one.objective, one.rows, kept, Filling(batch_size=4))
 
 
@@ -145,7 +145,7 @@ def test_an_evaluation_is_kept_too_and_rows_that_are_new_are_computed() -> None:
 
 def test_other_values_below_are_other_states() -> None:
     model = tiny("llama")
-    store = Store(ROOM)
+    store = TensorCache(ROOM)
     first = trial(model, WORDS)
     prepared(first, store)
     other = trial(model, WORDS)
@@ -169,15 +169,15 @@ def test_where_training_begins(method: str, settings: dict[str, Any]) -> None:
     value = make_writer(make(method, settings), Start(model, "g", TEXT)).write()
     assert first_trained(model, value) == (1 if "layers" in settings else 0)
     if "layers" not in settings:
-        assert prepare_reuse(model, value, WORDS, rows(), Store(ROOM)).why_not == ""
+        assert prepare_reuse(model, value, WORDS, rows(), TensorCache(ROOM)).why_not == ""
 
 
 def test_what_does_not_fit_is_computed_every_time() -> None:
     model = tiny("llama")
     one = trial(model, WORDS)
-    assert "MiB" in prepared(one, Store(100)).why_not
+    assert "MiB" in prepared(one, TensorCache(100)).why_not
     tokens = sum(len(row.input_ids) for row in one.rows)
-    found = prepared(one, Store(32 * 4 * tokens + 2000))
+    found = prepared(one, TensorCache(32 * 4 * tokens + 2000))
     assert found.frozen is None or not found.frozen.refused
 
 
@@ -185,7 +185,7 @@ def test_files_take_what_memory_does_not(tmp_path: Path) -> None:
     model = tiny("llama")
     alone, reused = trial(model, WORDS), trial(model, WORDS)
     list(alone.run())
-    store = Store(2000, ROOM, tmp_path / "cache")
+    store = TensorCache(2000, ROOM, tmp_path / "cache")
     reused.frozen = prepared(reused, store).frozen
     files = sorted((tmp_path / "cache").iterdir())
     assert 0 < len(files) < len(store)
@@ -193,7 +193,7 @@ def test_files_take_what_memory_does_not(tmp_path: Path) -> None:
     same(reused, alone)
     # A process that goes on finds them; one that is damaged is computed again.
     files[0].write_bytes(b"half")
-    again, found = trial(model, WORDS), Store(2000, ROOM, tmp_path / "cache")
+    again, found = trial(model, WORDS), TensorCache(2000, ROOM, tmp_path / "cache")
     assert len(found) == len(files)
     again.frozen = prepared(again, found).frozen
     list(again.run())

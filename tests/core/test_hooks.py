@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from foreword.core.attention.checkpointing import checkpointing
-from foreword.core.attention.hooks import Hold, Level
-from foreword.core.passes.layer_cache import Frozen, layers_of, reusing
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.attention.hooks import HookSet, Level
+from foreword.core.passes.layer_cache import LayerCache, layers_of, reusing
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.testing.method_contracts import tiny
 
 
@@ -30,8 +30,8 @@ class Layer(nn.Module):
         return text
 
 
-def holding(layer: nn.Module, level: Level, letter: str) -> Hold:
-    hold = Hold()
+def holding(layer: nn.Module, level: Level, letter: str) -> HookSet:
+    hold = HookSet()
     hold.wrap(layer, level, adding(letter))
     return hold
 
@@ -110,7 +110,7 @@ def test_who_checkpoints_and_who_passes_layers_over_leave_in_any_order(leaving: 
 
 def _leave(leaving: tuple[int, ...]) -> None:
     model = tiny("llama")
-    frozen = Frozen(model, 1, Store(2**20))
+    frozen = LayerCache(model, 1, TensorCache(2**20))
     stacks = [ExitStack() for _ in range(4)]
     for stack, block in zip(
         stacks, (checkpointing(model), reusing(frozen), checkpointing(model), reusing(frozen)), strict=True
@@ -132,7 +132,10 @@ def test_a_checkpointing_thread_and_a_plain_one_leave_the_base_as_it_was() -> No
     def work(number: int) -> float:
         worst = 0.0
         for _ in range(20):
-            with checkpointing(model, number == 0), reusing(None if number == 0 else Frozen(model, 1, Store(2**20))):
+            with (
+                checkpointing(model, number == 0),
+                reusing(None if number == 0 else LayerCache(model, 1, TensorCache(2**20))),
+            ):
                 worst = max(worst, float((model(input_ids=ids).logits - expected).detach().abs().max()))
         return worst
 

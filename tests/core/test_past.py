@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foreword.core.passes.prefix_cache import begins, has_past
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.tokens.examples import Example
 from foreword.methods.base import Start, make, make_writer
 from foreword.settings.schema import TrainSettings
@@ -43,7 +43,7 @@ def trial(model: Any, objective: Objective, rate: float = 2e-2) -> Trial:
 
 
 def reused(one: Trial, room: int = 2**30) -> Trial:
-    found = prepare_reuse(one.model, one.writer.write(), one.objective, one.rows, Store(room))
+    found = prepare_reuse(one.model, one.writer.write(), one.objective, one.rows, TensorCache(room))
     assert found.past is not None
     return found.give(one)
 
@@ -99,7 +99,7 @@ def test_what_has_no_past() -> None:
     model = tiny("llama")
     assert not has_past(model, make_writer(make("prefix"), Start(model, "g", (5, 6))).write())
     value = make_writer(make("slots"), Start(model, slots=(11,))).write()
-    assert prepare_reuse(model, value, Classify("mean", 0), rows(), Store(2**30)).past is None
-    assert prepare_reuse(model, value, WORDS, [rows()[2]], Store(2**30)).past is None
+    assert prepare_reuse(model, value, Classify("mean", 0), rows(), TensorCache(2**30)).past is None
+    assert prepare_reuse(model, value, WORDS, [rows()[2]], TensorCache(2**30)).past is None
     assert begins((5, 6, -1, 7)) == 2
     assert begins((-1, 5)) == begins((5, 6)) == 0

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from foreword.core.passes.memory import out_of_memory
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -21,7 +21,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 def test_a_full_disk_refuses_and_names_folder_and_bytes(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(0, 2**20, tmp_path / "cache")
+    store = TensorCache(0, 2**20, tmp_path / "cache")
     assert store.put("first", torch.ones(3))
 
     def fail(*_: object) -> None:
@@ -38,7 +38,7 @@ def test_a_full_disk_refuses_and_names_folder_and_bytes(
 
 
 def test_after_a_full_disk_nothing_more_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, tries = Store(0, 2**20, tmp_path / "cache"), []
+    store, tries = TensorCache(0, 2**20, tmp_path / "cache"), []
 
     def fail(*_: object) -> None:
         tries.append(1)
@@ -52,7 +52,7 @@ def test_after_a_full_disk_nothing_more_is_tried(tmp_path: Path, monkeypatch: py
 
 def test_a_folder_that_cannot_be_made_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    store = Store(0, 2**20, tmp_path / "file" / "cache")
+    store = TensorCache(0, 2**20, tmp_path / "file" / "cache")
     assert not store.put("a", torch.ones(1))
     assert "file" in store.problem
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import Example, batches, encode, eval_batches, lead_ids
+from foreword.data.tokens.examples import Encoder, Example, batches, eval_batches, lead_ids
 from foreword.data.tokens.tokenize import answer_ids, end_id, label_end, label_end_note, label_ids, pieces
 from foreword.errors import DataError, SettingsError, VerbalizerError
 
@@ -54,7 +54,7 @@ def text_of(tokenizer: Any, ids: Any) -> str:
 
 def test_classification_examples() -> None:
     tokenizer = byte_tokenizer()
-    first, second = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)
+    first, second = Encoder(CLASS_TASK, tokenizer, False).encode(CLASSES.rows)
     assert text_of(tokenizer, first.input_ids) == "Text: good film\nLabel:"
     assert (first.gold, first.reference, first.target_ids) == (1, "1", ())
     assert (second.gold, second.reference) == (0, "0")
@@ -64,21 +64,21 @@ def test_classification_examples() -> None:
 
 def test_generation_examples_end_and_keep_all_references() -> None:
     tokenizer = byte_tokenizer()
-    first, second = encode(PAIRS.rows, PAIR_TASK, tokenizer, special_tokens=False, max_length=None)
+    first, second = Encoder(PAIR_TASK, tokenizer, False).encode(PAIRS.rows)
     assert text_of(tokenizer, first.input_ids) == "Hi\n"
     assert text_of(tokenizer, first.target_ids) == "Hello</s>"
     assert (second.reference, second.references, second.gold) == ("您好", ("您好", "嗨"), -1)
     spaced = replace(PAIR_TASK, template="{{ prompt }}")
-    spoken, chinese = encode(PAIRS.rows, spaced, tokenizer, special_tokens=False, max_length=None)
+    spoken, chinese = Encoder(spaced, tokenizer, False).encode(PAIRS.rows)
     assert (text_of(tokenizer, spoken.input_ids), text_of(tokenizer, spoken.target_ids)) == ("Hi", " Hello</s>")
     assert text_of(tokenizer, chinese.target_ids) == "您好</s>"
 
 
 def test_special_tokens_go_around_the_text_of_encoders_only() -> None:
     tokenizer = byte_tokenizer(wrap=True)
-    one = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=True, max_length=None)[0]
+    one = Encoder(CLASS_TASK, tokenizer, True).encode(CLASSES.rows)[0]
     assert (one.input_ids[0], one.input_ids[-1]) == (1, 2)
-    one = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)[0]
+    one = Encoder(CLASS_TASK, tokenizer, False).encode(CLASSES.rows)[0]
     assert 1 not in one.input_ids
     assert 2 not in one.input_ids
     assert lead_ids(CLASS_TASK, tokenizer, special_tokens=True)[:1] != [1]
@@ -106,7 +106,7 @@ def test_chat_pieces_are_the_chat_template_around_the_text(template: str) -> Non
     whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert found.lead + "MINE" + found.tail == whole
     assert end_id(task, tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    one = encode(CLASSES.rows, task, tokenizer, special_tokens=False, max_length=None)[0]
+    one = Encoder(task, tokenizer, False).encode(CLASSES.rows)[0]
     assert text_of(tokenizer, one.input_ids) == "Text: good film\nLabel:<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -193,17 +193,17 @@ def test_the_end_of_a_label_is_what_ends_an_answer_there() -> None:
 def test_long_rows_are_refused_and_never_cut() -> None:
     tokenizer = byte_tokenizer()
     for table, task, size in ((CLASSES, CLASS_TASK, 22 + 5), (PAIRS, PAIR_TASK, 14)):
-        assert encode(table.rows, task, tokenizer, special_tokens=False, max_length=size)
+        assert Encoder(task, tokenizer, False).encode(table.rows, max_length=size)
         with pytest.raises(DataError, match=f"{size} tokens") as caught:
-            encode(table.rows, task, tokenizer, special_tokens=False, max_length=size - 1)
+            Encoder(task, tokenizer, False).encode(table.rows, max_length=size - 1)
         assert str(caught.value.where).startswith("list:")
     head = make_task(CLASSES, head=True)
-    assert encode(CLASSES.rows, head, byte_tokenizer(wrap=True), special_tokens=True, max_length=24)
+    assert Encoder(head, byte_tokenizer(wrap=True), True).encode(CLASSES.rows, max_length=24)
 
 
 def test_first_k_keeps_the_first_tokens_of_each_field_and_says_so() -> None:
     tokenizer = byte_tokenizer()
-    first, second = encode(CLASSES.rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None, first_k=6)
+    first, second = Encoder(CLASS_TASK, tokenizer, False, 6).encode(CLASSES.rows)
     assert text_of(tokenizer, first.input_ids) == "Text: good f\nLabel:"
     assert (first.cut, second.cut) == (True, False)
 
@@ -217,12 +217,12 @@ def test_bad_rows_are_named() -> None:
     ):
         rows = read([{"text": "x", "label": 1}, fields]).rows
         with pytest.raises(DataError, match=message) as caught:
-            encode(rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None)
+            Encoder(CLASS_TASK, tokenizer, False).encode(rows)
         assert caught.value.where == "list:2"
     rows = read([{"text": "a"}, {"text": "b", "label": "new"}], labelled=False).rows
-    found = encode(rows, CLASS_TASK, tokenizer, special_tokens=False, max_length=None, labelled=False)
+    found = Encoder(CLASS_TASK, tokenizer, False).encode(rows, labelled=False)
     assert [(one.gold, one.reference) for one in found] == [(-1, ""), (-1, "new")]
-    assert encode([], CLASS_TASK, tokenizer, special_tokens=False, max_length=None) == []
+    assert Encoder(CLASS_TASK, tokenizer, False).encode([]) == []
 
 
 def example(length: int, number: int) -> Example:
@@ -255,6 +255,6 @@ def test_the_lead_in_front_of_a_row_is_the_lead_and_the_row() -> None:
     tokenizer = byte_tokenizer(bos=True)
     task: Task = replace(PAIR_TASK, template="{{ prompt }}", guidance="Answer")
     lead = lead_ids(task, tokenizer)
-    examples = encode(PAIRS.rows, task, tokenizer, special_tokens=False, max_length=None)
+    examples = Encoder(task, tokenizer, False).encode(PAIRS.rows)
     for row, one in zip(PAIRS.rows, examples, strict=True):
         assert text_of(tokenizer, [*lead, *one.input_ids]) == f"<s>Answer{row.fields['prompt']}"

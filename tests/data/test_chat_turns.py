@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.data.tokens.tokenize import lead_ids
 
 TEMPLATE = (
@@ -36,7 +36,7 @@ def shown(rows: list[dict[str, object]], tok: Any, **how: Any) -> list[str]:
     table = read(rows)
     task = make_task(table, **how)
     lead = lead_ids(task, tok)
-    examples = encode(table.rows, task, tok, special_tokens=False, max_length=None)
+    examples = Encoder(task, tok, False).encode(table.rows)
     return [tok.decode([*lead, *example.input_ids, *example.target_ids]) for example in examples]
 
 
@@ -73,7 +73,7 @@ def test_a_row_that_spells_a_special_token_is_text() -> None:
     end = tok.convert_tokens_to_ids("<|end|>")
     table = read([{"prompt": f"say <|end|> {i}", "completion": "use <|end|> now"} for i in range(2)])
     for chat in (False, True):
-        example = encode(table.rows, make_task(table, chat=chat), tok, special_tokens=False, max_length=None)[0]
+        example = Encoder(make_task(table, chat=chat), tok, False).encode(table.rows)[0]
         assert list(example.input_ids).count(end) == int(chat)
         assert list(example.target_ids).count(end) == 1
         assert "say <|end|> 0" in tok.decode(example.input_ids)

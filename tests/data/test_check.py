@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import CheckReport, check, clean
+from foreword.data.quality.check import CheckReport, check_tables, clean
 from foreword.data.quality.near_duplicates import near_pairs
 from foreword.data.readers.read import Table, read
 from foreword.data.task.infer import make_task
@@ -33,7 +33,7 @@ GOOD = (("a fine film", "1"), ("a dull film", "0"), ("what a joy", "1"), ("never
 
 def test_clean_data_are_clean() -> None:
     data = table(*GOOD)
-    report = check({"train": data}, make_task(data))
+    report = check_tables({"train": data}, make_task(data))
     assert not report.problems
     assert not report.refuses
     assert report.counts == {"train": {"rows": 4, "kept": 4, "dropped": 0, "unreadable": 0}}
@@ -60,7 +60,7 @@ def test_every_problem_is_found_at_once() -> None:
     )
     test = table(("leaks into test", 0), ("fresh", 1), ("Ｌｅａｋｓ into, TEST", 0))
     task = make_task(train, labels="0=bad,1=good")
-    report = check({"train": train, "test": test}, task, tokenize=str.split, context=12, lead=2)  # type: ignore[arg-type]
+    report = check_tables({"train": train, "test": test}, task, tokenize=str.split, context=12, lead=2)  # type: ignore[arg-type]
     assert sorted(kinds(report)) == sorted(
         [
             ("train", "unreadable", 10), ("train", "empty", 2), ("train", "missing", 3), ("train", "empty", 4),
@@ -87,7 +87,7 @@ def test_every_problem_is_found_at_once() -> None:
         "test": {},
     }
     assert sum(dropped["train"].values()) == report.counts["train"]["dropped"]
-    again = check(kept, task, tokenize=str.split, context=12, lead=2)  # type: ignore[arg-type]
+    again = check_tables(kept, task, tokenize=str.split, context=12, lead=2)  # type: ignore[arg-type]
     assert [problem.kind for problem in again.errors] == ["unreadable"]
     json.dumps(report.to_json())
     text = report.render()
@@ -98,14 +98,14 @@ def test_every_problem_is_found_at_once() -> None:
 
 def test_ids_equal_in_two_splits_drop_only_the_earlier_row() -> None:
     tables = {"train": table(*GOOD), "test": table(GOOD[0], ("new", "0"))}
-    report = check(tables, None)
+    report = check_tables(tables, None)
     kept, dropped = clean(tables, report)
     assert (len(kept["train"]), len(kept["test"])) == (3, 2)
     assert dropped == {"train": {"duplicate_across": 1}, "test": {}}
 
 
 def test_labels_of_the_first_split_are_the_known_ones_without_a_task() -> None:
-    report = check({"train": table(*GOOD), "dev": table(("x", "2"), ("y", "1"))}, None)
+    report = check_tables({"train": table(*GOOD), "dev": table(("x", "2"), ("y", "1"))}, None)
     assert [(problem.split, problem.where) for problem in report.errors] == [("dev", "list:1")]
     assert report.errors[0].kind == "unknown_label"
 
@@ -114,7 +114,7 @@ def test_balance_warnings() -> None:
     rows = [(f"text number {number} is here", "a" if number else "b") for number in range(30)]
     data = table(*rows)
     task = make_task(data, labels="a,b,c")
-    report = check({"train": data}, task)
+    report = check_tables({"train": data}, task)
     assert {problem.kind for problem in report.warnings} == {"imbalance", "missing_class"}
     assert not report.refuses
     assert "a 29 (97%), b 1 (3%)" in report.render()
@@ -124,7 +124,7 @@ def test_generation_may_have_several_answers_to_one_input() -> None:
     rows = [("What is AI?", "A field."), ("What is AI?", "Software."), ("Bye", "Bye!"), ("Bye", "Bye!")]
     train = read([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
     test = read([{"prompt": "What is AI?", "completion": "Who knows."}, {"prompt": "Bye", "completion": "Bye!"}])
-    report = check({"train": train, "test": test}, make_task(train))
+    report = check_tables({"train": train, "test": test}, make_task(train))
     assert kinds(report) == [
         ("train", "same_input", 1), ("train", "same_input", 2), ("train", "duplicate_across", 3),
         ("train", "duplicate_across", 4), ("train", "duplicate", 4),
@@ -133,34 +133,34 @@ def test_generation_may_have_several_answers_to_one_input() -> None:
 
 def test_the_optional_input_may_be_empty() -> None:
     data = read([{"instruction": "a", "input": "", "output": "b"}, {"instruction": "", "input": "c", "output": "d"}])
-    assert kinds(check({"train": data}, make_task(data))) == [("train", "empty", 2)]
-    assert kinds(check({"train": data}, None)) == [("train", "empty", 2)]
+    assert kinds(check_tables({"train": data}, make_task(data))) == [("train", "empty", 2)]
+    assert kinds(check_tables({"train": data}, None)) == [("train", "empty", 2)]
 
 
 def test_a_template_for_other_columns_is_refused() -> None:
     data = table(*GOOD)
     other = read([{"sentence": "a", "label": "1"}])
     with pytest.raises(TemplateError, match="'text'"):
-        check({"train": data, "dev": other}, make_task(data))
-    assert not check({"train": data, "dev": other.aligned(data.layout)}, make_task(data)).refuses
+        check_tables({"train": data, "dev": other}, make_task(data))
+    assert not check_tables({"train": data, "dev": other.aligned(data.layout)}, make_task(data)).refuses
 
 
 def test_rows_are_compared_by_what_the_template_shows() -> None:
     data = read([{"text": "same", "more": more, "label": label} for more, label in (("x", "1"), ("y", "0"))])
-    assert {problem.kind for problem in check({"train": data}, make_task(data)).errors} == {"conflict"}
-    assert not check({"train": data}, make_task(data, template="{{ text }} {{ more }}")).problems
+    assert {problem.kind for problem in check_tables({"train": data}, make_task(data)).errors} == {"conflict"}
+    assert not check_tables({"train": data}, make_task(data, template="{{ text }} {{ more }}")).problems
 
 
 def test_rows_that_break_the_template_are_found() -> None:
     data = read([{"text": "a", "label": "1", "n": 1}, {"text": "b", "label": "0", "n": "x"}])
     task = make_task(data, template="{{ text }} {{ n + 1 }}", guidance="")
-    report = check({"train": data}, task, tokenize=str.split)  # type: ignore[arg-type]
+    report = check_tables({"train": data}, task, tokenize=str.split)  # type: ignore[arg-type]
     assert kinds(report) == [("train", "template", 2)]
 
 
 def test_token_figures_count_lead_and_answer() -> None:
     data = table(*[(" ".join(["word"] * (number + 1)), "ab"[number % 2]) for number in range(100)])
-    report = check({"train": data}, make_task(data, template="{{ text }}"), tokenize=str.split, lead=10)  # type: ignore[arg-type]
+    report = check_tables({"train": data}, make_task(data, template="{{ text }}"), tokenize=str.split, lead=10)  # type: ignore[arg-type]
     assert report.tokens["train"] == {"min": 12, "median": 61.5, "p95": 106, "max": 111}
 
 
@@ -173,7 +173,7 @@ def test_chinese_near_duplicates() -> None:
         (text * 2 + "！真的", "a"),
         ("完全不同的一句话，讲的是别的事情，与上面没有关系", "b"),
     )
-    found = [item for item in kinds(check({"train": data}, None)) if item[1].startswith("near")]
+    found = [item for item in kinds(check_tables({"train": data}, None)) if item[1].startswith("near")]
     assert found == [("train", "near_duplicate", 2), ("train", "near_duplicate", 3)]
 
 
@@ -212,14 +212,14 @@ def test_thousands_of_rows_are_checked_also_when_all_are_alike() -> None:
     alike = [(f"{LONG} {number}", "ab"[number % 2]) for number in range(4_000)]
     same = [("the same", "a")] * 4_000
     for rows in (various, alike, same):
-        report = check({"train": table(*rows)}, None)
+        report = check_tables({"train": table(*rows)}, None)
         assert report.counts["train"]["rows"] == len(rows)
 
 
 def test_the_encoding_and_script_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("text,label\n这家酒店的服务很好,1\n房间不干净的,0\n".encode("gbk"))
-    report = check({"train": read(path)}, None)
+    report = check_tables({"train": read(path)}, None)
     assert report.notes == (
         "train is text -> label (classification), read as gb18030, mostly Chinese, Japanese or Korean",
     )
@@ -227,6 +227,6 @@ def test_the_encoding_and_script_are_noted(tmp_path: Path) -> None:
 
 def test_long_lists_of_problems_are_shortened() -> None:
     data = table(*[("", "a")] * 9, ("x", "a"), ("y", "b"))
-    text = check({"train": data}, None).render()
+    text = check_tables({"train": data}, None).render()
     assert "error: empty fields: 9" in text
     assert "and 4 more" in text

@@ -13,7 +13,7 @@ from foreword.data.quality.unicode import normalise
 from foreword.data.readers.conll import read_conll
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.evaluation.generate import text_of
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.testing.method_contracts import byte_tokenizer
@@ -43,7 +43,7 @@ def test_first_k_never_cuts_a_character(first_k: int) -> None:
     task = make_task(table, template="{{ text }}")
     tokenizer = byte_tokenizer()
     for row, one in zip(
-        table.rows, encode(table.rows, task, tokenizer, special_tokens=False, max_length=None, first_k=first_k),
+        table.rows, Encoder(task, tokenizer, False, first_k).encode(table.rows),
         strict=True,
     ):  # fmt: skip
         whole, cut = str(row.fields["text"]), tokenizer.decode(list(one.input_ids))
@@ -57,7 +57,7 @@ def test_first_k_never_cuts_a_character(first_k: int) -> None:
 def test_an_accent_stays_with_its_letter() -> None:
     table = read([{"text": "cafe\u0301 noir", "label": "a"}, {"text": "x", "label": "b"}])
     task = make_task(table, template="{{ text }}")
-    row = encode(table.rows, task, byte_tokenizer(), special_tokens=False, max_length=None, first_k=4)[0]
+    row = Encoder(task, byte_tokenizer(), False, 4).encode(table.rows)[0]
     assert byte_tokenizer().decode(list(row.input_ids)) == "cafe\u0301"
 
 

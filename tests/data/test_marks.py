@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.readers.read import read
 from foreword.data.task.guidance import formed, of_row, replaced, span_of
 from foreword.data.task.infer import make_task
@@ -15,7 +15,7 @@ from foreword.data.task.task import Task
 from foreword.data.task.template import Template
 from foreword.data.task.template_marks import Mark, Soft
 from foreword.data.tokens.encode_row import RowEncoder, readable, slot_starts, spoken
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
 from foreword.testing.method_contracts import byte_tokenizer
 
@@ -28,7 +28,7 @@ def task_for(template: str, **more: Any) -> Task:
 
 
 def ids_of(task: Task, special_tokens: bool = False) -> list[list[int]]:
-    found = encode(ROWS.rows, task, TOKENIZER, special_tokens=special_tokens, max_length=None)
+    found = Encoder(task, TOKENIZER, special_tokens).encode(ROWS.rows)
     return [list(one.input_ids) for one in found]
 
 
@@ -148,16 +148,16 @@ def test_words_of_labels() -> None:
 def test_text_behind_the_answer_comes_first_or_between_the_models_own_tokens() -> None:
     pairs = read([{"before": "ab", "after": "yz", "completion": "m"}], inputs=["before", "after"])
     task = make_task(pairs, template="{{ before }}{{ answer }}{{ after }}")
-    (one,) = encode(pairs.rows, task, TOKENIZER, special_tokens=False, max_length=None)
+    (one,) = Encoder(task, TOKENIZER, False).encode(pairs.rows)
     assert text(one.input_ids) == "What comes after:\nyz\n\nWhat comes before:\nab"
     marked = byte_tokenizer()
     marked.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
-    (one,) = encode(pairs.rows, task, marked, special_tokens=False, max_length=None)
+    (one,) = Encoder(task, marked, False).encode(pairs.rows)
     assert readable(marked, one.input_ids) == "<|fim_prefix|>ab<|fim_suffix|>yz<|fim_middle|>"
-    (one,) = encode(pairs.rows, task, TOKENIZER, special_tokens=True, max_length=None)
+    (one,) = Encoder(task, TOKENIZER, True).encode(pairs.rows)
     assert text(one.input_ids) == "ab<mask>yz"
     plain = replace(task, template="{{ before }}{{ after }}{{ answer }}\n")
-    (one,) = encode(pairs.rows, plain, TOKENIZER, special_tokens=False, max_length=None)
+    (one,) = Encoder(plain, TOKENIZER, False).encode(pairs.rows)
     assert text(one.input_ids) == "abyz"
 
 
@@ -193,10 +193,10 @@ def test_each_rows_own_guidance() -> None:
     rows = read([{"text": "t", "hint": "one; two", "label": "a"}, {"text": "u", "hint": None, "label": "b"}])
     task = make_task(rows, guidance="All. ", guidance_column="hint", guidance_form="keywords")
     assert "hint" not in task.template
-    found = encode(rows.rows, task, TOKENIZER, special_tokens=False, max_length=None)
+    found = Encoder(task, TOKENIZER, False).encode(rows.rows)
     assert text(found[0].input_ids) == "Keywords: one, two\n\nText: t\nLabel:"
     assert text(found[1].input_ids) == "Text: u\nLabel:"
-    bare = encode(rows.rows, task, TOKENIZER, special_tokens=False, max_length=None, guided=False)
+    bare = Encoder(task, TOKENIZER, False, guided=False).encode(rows.rows)
     assert text(bare[0].input_ids) == "Text: t\nLabel:"
     assert of_row(task, {"hint": ["a", "b"]}) == "Keywords: a, b\n\n"
     with pytest.raises(DataError, match="did you mean 'hint'"):
@@ -213,14 +213,15 @@ def test_forms_of_guidance() -> None:
 
 def test_rows_in_which_nothing_gives_way_are_counted() -> None:
     task = task_for("{{ text }}", guidance_replaces="text[1:]")
-    (problem,) = [p for p in check({"train": ROWS}, task).problems if p.kind == "not_replaced"]
+    (problem,) = [p for p in check_tables({"train": ROWS}, task).problems if p.kind == "not_replaced"]
     assert (problem.severity, problem.message) == ("warning", "train: in 1 of 2 rows nothing gives way to the guidance")
     assert replaced(task, {"text": 5}, "G") == ({"text": 5}, False)
 
 
 def test_lengths_count_slots_and_the_guidance_in_a_row() -> None:
     def longest(task: Task) -> float:
-        return check({"train": ROWS}, task, tokenize=lambda one: TOKENIZER(one)["input_ids"]).tokens["train"]["max"]
+        report = check_tables({"train": ROWS}, task, tokenize=lambda text: TOKENIZER(text)["input_ids"])
+        return report.tokens["train"]["max"]
 
     plain = longest(task_for("{{ text }}"))
     assert longest(task_for("{{ text }}{{ soft(5) }}{{ soft('abc') }}")) == plain + 8

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.readers import registry
 from foreword.data.readers.read import Table, read, read_splits
 from foreword.data.row import Raw
@@ -32,7 +32,7 @@ def cells(table: Table, name: str) -> list[object]:
 
 
 def kinds(table: Table) -> list[str]:
-    return [problem.kind for problem in check({"train": table}, make_task(table)).problems]
+    return [problem.kind for problem in check_tables({"train": table}, make_task(table)).problems]
 
 
 @pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"'])
@@ -172,7 +172,7 @@ def test_a_column_that_says_the_label_is_no_input() -> None:
     rows = [{"body": f"ticket {i}", "label": i % 2, "label_text": ["ship", "refund"][i % 2]} for i in range(40)]
     table = read(rows)
     assert table.layout.inputs == ("body",)
-    assert any("label_text (it says the label again)" in note for note in check({"train": table}, None).notes)
+    assert any("label_text (it says the label again)" in note for note in check_tables({"train": table}, None).notes)
     named = read(rows, inputs=["body", "label_text"])
     assert "leak" in kinds(named)
 
@@ -182,7 +182,7 @@ def test_labels_are_one_where_people_mean_one(tmp_path: Path) -> None:
     train = read(write(tmp_path, "a.csv", "text,label\n" + lines))
     test = read([{"text": f"other {i}", "label": i % 2 == 0} for i in range(4)])
     assert make_task(train).labels == ("false", "true")
-    assert not check({"train": train, "test": test}, make_task(train)).refuses
+    assert not check_tables({"train": train, "test": test}, make_task(train)).refuses
     assert make_task(train, labels={"True": "yes", "False": "no"}).verbalizer == {"true": " yes", "false": " no"}
     ones = read([{"text": f"row {i}", "label": f"{i % 2}.0"} for i in range(8)])
     assert make_task(ones).labels == ("0", "1")
@@ -191,7 +191,7 @@ def test_labels_are_one_where_people_mean_one(tmp_path: Path) -> None:
 def test_labels_that_look_alike_are_named() -> None:
     rows = [{"text": f"row {i}", "label": ["positive", "negative"][i % 2]} for i in range(40)]
     table = read([*rows, {"text": "slip", "label": "postive"}, {"text": "case", "label": "Negative"}])
-    found = [p.message for p in check({"train": table}, None).problems if p.kind == "similar_labels"]
+    found = [p.message for p in check_tables({"train": table}, None).problems if p.kind == "similar_labels"]
     assert len(found) == 2
     with pytest.raises(VerbalizerError, match="'negtive' is in no row") as caught:
         make_task(read(rows), labels="positive,negtive")

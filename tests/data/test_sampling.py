@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from foreword.data.quality.row_sampling import Course, refuse_sampling
+from foreword.data.quality.row_sampling import TrainingRows, refuse_sampling
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.tokens.examples import Example, batches
@@ -15,18 +15,18 @@ from foreword.errors import SettingsError
 ROWS = [Example(str(i), tuple(range(1 + (i * 7) % 40)), (), int(i % 10 == 0), "") for i in range(50)]
 
 
-def flat(course: Course, epoch: int = 0, seed: int = 1) -> list[int]:
+def flat(course: TrainingRows, epoch: int = 0, seed: int = 1) -> list[int]:
     return [index for batch in course.batches(8, seed, epoch) for index in batch]
 
 
 def test_shuffled_is_what_batches_gives() -> None:
-    assert Course(ROWS).batches(8, 1, 2) == batches(ROWS, 8, seed=1, epoch=2)
-    assert Course(ROWS).row(0, 3) is ROWS[3]
+    assert TrainingRows(ROWS).batches(8, 1, 2) == batches(ROWS, 8, seed=1, epoch=2)
+    assert TrainingRows(ROWS).row(0, 3) is ROWS[3]
 
 
 @pytest.mark.parametrize("sampling", ["shuffle", "balanced", "difficulty", "length"])
 def test_seed_and_epoch_decide_and_every_epoch_has_as_many_batches(sampling: str) -> None:
-    course = Course(ROWS, sampling, [float((i * 3) % 50) for i in range(50)])
+    course = TrainingRows(ROWS, sampling, [float((i * 3) % 50) for i in range(50)])
     assert course.batches(8, 1, 0) == course.batches(8, 1, 0)
     assert course.batches(8, 1, 0) != course.batches(8, 1, 1)
     assert course.batches(8, 1, 0) != course.batches(8, 2, 0)
@@ -36,7 +36,7 @@ def test_seed_and_epoch_decide_and_every_epoch_has_as_many_batches(sampling: str
 
 
 def test_balanced_draws_each_label_equally_often() -> None:
-    drawn = flat(Course(ROWS, "balanced"))
+    drawn = flat(TrainingRows(ROWS, "balanced"))
     assert Counter(ROWS[index].gold for index in drawn) == {0: 25, 1: 25}
     assert set(Counter(i for i in drawn if ROWS[i].gold == 1).values()) == {5}  # five rows, each five times
     assert max(Counter(i for i in drawn if ROWS[i].gold == 0).values()) == 1
@@ -44,15 +44,15 @@ def test_balanced_draws_each_label_equally_often() -> None:
 
 def test_from_easy_to_hard_and_from_short_to_long() -> None:
     difficulty = [float((i * 3) % 50) for i in range(50)]
-    order = [difficulty[index] for index in flat(Course(ROWS, "difficulty", difficulty))]
+    order = [difficulty[index] for index in flat(TrainingRows(ROWS, "difficulty", difficulty))]
     assert sum(order[:25]) < 0.6 * sum(order[25:])
-    lengths = [len(ROWS[index].input_ids) for index in flat(Course(ROWS, "length"))]
+    lengths = [len(ROWS[index].input_ids) for index in flat(TrainingRows(ROWS, "length"))]
     assert max(lengths[:10]) < min(lengths[-10:])
 
 
 def test_rows_in_another_form() -> None:
     other = Example("0", (1,), (), 0, "")
-    course = Course(ROWS, vary=lambda epoch, index: other if (epoch, index) == (1, 4) else None)
+    course = TrainingRows(ROWS, vary=lambda epoch, index: other if (epoch, index) == (1, 4) else None)
     assert course.row(1, 4) is other
     assert course.row(0, 4) is ROWS[4]
 

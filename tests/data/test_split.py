@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.split import DataLock, folds, split
+from foreword.data.quality.split import DataLock, k_folds, split
 from foreword.data.quality.unicode import normalise
 from foreword.data.readers.read import Table, read
 from foreword.errors import DataError, SettingsError
@@ -35,26 +35,26 @@ def test_every_row_is_in_one_split_and_the_labels_keep_their_shares() -> None:
 
 def test_folds_have_every_row_once_and_every_label_evenly() -> None:
     data = table("a" * 60 + "b" * 30 + "c" * 11)
-    parts = folds(data, 5, seed=13)
+    parts = k_folds(data, 5, seed=13)
     assert sorted(index for part in parts for index in part) == list(range(101))
     for part in parts:
         found = Counter(data.rows[index].fields["label"] for index in part)
         assert (found["a"], found["b"]) == (12, 6)
         assert found["c"] in (2, 3)
-    assert parts == folds(data, 5, seed=13) != folds(data, 5, seed=14)
+    assert parts == k_folds(data, 5, seed=13) != k_folds(data, 5, seed=14)
 
 
 def test_equal_inputs_are_in_one_fold() -> None:
     texts = [f"text {n // 3}" for n in range(30)]
     data = read([{"text": text, "label": "ab"[int(text[5:]) % 2]} for text in texts])
-    for part in folds(data, 4, seed=1):
+    for part in k_folds(data, 4, seed=1):
         assert all(texts.count(texts[index]) == sum(texts[i] == texts[index] for i in part) for index in part)
 
 
 @pytest.mark.parametrize("count", [0, 1, 31])
 def test_folds_that_cannot_be(count: int) -> None:
     with pytest.raises(SettingsError) as caught:
-        folds(table("ab" * 15), count, seed=1)
+        k_folds(table("ab" * 15), count, seed=1)
     assert caught.value.where == "folds"
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.tagging import in_text, is_bio, words_of
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import DataError, SettingsError, TemplateError
 from foreword.testing.method_contracts import byte_tokenizer
 
@@ -25,7 +25,7 @@ ROWS: list[dict[str, Any]] = [
 
 def kinds(data: object, **more: Any) -> list[tuple[str, str]]:
     table = read(data)
-    report = check({"train": table}, make_task(table, **more))
+    report = check_tables({"train": table}, make_task(table, **more))
     return [(problem.kind, problem.severity) for problem in report.problems]
 
 
@@ -77,7 +77,7 @@ def test_what_is_wrong_with_tags_is_said_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     table = read(path)
-    report = check({"train": table}, make_task(table))
+    report = check_tables({"train": table}, make_task(table))
     assert [(p.kind, p.where.rpartition(":")[2], p.message) for p in report.errors] == [
         ("unreadable", "6", "word 1 is empty"),
         ("bad_tags", "3", "2 words and 1 tags"),
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_tags_is_said_with_its_line(tmp_path: Path) -> None:
 
 def test_a_tag_that_is_never_learned_counts_as_missed() -> None:
     train = read(ROWS)
-    report = check({"train": train, "test": read([{"tokens": ["x"], "tags": ["B-new"]}])}, make_task(train))
+    report = check_tables({"train": train, "test": read([{"tokens": ["x"], "tags": ["B-new"]}])}, make_task(train))
     assert [(p.split, p.kind, p.severity) for p in report.problems] == [("test", "unknown_tag", "warning")]
     assert kinds(ROWS, labels=["O", "B-org"]) == [("unknown_tag", "warning")] * 3
 
@@ -116,8 +116,8 @@ def test_the_task_of_a_table() -> None:
 def encoded(rows: list[dict[str, Any]], special: bool, **more: Any) -> Any:
     table = read(rows)
     task = make_task(table, template=more.pop("template", None))
-    settings = {"special_tokens": special, "max_length": None, **more}
-    return encode(table.rows, task, byte_tokenizer(), **settings)
+    asked = {name: more.pop(name) for name in ("max_length", "labelled") if name in more}
+    return Encoder(task, byte_tokenizer(), special, **more).encode(table.rows, **asked)
 
 
 def test_a_tag_is_read_at_the_first_token_of_an_encoder_and_the_last_of_a_decoder() -> None:

@@ -14,7 +14,7 @@ from foreword.core.passes.scoring import choice_scores
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Decoding, Task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.data.tokens.tokenize import label_ids
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
@@ -36,7 +36,7 @@ def asker(task: Task, family: str = "llama", batch_size: int = 3) -> Asker:
 
 def examples(task: Task, labelled: bool = True) -> list[Example]:
     table = PAIRS if task.kind == "generation" else LABELLED
-    return encode(table.rows, task, TOKENIZER, special_tokens=False, max_length=None, labelled=labelled)
+    return Encoder(task, TOKENIZER, False).encode(table.rows, labelled=labelled)
 
 
 def same(got: Sequence[Prediction], expected: Sequence[Prediction]) -> None:
@@ -125,7 +125,7 @@ def test_rows_without_a_right_answer() -> None:
             inputs=[*("text",)] if task is CLASS_TASK else ["prompt"],
             labelled=False,
         )
-        rows = encode(table.rows, task, TOKENIZER, special_tokens=False, max_length=None, labelled=False)
+        rows = Encoder(task, TOKENIZER, False).encode(table.rows, labelled=False)
         (found,) = asker(task).answer(EMPTY, rows)
         assert found.gold == ""
         assert GOLD_NLL not in found.scores

@@ -14,20 +14,19 @@ from sklearn.metrics import f1_score
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import METRICS
+from foreword.evaluation.statistics.differences import paired_difference, permutation_p
 from foreword.evaluation.statistics.intervals import (
     Sampling,
     bootstrap_interval,
     mcnemar_p,
-    paired_difference,
     paired_proportion_interval,
-    permutation_p,
     resamples,
     score_interval,
     wilson_interval,
 )
 from foreword.evaluation.statistics.power import holm, minimum_detectable_difference, rows_needed
 from foreword.evaluation.statistics.repeated_seeds import paired_difference_of_runs, spread_of_runs
-from foreword.evaluation.statistics.run_spread import GRID, RunVariance, posterior
+from foreword.evaluation.statistics.run_spread import GRID, Prior, RunVariance, posterior
 
 ACCURACY, MACRO, ROUGE, BLEU_METRIC = METRICS["accuracy"], METRICS["macro_f1"], METRICS["rouge_l"], METRICS["bleu"]
 
@@ -310,11 +309,22 @@ def test_the_interval_of_runs_is_a_mixture_over_what_seeds_leave_open() -> None:
 
 def test_runs_that_agree_leave_room_and_many_runs_are_believed() -> None:
     same = RunVariance(np.asarray(0.0), np.asarray(1e-6), 1)
-    scale = 0.02
-    mean = [float(posterior(seen, scale) @ GRID) * scale for seen in ([], [same], [same] * 6)]
+    prior = Prior()
+    mean = [float(posterior(seen, prior) @ prior.deviations) for seen in ([], [same], [same] * 6)]
     assert mean[0] > mean[1] > mean[2] > 0.0005  # two that agree are not sure, six pairs hardly are
     wide = [RunVariance(np.asarray(0.05**2), np.asarray(1e-6), 4)] * 6
-    assert float(posterior(wide, scale) @ GRID) * scale == pytest.approx(0.05, rel=0.1)
+    assert float(posterior(wide, prior) @ prior.deviations) == pytest.approx(0.05, rel=0.1)
+
+
+def test_runs_that_agree_near_the_top_say_less_of_others() -> None:
+    """There most runs agree and one falls far, so that three agree is what is to be seen of unstable ones, too."""
+    same = [RunVariance(np.asarray(1e-6), np.asarray(1e-6), 2)] * 3
+    middle, top, none = (Prior(share=np.asarray(share)) for share in (0.5, 0.98, 0.999))
+    wide = [float(posterior(same, prior)[prior.deviations > 0.02].sum()) for prior in (middle, top)]
+    assert wide[1] > 3 * wide[0]
+    assert float(posterior(same, Prior()) @ GRID) == pytest.approx(float(posterior(same, middle) @ GRID), rel=0.02)
+    # No share of 0.999 varies by more than the square root of 0.001 * 0.999.
+    assert posterior([], none)[none.deviations > 0.0316].sum() == 0
 
 
 def test_an_interval_of_seeds_ends_where_differences_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import verdict as simulation
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import METRICS, get_metric
 from foreword.evaluation.report.verdict_text import ANSWERS, beside, sentences, state_of
-from foreword.evaluation.statistics.intervals import mcnemar_p, wilson_interval
+from foreword.evaluation.statistics.intervals import Interval, mcnemar_p, paired_proportion_interval, wilson_interval
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import (
     Spread,
@@ -30,7 +31,7 @@ from foreword.evaluation.statistics.repeated_seeds import (
     spread_of_means,
     spread_of_scores,
 )
-from foreword.evaluation.statistics.run_spread import RunVariance
+from foreword.evaluation.statistics.run_spread import Prior, RunVariance
 from foreword.evaluation.statistics.verdict import Comparison, compare_family, default_margin, planned_detectable
 from foreword.messages import Message
 
@@ -200,7 +201,12 @@ def test_an_interval_never_says_more_than_the_decision() -> None:
     outputs = {"a": [["y"] * 40], "b": [["n"] * 5 + ["y"] * 35]}
     alone = compare_family(ACCURACY, outputs, [("a", "b")], ["y"] * 40)[0]
     assert alone.better
-    several = compare_family(ACCURACY, {**outputs, "c": outputs["b"]}, [("a", "b"), ("b", "c")], ["y"] * 40)[0]
+    alike = {**outputs, "c": outputs["b"]}
+    same = compare_family(ACCURACY, alike, [("a", "b"), ("b", "c")], ["y"] * 40)[0]
+    assert same.better  # b and c answer alike: nothing can be wrongly said of them, so they share no error
+    assert (same.comparisons, same.corrected_for) == (2, 1)
+    far = {**outputs, "c": [["y"] * 5 + ["n"] * 5 + ["y"] * 30]}
+    several = compare_family(ACCURACY, far, [("a", "b"), ("b", "c")], ["y"] * 40)[0]
     assert several.corrected > 0.05
     assert 0.0 in several.difference.interval
     assert not several.better
@@ -225,7 +231,7 @@ def test_rows_needed_would_do() -> None:
     assert few.rows_needed is not None
     assert few.rows_needed > 60
     far = [RunVariance(np.asarray(0.1**2), np.asarray(0.0), 2)] * 3
-    spread = Spread(np.asarray(0.05), np.asarray(0.2 / 100), 99).with_runs(far, 0.02, 1 / 3)
+    spread = Spread(np.asarray(0.05), np.asarray(0.2 / 100), 99).with_runs(far, Prior(), 1 / 3)
     assert float(spread.with_rows(1000).detectable(0.95)) > 0.15  # rows do not help against seeds
 
 
@@ -290,6 +296,42 @@ def test_what_is_said_when_both_are_equal_within_the_margin() -> None:
         "+0.5，配对，3 个种子）。"
     ]
     assert sentences(made(0.01, -0.02, 0.04), NAMES, margin=0.05).state == "equal"
+
+
+def test_as_good_as_is_two_one_sided_tests() -> None:
+    """The 90% interval has to lie inside the margin, and that is the interval that is shown."""
+    found = made(0.001, -0.012, 0.014)
+    assert sentences(found, NAMES).state == "cannot_tell"
+    narrow = replace(found.difference, equivalence=Interval(-0.008, 0.0095, 0.9, "made"))
+    found = replace(found, difference=narrow)
+    assert sentences(found, NAMES).state == "equal"
+    assert said(found) == [
+        "Do not train: prefix tuning is as good as your best prompt, within 1.0 points: Accuracy +0.1 points (90% "
+        "interval -0.8 to +0.9, paired, 3 seeds)."
+    ]
+    gone = replace(found, difference=replace(narrow, equivalence=Interval(-0.03, 0.009, 0.9, "made")))
+    assert sentences(gone, NAMES).state == "not_better"
+
+
+def test_a_difference_brings_the_interval_of_two_one_sided_tests() -> None:
+    """At the level that one comparison alone has, however many there are; that of one run is Tango's at 90%."""
+    a, b = ["y"] * 97 + ["n"] * 3, ["n"] * 4 + ["y"] * 96
+    (found,) = compare_family(ACCURACY, {"a": [a], "b": [b]}, [("a", "b")], ["y"] * 100)
+    several = compare_family(ACCURACY, {"a": [a], "b": [b], "c": [a]}, [("a", "b"), ("c", "b")], ["y"] * 100)
+    equal = found.difference.equivalence
+    assert equal is not None
+    assert (equal.low, equal.high) == ends_of(4, 3, 100, equal.level)
+    assert equal.level == pytest.approx(0.9)
+    assert all(c.difference.equivalence == equal for c in several)
+    assert several[0].difference.interval.level == pytest.approx(0.975)
+    runs = compare_family(ACCURACY, {"a": [a, b], "b": [b]}, [("a", "b")], ["y"] * 100)[0].difference
+    assert runs.equivalence is not None
+    assert runs.interval.low < runs.equivalence.low < runs.equivalence.high < runs.interval.high
+
+
+def ends_of(only_a: int, only_b: int, count: int, level: float) -> tuple[float, float]:
+    interval = paired_proportion_interval(only_a, only_b, count, level)
+    return interval.low, interval.high
 
 
 def test_what_is_said_when_a_gain_is_ruled_out() -> None:

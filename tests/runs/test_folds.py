@@ -19,7 +19,7 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import read_jsonl
 from foreword.evaluation.report.translator import Translator
 from foreword.settings.schema import TrainRequest
-from foreword.studies.cross_validation import FoldsResult, cross_validate, resume
+from foreword.studies.cross_validation import FoldsResult, cross_validate, resume_folds
 from foreword.training.loop import Trial
 
 
@@ -110,11 +110,11 @@ def test_a_kill_costs_nothing_but_time(
     monkeypatch.undo()
     with pytest.raises(ResumeError, match="not the run"):
         cross_validate(replace(request, output_dir=folder, resume=True), 4)
-    again = resume(folder)
+    again = resume_folds(folder)
     assert again.systems["foreword"]["metrics"] == result.systems["foreword"]["metrics"]
     assert load(again.file)[0].digest() == load(result.file)[0].digest()
     shutil.rmtree(folder / "fold-2")
-    assert resume(folder).folds == result.folds
+    assert resume_folds(folder).folds == result.folds
 
 
 def test_each_fold_finds_its_own_rate(

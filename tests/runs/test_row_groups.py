@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foreword.data.quality.split import folds, split
+from foreword.data.quality.split import k_folds, split
 from foreword.data.readers.read import read
 from foreword.data.table import Table
 from foreword.errors import SettingsError
@@ -29,7 +29,7 @@ def test_a_column_makes_groups_and_keeps_them_in_one_split() -> None:
     groups = row_groups(parts, "user")
     assert len(groups) == 80
     assert len(set(groups.values())) == 20
-    for part in folds(rows, 4, seed=1, group="user"):
+    for part in k_folds(rows, 4, seed=1, group="user"):
         assert len({str(rows.rows[index].fields["user"]) for index in part}) == len(part) / 4
     with pytest.raises(SettingsError, match="no group"):
         row_groups(parts, "document")

@@ -21,7 +21,7 @@ from foreword.evaluation.predictions import read_jsonl
 from foreword.runs.workers.pool import Workers
 from foreword.runs.workers.worker import STATE
 from foreword.settings.schema import TaskOptions, TrainRequest, TrainSettings
-from foreword.studies.compare.compare import compare, resume
+from foreword.studies.compare.compare import compare, resume_comparison
 from foreword.studies.compare.compare_contents import answers_digest
 from foreword.studies.compare.compare_result import CompareResult
 from foreword.studies.compare.decisions import columns
@@ -200,7 +200,7 @@ def test_killed_anywhere_it_goes_on_and_done_again_it_agrees(tmp_path: Path, bas
                 compare(request(data, base, folder, **more), options)
         assert not (folder / "report.json").exists()
         assert len(list(folder.glob("systems/*/*/trials"))) == (1 if stop == 1 else 2)
-        resume(folder)
+        resume_comparison(folder)
         assert facts(folder) == whole, stop
     again = reproduce(tmp_path / "whole" / "report.json", tmp_path / "again")
     assert again.agrees
@@ -316,7 +316,7 @@ def test_another_comparison_in_the_folder_is_refused(made: tuple[CompareResult, 
     with pytest.raises(ResumeError, match="compare"):
         compare(request(data, base, folder, resume=True), OPTIONS)
     with pytest.raises(ResumeError):
-        resume(folder / "systems")
+        resume_comparison(folder / "systems")
 
 
 @pytest.mark.parametrize(

@@ -16,24 +16,24 @@ from foreword.core.inject import initial_values
 from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.errors import SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.report.translator import Translator
 from foreword.evaluation.report.write_report import render_html
-from foreword.studies.explain.ablation import Without, layers, tokens, worth
-from foreword.studies.explain.attention_share import Mass, attention_mass
+from foreword.studies.explain.ablation import Without, ablate, layers, tokens
+from foreword.studies.explain.attention_share import AttentionShare, attention_shares
 from foreword.studies.explain.explain import explain
 from foreword.studies.explain.explain_card import Explained
 from foreword.studies.explain.imitation import Imitation, imitate
-from foreword.studies.explain.nearest_words import Near, of_embeddings
+from foreword.studies.explain.nearest_words import NearestWords, of_embeddings
 from foreword.studies.prompts.prompt_scorer import standing
 from foreword.testing.method_contracts import byte_tokenizer, reaches, tiny, trained_for
 
 TOKENIZER = byte_tokenizer()
 TABLE = read([{"text": "xy" * (1 + i % 4), "label": ["no", "yes"][i % 2]} for i in range(8)])
 TASK = make_task(TABLE, guidance="Say it.\n", template="{{ text }}:")
-ROWS: list[Example] = encode(TABLE.rows, TASK, TOKENIZER, special_tokens=False, max_length=None)
+ROWS: list[Example] = Encoder(TASK, TOKENIZER, False).encode(TABLE.rows)
 
 
 def asker(family: str) -> Asker:
@@ -74,13 +74,13 @@ def test_one_batch_of_all_parts_is_each_part_alone(family: str, method: str) -> 
     neutral = torch.zeros(tiny(family).get_input_embeddings().weight.shape[1])  # type: ignore[arg-type]
     parts = [*tokens(value, neutral), *layers(value)]
     assert parts
-    found = worth(one, value, parts, ROWS)
+    found = ablate(one, value, parts, ROWS)
     assert [line.part for line in found] == ["whole", *(name for name, _ in parts)]
     for line, (_, alone) in zip(found[1:4], parts, strict=False):
-        (single,) = worth(one, alone, [], ROWS) if alone.num_virtual_tokens or not value.num_virtual_tokens else [line]
+        (single,) = ablate(one, alone, [], ROWS) if alone.num_virtual_tokens or not value.num_virtual_tokens else [line]
         assert line.loss == pytest.approx(single.loss, abs=1e-4)
         assert line.more == pytest.approx(line.loss - found[0].loss, abs=1e-6)
-    for mass in attention_mass(one, value, ROWS[:2]):
+    for mass in attention_shares(one, value, ROWS[:2]):
         assert 0 <= mass.share <= 1
         assert 0 < mass.even < 1
 
@@ -96,7 +96,7 @@ def test_mass_is_what_the_model_itself_attends_to_the_text(family: str) -> None:
             seen = model(torch.tensor([[*text, *row.input_ids]]), output_attentions=True).attentions
     finally:
         model.set_attn_implementation(before)
-    found = attention_mass(asker(family), value, [row])
+    found = attention_shares(asker(family), value, [row])
     assert len(found) == len(seen)
     for mass, weights in zip(found, seen, strict=True):
         expected = weights[0].mean(0)[len(text) :, : len(text)].sum(-1).mean()
@@ -139,10 +139,10 @@ def card(share: float, low: float, high: float, more: float = 0.4, text: str = "
         Without(f"token {i}", 0.6, more - i / 10, more - i / 10 - 0.1, more - i / 10 + 0.1, 0.7) for i in range(4)
     ]
     parts += [Without(f"layer {i}", 0.5, 0.0, -0.1, 0.1, 0.8) for i in range(20)]
-    mass = [Mass(f"decoder.self.{i}", 0.2 + i / 100, 0.4) for i in range(20)]
+    mass = [AttentionShare(f"decoder.self.{i}", 0.2 + i / 100, 0.4) for i in range(20)]
     near = [
-        Near("token 0", (" film", " movie"), (0.9, 0.8), None, 0.2),
-        Near("token 1", ("x", "y"), (0.1, 0.1), None, 0.2),
+        NearestWords("token 0", (" film", " movie"), (0.9, 0.8), None, 0.2),
+        NearestWords("token 1", ("x", "y"), (0.1, 0.1), None, 0.2),
     ]
     imitation = Imitation(text, share, low, high, 32, "Ask.\n", 0.5, 0.3, 0.7, 20)
     return Explained("m", 64, near, parts, mass, imitation)

@@ -15,17 +15,17 @@ from foreword.core.inject.initial_values import embeddings_of
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import SettingsError
 from foreword.evaluation.predictions import Prediction
 from foreword.runs.prepare.prepare import prepare
 from foreword.settings.schema import TrainRequest
 from foreword.studies.prompts.calibration import taken_off
-from foreword.studies.prompts.prompt_scorer import Judge, standing
+from foreword.studies.prompts.prompt_scorer import PromptScorer, standing
 from foreword.studies.prompts.rule_variants import Rules, cases, formats, orders, with_label_order, wordings
 from foreword.studies.prompts.successive_halving import UnfitError
 from foreword.studies.prompts.variant import Variant, distinct, named
-from foreword.studies.search.few_shot import Shots, typical_first
+from foreword.studies.search.few_shot import FewShotProposer, typical_first
 from foreword.studies.search.held_out import make_pool
 from foreword.studies.search.hotflip import Swaps, instruction_span
 from foreword.studies.search.label_words import Words
@@ -51,12 +51,12 @@ def state(best: Variant = START, round: int = 1) -> State:
 @pytest.fixture
 def judge(
     tmp_path: Path, labelled: str, tiny_folder: Callable[[str], str], request_of: Callable[..., TrainRequest]
-) -> Judge:
+) -> PromptScorer:
     made = request_of(labelled, tiny_folder("llama"), tmp_path / "s", method="text")
     prepared = prepare(made)
     train, dev = prepared.tables["train"].rows, prepared.tables["dev"].rows
     pool = make_pool(train, dev, "label", rows=20, held=0.5, seed=1)
-    return Judge(prepared, pool.rows, {row.id: row for row in pool.shown}, tmp_path / "answers")
+    return PromptScorer(prepared, pool.rows, {row.id: row for row in pool.shown}, tmp_path / "answers")
 
 
 def test_rules_change_one_thing_at_a_time() -> None:
@@ -123,7 +123,7 @@ def test_what_a_model_wrote_as_an_instruction(written: str, kept: str) -> None:
     assert instruction(written) == kept
 
 
-def test_the_model_proposes_the_same_for_the_same_seed(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_proposes_the_same_for_the_same_seed(judge: PromptScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     # A tiny random model writes no words: whatever it writes counts here.
     monkeypatch.setattr("foreword.studies.search.written_instructions.instruction", lambda text: repr(text))
     start = Variant.of(judge.task, "start")
@@ -135,7 +135,7 @@ def test_the_model_proposes_the_same_for_the_same_seed(judge: Judge, monkeypatch
     assert made != model(state(start, round=2), 4)
 
 
-def test_the_gradient_tells_how_the_loss_changes(judge: Judge) -> None:
+def test_the_gradient_tells_how_the_loss_changes(judge: PromptScorer) -> None:
     start = Variant.of(judge.task, "start")
     swaps, rows = Swaps(judge, tuple(judge.shown.values())), list(judge.shown.values())[:4]
     found = instruction_span(judge, start)
@@ -146,7 +146,7 @@ def test_the_gradient_tells_how_the_loss_changes(judge: Judge) -> None:
 
     def loss(prompt: torch.Tensor) -> float:
         model, value = judge.prepared.base.model, Foreword(prompt=prompt)
-        examples = encode(rows, judge.task, judge.prepared.base.tokenizer, special_tokens=False, max_length=None)
+        examples = Encoder(judge.task, judge.prepared.base.tokenizer, False).encode(rows)
         with torch.no_grad(), injected(model, [value]):
             objective = judge.prepared.asker.objective(value)
             return float(objective.losses(objective.outputs(model, examples), examples, value).mean())
@@ -160,28 +160,28 @@ def test_the_gradient_tells_how_the_loss_changes(judge: Judge) -> None:
     assert all(len(one.guidance) == len(start.guidance) and one.guidance != start.guidance for one in made)
 
 
-def test_examples_are_balanced_rendered_and_reordered(judge: Judge) -> None:
+def test_examples_are_balanced_rendered_and_reordered(judge: PromptScorer) -> None:
     start, rows = Variant.of(judge.task, "start"), tuple(judge.shown.values())
-    made = Shots(judge.task, rows, most=4)(state(start), 6)
+    made = FewShotProposer(judge.task, rows, most=4)(state(start), 6)
     assert {len(one.examples) for one in made} == {1, 2, 4}
     four = next(one for one in made if len(one.examples) == 4)
     assert sorted(str(judge.shown[name].fields["label"]) for name in four.examples) == ["no", "no", "yes", "yes"]
     text = four.asked(judge.task, judge.shown).guidance
     first = judge.shown[four.examples[0]].fields
     assert text.startswith(start.guidance + f"{first['text']}: {first['label']}\n\n")
-    again = Shots(judge.task, rows, most=4)(state(replace(four, name="four")), 4)
+    again = FewShotProposer(judge.task, rows, most=4)(state(replace(four, name="four")), 4)
     assert sorted(again[0].examples) == sorted(four.examples)
     assert typical_first(["the cat sat", "the cat sat here", "zzz qqq"])[-1] == 2
 
 
-def test_label_words_are_single_tokens_of_the_model(judge: Judge) -> None:
+def test_label_words_are_single_tokens_of_the_model(judge: PromptScorer) -> None:
     start = Variant.of(judge.task, "start")
     for one in Words(judge, tuple(judge.shown.values()))(state(start), 6):
         assert one.labels.keys() == start.labels.keys()
         assert one.labels != start.labels
 
 
-def test_calibration_takes_off_what_is_said_without_input(judge: Judge) -> None:
+def test_calibration_takes_off_what_is_said_without_input(judge: PromptScorer) -> None:
     prior = {"a": math.log(0.8), "b": math.log(0.2)}
     one = Prediction("r", "", "a", "b", scores={"a": math.log(0.7), "b": math.log(0.3)})
     found = taken_off(one, prior)
@@ -199,7 +199,7 @@ def test_calibration_takes_off_what_is_said_without_input(judge: Judge) -> None:
     assert [one.scores for one in taken] == [one.scores for one in wanted]
 
 
-def test_a_prompt_read_once_gives_the_answers_of_the_prompt_in_front(judge: Judge) -> None:
+def test_a_prompt_read_once_gives_the_answers_of_the_prompt_in_front(judge: PromptScorer) -> None:
     asker = judge.prepared.asker
     value = standing(asker, judge.task.guidance)
     assert value.sites
@@ -210,7 +210,7 @@ def test_a_prompt_read_once_gives_the_answers_of_the_prompt_in_front(judge: Judg
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
 
 
-def test_a_prompt_that_does_not_fit_is_refused_and_loses(judge: Judge) -> None:
+def test_a_prompt_that_does_not_fit_is_refused_and_loses(judge: PromptScorer) -> None:
     with pytest.raises(UnfitError, match=r"longer than the model can read|the prompt has"):
         judge.answer(replace(Variant.of(judge.task, "long"), guidance="word " * 120), [0])
     with pytest.raises(UnfitError, match="cannot be told apart"):
@@ -224,7 +224,7 @@ def test_names_and_keys() -> None:
     assert Variant.from_json(copies[0].to_json()) == copies[0]
 
 
-def test_reflection_sees_search_rows_and_what_it_writes_is_raced(judge: Judge) -> None:
+def test_reflection_sees_search_rows_and_what_it_writes_is_raced(judge: PromptScorer) -> None:
     pytest.importorskip("gepa")
     asked: list[str] = []
 
@@ -253,7 +253,7 @@ def test_reflection_without_its_package_is_refused_before_anything_is_read(monke
         search(nothing, SearchSettings(operators=("gepa",)))
 
 
-def test_reflection_needs_somebody_who_reflects(judge: Judge) -> None:
+def test_reflection_needs_somebody_who_reflects(judge: PromptScorer) -> None:
     pool = make_pool(list(judge.shown.values()), judge.rows, "label", rows=10, held=0.5, seed=1)
     with pytest.raises(SettingsError, match="needs a callable"):
         proposers(judge, pool, SearchSettings(operators=("gepa",)))

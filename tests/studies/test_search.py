@@ -15,7 +15,7 @@ from foreword.core.base.load import load_base
 from foreword.errors import Interrupted, ResumeError, SettingsError
 from foreword.evaluation.predictions import read_jsonl
 from foreword.settings.schema import TrainRequest
-from foreword.studies.search.search import resume, search
+from foreword.studies.search.search import resume_search, search
 from foreword.studies.search.settings import SearchSettings
 
 Requests = Callable[..., TrainRequest]
@@ -79,7 +79,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(
     with pytest.raises(Interrupted, match="every answer so far"):
         search(request_of(labelled, base, tmp_path / "cut", progress=stop), SMALL)
     asked: list[str] = []
-    again = resume(tmp_path / "cut", lambda name, done, total, **fields: asked.append(name))
+    again = resume_search(tmp_path / "cut", lambda name, done, total, **fields: asked.append(name))
     assert again.winner == whole.winner
     assert again.gain == whole.gain
     assert again.prompts == whole.prompts

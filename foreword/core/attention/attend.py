@@ -21,6 +21,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from foreword.core.attention import attention_weights, last_layer_pruning, masks
 from foreword.core.attention.pass_context import current, source_for
+from foreword.core.attention.product_attention import is_faster, product_attention
 from foreword.core.attention.sources import Call, Front
 
 NAME, EAGER_NAME = "foreword", "foreword_eager"
@@ -134,7 +135,13 @@ def _sdpa(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' function; where it would copy keys and values for every head of a group, as it does when there is a
-    mask, torch's own is asked, which on CPU reads them as they are."""
+    mask, torch's own is asked, which on CPU reads them as they are; and batched products where those are faster."""
+    if kwargs.get("position_bias") is None and not kwargs.get("dropout") and is_faster(query, key, mask):
+        causes = mask is None and (is_causal if is_causal is not None else getattr(module, "is_causal", True))
+        if not causes or query.shape[2] == key.shape[2]:
+            seen = masks.causal(query.shape[2], key.shape[2], key.device) if causes else mask
+            output = product_attention(query, key, value, seen, kwargs.get("scaling"))
+            return output.transpose(1, 2).contiguous(), None
     groups = query.shape[1] != key.shape[1] and query.shape[2] > 1
     if not groups or mask is None or key.device.type != "cpu" or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, mask, is_causal=is_causal, **kwargs)

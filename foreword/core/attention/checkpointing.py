@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.pass_context import again, current, entered
 
 _CACHES = ("past_key_values", "past_key_value", "layer_past")
@@ -50,7 +50,7 @@ def _has_past(kwargs: dict[str, Any]) -> bool:
     return any(not hasattr(cache, "get_seq_length") or cache.get_seq_length() > 0 for cache in caches)
 
 
-def checkpoint_layers(hold: Hold, model: PreTrainedModel) -> None:
+def checkpoint_layers(hold: HookSet, model: PreTrainedModel) -> None:
     """Have every layer's activations computed again during backward while ``hold`` is entered."""
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
@@ -63,7 +63,7 @@ def checkpointing(model: PreTrainedModel, on: bool = True) -> Iterator[None]:
 
     The backward pass may come behind the block.
     """
-    hold = Hold()
+    hold = HookSet()
     if on:
         checkpoint_layers(hold, model)
     with hold:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from foreword.core.attention.hooks import Forward, Hold, Level, Wrapped
+from foreword.core.attention.hooks import Forward, HookSet, Level, Wrapped
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import aside, current, holding
 from foreword.core.inject.sites import find_sites
@@ -95,7 +95,7 @@ def fused(model: PreTrainedModel) -> Iterator[None]:
     """Let this thread's passes of ``model`` that want gradients go through the operations above, where they are the
     model's own."""
     modules, sources = fact(model, "fused", lambda: _replaceable(model))
-    hold = Hold()
+    hold = HookSet()
     for module in modules:
         hold.wrap(module, Level.FUSED, partial(_instead, module))
     for source in sources:

@@ -31,7 +31,7 @@ Undo = Callable[[], object]
 _HOOKS = "_foreword_hooks"
 _LOCK = threading.Lock()
 # What a finalizer could not take off at once, because somebody was at work; appending is atomic.
-_ABANDONED: deque[Hold] = deque()
+_ABANDONED: deque[HookSet] = deque()
 # Objects without a free attribute (configurations, which are written to files), while something stands on them.
 _ELSEWHERE: dict[int, tuple[object, _Standing]] = {}
 
@@ -126,7 +126,7 @@ def _forget(owner: Any, standing: _Standing) -> None:
 def splice(owner: Any, name: str, level: Level, around: Around) -> Undo:
     """Let ``around(function)`` run instead of ``owner``'s function ``name``; returns what takes that off again.
 
-    For what lives as long as its owner; everybody else asks a :class:`Hold`.
+    For what lives as long as its owner; everybody else asks a :class:`HookSet`.
     """
     wrapped = _standing(owner).wrapped
     if name not in wrapped:
@@ -184,7 +184,7 @@ def _take_off_abandoned() -> None:
         _ABANDONED.popleft()._let_go()
 
 
-class Hold:
+class HookSet:
     """The hooks that one user needs. A kind stands on an object once, however many need it.
 
     ``with hold:`` keeps them there; it may be entered again, from any thread, also after everybody has left it.
@@ -209,7 +209,7 @@ class Hold:
         """Have ``around`` stand around ``owner``'s function ``name``; the first of a level serves all who ask."""
         self.need(owner, f"{name}:{level.name}", partial(splice, owner, name, level, around))
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> HookSet:
         self.enter()
         return self
 

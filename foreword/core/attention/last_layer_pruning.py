@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.packing import Cut, Packed
 from foreword.core.attention.pass_context import current, within
 from foreword.core.base.device import tensor_on
@@ -32,7 +32,7 @@ def stop(key: Tensor, value: Tensor) -> None:
         raise _Reached(key, value)
 
 
-def prune(hold: Hold, layer: nn.Module | None) -> None:
+def prune(hold: HookSet, layer: nn.Module | None) -> None:
     """Have ``layer``, a decoder's last, run for the wanted tokens of packed passes alone while ``hold`` is entered;
     None for no layer. What comes behind it in such a pass gets ``[1, M, E]``."""
     if layer is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.last_layer_pruning import prune
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.packing import Packed
@@ -82,7 +82,7 @@ def _same(
     layer: nn.Module | None,
     wanted: tuple[tuple[int, int], ...] | None,
 ) -> bool:
-    packed, hold = Packed(_LENGTHS, model.device), Hold()
+    packed, hold = Packed(_LENGTHS, model.device), HookSet()
     packed.wanted = wanted
     given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids[None]), "position_ids": packed.positions}
     route(hold, model)

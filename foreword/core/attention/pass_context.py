@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.packing import Packed
 from foreword.core.attention.sources import Call, Source, Weighed
 
@@ -60,7 +60,7 @@ class PassContext:
 
     sources: tuple[Source, ...] | None = ()
     attached: Source | None = None
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[HookSet, ...] = ()
     packed: Packed | None = None
     memo: PassMemo | None = None
     calls: list[Call] | None = None
@@ -107,7 +107,7 @@ def within(**changes: Any) -> Iterator[None]:
 
 
 @contextmanager
-def holding(hold: Hold, **changes: Any) -> Iterator[None]:
+def holding(hold: HookSet, **changes: Any) -> Iterator[None]:
     """Keep the hooks of ``hold`` on the model, and let ``changes`` hold in this thread."""
     with hold, within(holds=(*current().holds, hold), **changes):
         yield

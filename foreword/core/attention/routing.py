@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from foreword.core.attention.attend import EAGER_NAME, NAME
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import holding
 from foreword.errors import UnsupportedBaseError
@@ -32,13 +32,13 @@ def routed(model: PreTrainedModel) -> Iterator[None]:
     Raises:
         UnsupportedBaseError: the base was loaded with a kernel whose masks are of another kind than SDPA's.
     """
-    hold = Hold()
+    hold = HookSet()
     route(hold, model)
     with holding(hold):
         yield
 
 
-def route(hold: Hold, model: PreTrainedModel) -> None:
+def route(hold: HookSet, model: PreTrainedModel) -> None:
     """Have the model's attention go through ours while ``hold`` is entered."""
     refuse_kernel(model)
     for config in _configurations(model):

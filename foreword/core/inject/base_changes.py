@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.base.device import tensor_on
 from foreword.core.inject import lora_deltas, weight_overrides
 from foreword.core.inject.value import Foreword
 
 
 @dataclass(frozen=True)
-class Changes:
+class BaseChanges:
     """The changes in force: of linear layers, each row's own, and of weights.
 
     Args:
@@ -31,7 +31,7 @@ class Changes:
         bank = self.banks.get(layer)
         return None if bank is None else bank.added(x, self.index)
 
-    def hook(self, hold: Hold, model: PreTrainedModel, owned: set[nn.Module]) -> None:
+    def hook(self, hold: HookSet, model: PreTrainedModel, owned: set[nn.Module]) -> None:
         """Have the layers and weights concerned, which join ``owned``, ask for it while ``hold`` is entered."""
         for layer in self.banks:
             lora_deltas.hook(hold, layer)
@@ -41,7 +41,7 @@ class Changes:
         owned.update(self.banks, holders)
 
 
-def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequence[int] | None) -> Changes:
+def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequence[int] | None) -> BaseChanges:
     """The changes of ``values``; ``rows`` is each row's value, None the only one for every row.
 
     Raises:
@@ -54,4 +54,4 @@ def changes_of(model: PreTrainedModel, values: Sequence[Foreword], rows: Sequenc
     index = None
     if banks and rows is not None and len(used) > 1:
         index = tensor_on([used.index(row) for row in rows], model.device)
-    return Changes(banks, weights, index)
+    return BaseChanges(banks, weights, index)

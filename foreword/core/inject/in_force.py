@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.pass_context import current
 from foreword.core.attention.sources import Front
-from foreword.core.inject.base_changes import Changes
+from foreword.core.inject.base_changes import BaseChanges
 from foreword.core.inject.sites import SiteMap
 from foreword.core.inject.soft_slots import SlotBank
 from foreword.core.inject.value import Foreword
@@ -52,14 +52,14 @@ class InForce:
 
     map: SiteMap
     owned: Set[nn.Module]
-    hold: Hold
+    hold: HookSet
     values: tuple[Foreword, ...]
     rows: Tensor | None
     lengths: Tensor
     banks: Mapping[str, Bank] = field(default_factory=dict)
     prompts: Tensor | None = None
     slots: SlotBank | None = None
-    changes: Changes = field(default_factory=Changes)
+    changes: BaseChanges = field(default_factory=BaseChanges)
     # The same tensors for every layer, so that its mask can be made once a pass.
     _of_rows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.pass_context import current, holding
 from foreword.core.attention.sources import Front
 from foreword.core.base.device import tensor_on
@@ -41,7 +41,7 @@ class Injection:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.map: SiteMap = find_sites(model)
-        self.hold = Hold()
+        self.hold = HookSet()
         self._owned = owned(model)
         hook_model(self.hold, model)
         self._now = self.lowered((), None)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.pass_context import aside, current, holding
 from foreword.core.inject.sites import run
 
@@ -39,7 +39,7 @@ def linear_over_rows(model: PreTrainedModel, candidates: Mapping[str, nn.Module]
 def _calls(model: PreTrainedModel, layers: Mapping[str, nn.Module], ids: Tensor) -> Seen:
     """What each layer was given and what it gave in one pass of this thread."""
     seen: Seen = {}
-    hold = Hold()
+    hold = HookSet()
     for layer in layers.values():
         hold.wrap(layer, Level.PROBE, partial(_observed, layer))
     with torch.no_grad(), aside(fused=False), holding(hold, observed=seen):

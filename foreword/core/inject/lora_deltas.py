@@ -17,7 +17,7 @@ from torch.nn.functional import linear, pad
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import current, source_for
 from foreword.core.inject.linear_probe import linear_over_rows
@@ -145,7 +145,7 @@ def _on(pair: LowRank | None, weight: Tensor) -> LowRank | None:
     return None if pair is None else LowRank(pair.a.to(like), pair.b.to(like))
 
 
-def hook(hold: Hold, layer: nn.Module) -> None:
+def hook(hold: HookSet, layer: nn.Module) -> None:
     """Let ``layer`` add what the source in force has for it, while ``hold`` is entered."""
 
     def adding(forward: Forward) -> Forward:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import PassMemo, current, source_for, within
 from foreword.core.attention.routing import route
@@ -43,7 +43,7 @@ def owned(model: PreTrainedModel) -> set[nn.Module]:
     return fact(model, "owned", lambda: {*find_sites(model).modules, *stacks(model), *embeddings(model)})
 
 
-def hook_model(hold: Hold, model: PreTrainedModel) -> None:
+def hook_model(hold: HookSet, model: PreTrainedModel) -> None:
     """Have the model ask for what is in force, while ``hold`` is entered."""
     route(hold, model)
     for stack in stacks(model):

@@ -47,7 +47,7 @@ class LowRank:
             raise ValueError(f"a {tuple(a)} and b {tuple(b)} must be [r, in] and [out, r]")
 
 
-def _frozen(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
+def _immutable(mapping: Mapping[str, object]) -> MappingProxyType[str, object]:
     return MappingProxyType(dict(mapping))
 
 
@@ -74,10 +74,10 @@ class Foreword:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sites", _frozen(self.sites))
-        object.__setattr__(self, "head", _frozen(self.head))
-        object.__setattr__(self, "adapters", _frozen(self.adapters))
-        object.__setattr__(self, "weights", _frozen(self.weights))
+        object.__setattr__(self, "sites", _immutable(self.sites))
+        object.__setattr__(self, "head", _immutable(self.head))
+        object.__setattr__(self, "adapters", _immutable(self.adapters))
+        object.__setattr__(self, "weights", _immutable(self.weights))
         if self.prompt is not None and self.prompt.ndim != 2:
             raise ValueError(f"a soft prompt is [P, E], not {tuple(self.prompt.shape)}")
         if self.slots is not None and self.slots.ndim != 2:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.pass_context import source_for
 from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError
@@ -93,7 +93,7 @@ def fitted(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tens
     return {name: tensor.to(known[name]) for name, tensor in weights.items()}
 
 
-def hook(hold: Hold, module: nn.Module, names: Mapping[str, str]) -> None:
+def hook(hold: HookSet, module: nn.Module, names: Mapping[str, str]) -> None:
     """Let ``module`` find the weights of the source in force, while ``hold`` is entered."""
     hold.need(module, "weights", partial(_put_on, module, names))
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.pass_context import current, holding, source_for, within
 from foreword.core.inject.in_force import InForce
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.stack_hooks import by_name, stacks
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 
 
 class Enough(Exception):
@@ -42,7 +42,7 @@ class _Pass:
     found: list[Tensor] | None
 
 
-class Frozen:
+class LayerCache:
     """The layers of ``model`` before ``layer``, and what they gave.
 
     Args:
@@ -57,7 +57,7 @@ class Frozen:
         refused: the store had no room for some states.
     """
 
-    def __init__(self, model: PreTrainedModel, layer: int, store: Store, name: str = "") -> None:
+    def __init__(self, model: PreTrainedModel, layer: int, store: TensorCache, name: str = "") -> None:
         self.model, self.layer, self.store, self.name = model, layer, store, name
         self.sites = find_sites(model)
         self.filling = self.refused = False
@@ -187,13 +187,13 @@ def layers_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
 
 
 @contextmanager
-def reusing(frozen: Frozen | None) -> Iterator[None]:
+def reusing(frozen: LayerCache | None) -> Iterator[None]:
     """Let the passes of this thread begin where ``frozen`` ends, as far as their rows are kept; None changes
     nothing."""
     if frozen is None:
         yield
         return
-    hold = Hold()
+    hold = HookSet()
     hold.wrap(frozen.stack, Level.LAYER_CACHE, partial(_around_stack, frozen.stack))
     for number, layer in enumerate(layers_of(frozen.model)):
         # Outside of checkpointing: a layer that is passed over has nothing to compute again.
@@ -207,7 +207,7 @@ def _around_stack(stack: nn.Module, forward: Forward) -> Forward:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         frozen = current().layer_cache
-        if not isinstance(frozen, Frozen) or frozen.stack is not stack:
+        if not isinstance(frozen, LayerCache) or frozen.stack is not stack:
             return forward(*args, **kwargs)
         now = frozen.begin(by_name(stack, args, kwargs))
         with within(cached_pass=None if now is None else (frozen, now)):

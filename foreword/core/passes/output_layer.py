@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Forward, Hold, Level
+from foreword.core.attention.hooks import Forward, HookSet, Level
 from foreword.core.attention.model_state import fact
 from foreword.core.attention.pass_context import aside, current, holding
 
@@ -54,8 +54,8 @@ class _Given:
         return self.logits.expand(*hidden.shape[:-1], -1).clone()
 
 
-def _hold(model: PreTrainedModel) -> Hold:
-    hold = Hold()
+def _hook_set(model: PreTrainedModel) -> HookSet:
+    hold = HookSet()
     hold.wrap(model.get_output_embeddings(), Level.OUTPUT, _as_wanted)
     return hold
 
@@ -71,7 +71,7 @@ def _as_wanted(forward: Forward) -> Forward:
 @contextmanager
 def _asked(model: PreTrainedModel, wanted: _Wanted) -> Iterator[None]:
     """Let the output layer see only what is wanted, in this thread."""
-    with holding(_hold(model), output=wanted):
+    with holding(_hook_set(model), output=wanted):
         yield
 
 
@@ -103,7 +103,7 @@ def _passes_on(model: PreTrainedModel, layer: nn.Module | None) -> bool:
     logits = torch.linspace(-1000, 1000, layer.out_features, device=model.device, dtype=layer.weight.dtype)[None, None]
     ids = torch.ones(1, 2, dtype=torch.long, device=model.device)
     given = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
-    with torch.no_grad(), aside(), holding(_hold(model), output=_Given(logits)):
+    with torch.no_grad(), aside(), holding(_hook_set(model), output=_Given(logits)):
         return torch.equal(model(input_ids=ids, use_cache=False, **given).logits, logits.expand(1, 2, -1))
 
 

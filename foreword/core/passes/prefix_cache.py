@@ -17,17 +17,17 @@ from transformers import PreTrainedModel
 from foreword.core.inject import initial_values
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword, KeyValue
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 
 
-class Past:
+class PrefixCache:
     """The beginnings of rows on ``model``, kept in ``store``.
 
     Args:
         name: what tells the model from others that use the same store.
     """
 
-    def __init__(self, model: PreTrainedModel, store: Store, name: str = "") -> None:
+    def __init__(self, model: PreTrainedModel, store: TensorCache, name: str = "") -> None:
         self.model, self.store, self.name = model, store, name
         self.sites = find_sites(model).sites
 

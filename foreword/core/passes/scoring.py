@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from foreword.core.attention.hooks import Hold
+from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.last_layer_pruning import prune
 from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
@@ -100,7 +100,7 @@ def _running(
     # A row of which nothing is wanted would have no query in the last layer.
     if len({row for row, _ in wanted}) == packed.rows:
         packed.wanted = wanted
-    hold = Hold()
+    hold = HookSet()
     route(hold, model)
     prune(hold, last_layer(model))
     with holding(hold, packed=packed):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-class Store:
+class TensorCache:
     """What was computed once and is wanted again.
 
     Args:

@@ -21,10 +21,10 @@ from foreword.data.task.template import Template, empty_fields, parsed
 from foreword.errors import TemplateError
 from foreword.messages import Message
 
-__all__ = ["CheckReport", "check", "clean"]
+__all__ = ["CheckReport", "check_tables", "clean"]
 
 
-def check(
+def check_tables(
     tables: Mapping[str, Table],
     task: Task | None,
     *,
@@ -103,7 +103,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
         for field in names:
             kind = "empty" if field in row.fields else "missing"
-            message = Message("the field {field!r} is {kind}", field=field, kind=kind)
+            message = Message("the field {field!r} is {kind}", field=field, kind=Message(kind))
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
     problems += found
     return found
@@ -122,9 +122,15 @@ def _not_text(
         return
     several = target_texts(row, target)
     if labels and len(several) > 1:
-        yield "several_labels", f"the row has several labels ({', '.join(several)}), and one label a row is learned"
+        yield (
+            "several_labels",
+            Message("the row has several labels ({names}), and one label a row is learned", names=", ".join(several)),
+        )
     elif not several or isinstance(answer, Mapping):
-        yield "not_text", f"the field {target!r} is {what_it_is(answer)}, and no text"
+        yield (
+            "not_text",
+            Message("the field {target!r} is {what_it_is}, and no text", target=target, what_it_is=what_it_is(answer)),
+        )
 
 
 def _tags(name: str, tables: Mapping[str, Table], task: Task | None, problems: list[Problem]) -> Sequence[Problem]:
@@ -150,8 +156,13 @@ def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | 
     for entry in entries:
         if entry.answer not in known:
             near = nearest(entry.answer, known)
-            meant = f"; did you mean {near!r}?" if near else ""
-            yield entry.problem("unknown_label", f"the label {entry.answer!r} is not one of {shown}{meant}")
+            meant = Message("; did you mean {near!r}?", near=near) if near else ""
+            yield entry.problem(
+                "unknown_label",
+                Message(
+                    "the label {answer!r} is not one of {shown}{meant}", answer=entry.answer, shown=shown, meant=meant
+                ),
+            )
     for name, table in tables.items():
         counts = _balance(entries, name)
         if not counts:
@@ -217,7 +228,12 @@ def _tokens(
         length = lead + len(tokenize(text)) + answer
         lengths[entry.split].append(length)
         if context is not None and length > context:
-            problems.append(entry.problem("too_long", f"{length:,} tokens; the model reads {context:,}"))
+            problems.append(
+                entry.problem(
+                    "too_long",
+                    Message("{length:,} tokens; the model reads {context:,}", length=length, context=context),
+                )
+            )
     return {name: _figures(values) for name, values in lengths.items() if values}
 
 
@@ -283,20 +299,21 @@ def _unused(table: Table, task: Task | None) -> str:
     """The columns that nothing reads, for people; "" where there are none."""
     used = {*_inputs(table, task), task.target if task else table.layout.target}
     names = [name for name in table.columns if name not in used]
-    parts = [f"{name} (it says the label again)" if name in table.layout.leaks else name for name in names]
-    return f"not used: {', '.join(parts)}" if parts else ""
+    parts = [
+        Message("{name} (it says the label again)", name=name) if name in table.layout.leaks else name for name in names
+    ]
+    return Message("not used: {names}", names=", ".join(parts)) if parts else ""
 
 
 def _notes(tables: Mapping[str, Table], task: Task | None) -> Iterator[str]:
     for name, table in tables.items():
         cells = [str(row.fields.get(one) or "") for row in table.rows[:500] for one in table.layout.inputs]
         share = cjk_share(cells)
-        script = "Chinese, Japanese or Korean" if share > 0.5 else "mixed scripts" if share > 0.05 else ""
-        parts = [f"{name} is {table.layout.description}"]
+        parts: list[str] = [Message("{name} is {layout}", name=name, layout=table.layout.description)]
         if table.encoding not in ("utf-8", "memory", "binary"):
-            parts.append(f"read as {table.encoding}")
+            parts.append(Message("read as {encoding}", encoding=table.encoding))
         if _unused(table, task):
             parts.append(_unused(table, task))
-        if script:
-            parts.append(f"mostly {script}" if share > 0.5 else script)
-        yield ", ".join(parts)
+        if share > 0.05:
+            parts.append(Message("mostly Chinese, Japanese or Korean") if share > 0.5 else Message("mixed scripts"))
+        yield Message("{parts}", parts=parts)

@@ -9,6 +9,8 @@ from typing import Any
 
 from foreword.data.row import Problem
 from foreword.data.table import Table
+from foreword.messages import Message, say, say_if_known
+from foreword.messages.width import padded
 
 TITLES = {
     "unreadable": "rows that cannot be read",
@@ -92,42 +94,48 @@ class CheckReport:
         """Text for people: figures first, then the problems by kind with their first five places."""
         lines = []
         for name, count in self.counts.items():
-            parts = [f"{count['rows']:,} rows"]
+            parts = [say(Message("{n:,} rows", n=count["rows"]))]
             if count["dropped"]:
-                parts.append(f"{count['kept']:,} without errors")
+                parts.append(say(Message("{n:,} without errors", n=count["kept"])))
             if name in self.tokens:
                 token = self.tokens[name]
                 parts.append(
-                    f"tokens a row: {token['min']:.0f} to {token['max']:.0f},"
-                    f" median {token['median']:.0f}, 95% up to {token['p95']:.0f}"
+                    say(
+                        Message(
+                            "tokens a row: {min:.0f} to {max:.0f}, median {median:.0f}, 95% up to {p95:.0f}", **token
+                        )
+                    )
                 )
             lines.append(f"{name:<6} {'; '.join(parts)}")
             if self.balance.get(name):
                 lines.append(f"       {_balance(self.balance[name])}")
-        lines += [f"note   {note}" for note in self.notes]
+        lines += [f"{padded(say('note'), 6)} {say_if_known(note)}" for note in self.notes]
         kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
         for problem in self.problems:
             kinds[problem.severity, problem.kind].append(problem)
         order = list(TITLES)
         for (severity, kind), found in sorted(kinds.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
-            lines += ["", f"{severity}: {TITLES[kind]}: {len(found):,}"]
-            lines += [f"  {problem.where}: {problem.message}" for problem in found[:_PLACES]]
+            lines += ["", f"{say(severity)}: {say(TITLES[kind])}: {len(found):,}"]
+            lines += [f"  {problem.where}: {say_if_known(problem.message)}" for problem in found[:_PLACES]]
             if len(found) > _PLACES:
-                lines.append(f"  and {len(found) - _PLACES:,} more")
+                lines.append(say(Message("  and {n:,} more", n=len(found) - _PLACES)))
         lines += ["", self._verdict()]
         return "\n".join(lines)
 
     def _verdict(self) -> str:
         if not self.refuses:
-            return f"the data can be used ({len(self.warnings):,} warnings)" if self.warnings else "the data are clean"
-        return f"refused: {len(self.errors):,} errors; repair them, or leave those rows out with --skip-bad"
+            usable = Message("the data can be used ({n:,} warnings)", n=len(self.warnings))
+            return say(usable if self.warnings else Message("the data are clean"))
+        return say(
+            Message("refused: {n:,} errors; repair them, or leave those rows out with --skip-bad", n=len(self.errors))
+        )
 
 
 def _balance(counts: Mapping[str, int]) -> str:
     total = sum(counts.values()) or 1
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     text = ", ".join(f"{label} {count:,} ({100 * count / total:.0f}%)" for label, count in shown[:10])
-    return text + (f" and {len(shown) - 10} more labels" if len(shown) > 10 else "")
+    return text + (say(Message(" and {n} more labels", n=len(shown) - 10)) if len(shown) > 10 else "")
 
 
 def clean(tables: Mapping[str, Table], report: CheckReport) -> tuple[dict[str, Table], dict[str, dict[str, int]]]:

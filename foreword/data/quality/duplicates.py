@@ -74,7 +74,9 @@ def _duplicates(group: Sequence[Entry], classes: bool) -> Iterator[Problem]:
         twins = [anyone.get(name) if classes else firsts.get((name, entry.answer)) for name in later]
         twin = next((one for one in twins if one is not None), None)
         if twin is not None:
-            yield entry.problem("duplicate_across", f"also in {twin.split}, at {twin.row.source}")
+            yield entry.problem(
+                "duplicate_across", Message("also in {split}, at {source}", split=twin.split, source=twin.row.source)
+            )
         elif later:
             other = anyone[later[0]]
             message = Message(
@@ -83,7 +85,7 @@ def _duplicates(group: Sequence[Entry], classes: bool) -> Iterator[Problem]:
             yield entry.problem("same_input", message, "warning")
         first = firsts[entry.split, entry.answer]
         if first is not entry:
-            yield entry.problem("duplicate", f"the same as {first.row.source}", "warning")
+            yield entry.problem("duplicate", Message("the same as {source}", source=first.row.source), "warning")
 
 
 def near_repeats(entries: Sequence[Entry], classes: bool) -> Iterator[Problem]:
@@ -115,4 +117,8 @@ def _near_problem(earlier: Entry, later: Entry, similarity: float) -> Problem:
             similarity=similarity,
         )
         return earlier.problem("near_duplicate_across", message, "warning")
-    return later.problem("near_duplicate", f"nearly the same as {earlier.row.source} ({similarity:.2f})", "warning")
+    return later.problem(
+        "near_duplicate",
+        Message("nearly the same as {source} ({similarity:.2f})", source=earlier.row.source, similarity=similarity),
+        "warning",
+    )

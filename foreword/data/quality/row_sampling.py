@@ -16,7 +16,7 @@ _NOISE = 0.1
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingRows:
     """What a trial learns from.
 
     Args:

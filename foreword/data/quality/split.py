@@ -78,7 +78,7 @@ def split(
     return Splits(*(table.with_rows(table.rows[index] for index in sorted(chosen[name])) for name in _SPLITS))
 
 
-def folds(table: Table, count: int, *, seed: int, group: str | None = None) -> list[list[int]]:
+def k_folds(table: Table, count: int, *, seed: int, group: str | None = None) -> list[list[int]]:
     """Divide a table into ``count`` parts of equal size, for cross-validation: the indices of each, in order.
 
     As in :func:`split`, each has the same share of every label, and equal inputs (or a group's rows) go to one part.

@@ -121,7 +121,7 @@ def expand_conversations(
             turns = _turns_of(fields, column, where, counts)
             new = {column: _transcript(turns)} if whole else _split(turns, labelled, where, counts)
         except ValueError as error:
-            result.problems.append(Problem("unreadable", where, str(error)))
+            result.problems.append(Problem("unreadable", where, error.args[0]))
             continue
         result.records.append(({**new, **{name: fields[name] for name in rest if name in fields}}, line))
     result.problems += counts.problems()
@@ -167,24 +167,30 @@ def _turns_of(fields: Mapping[str, object], column: str, where: str, counts: _Co
 def _turn(message: object, number: int, where: str, counts: _Counts) -> list[Turn]:
     """The turn of one message; none for an empty system message."""
     if not isinstance(message, Mapping):
-        raise ValueError(f"message {number} is not an object with role and content")
+        raise ValueError(Message("message {number} is not an object with role and content", number=number))
     role = next((message[name] for name in _ROLE_KEYS if isinstance(message.get(name), str)), None)
     if role is None:
-        raise ValueError(f"message {number} has no role")
+        raise ValueError(Message("message {number} has no role", number=number))
     ours = _ROLES.get(role.strip().lower())
     if ours is None:
-        raise ValueError(f"message {number} has the role {role!r}, which is none of system, user, assistant and tool")
+        raise ValueError(
+            Message(
+                "message {number} has the role {role!r}, which is none of system, user, assistant and tool",
+                number=number,
+                role=role,
+            )
+        )
     content = next((message[name] for name in _CONTENT_KEYS if message.get(name) is not None), "")
     text = _joined(content, number) if isinstance(content, list) else content
     if not isinstance(text, str):
-        raise ValueError(f"message {number} ({role}) holds something other than text")
+        raise ValueError(Message("message {number} ({role}) holds something other than text", number=number, role=role))
     calls = _calls(message)
     counts.add("tool_calls", where, len(calls))
     text = "\n".join(([text] if text.strip() else []) + calls) if calls else text
     if not text.strip():
         if ours == "system":
             return []
-        raise ValueError(f"message {number} ({role}) has no text")
+        raise ValueError(Message("message {number} ({role}) has no text", number=number, role=role))
     return [(ours, text)]
 
 
@@ -206,7 +212,7 @@ def _calls(message: Mapping[str, object]) -> list[str]:
 def _joined(parts: list[object], number: int) -> str:
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"message {number} holds something other than text")
+        raise ValueError(Message("message {number} holds something other than text", number=number))
     return "".join(str(text) for text in texts)
 
 

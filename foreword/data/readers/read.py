@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from foreword.data.quality.label_names import unified
 from foreword.data.readers.chat_messages import expand_conversations
 from foreword.data.readers.open_source import Content, open_source
 from foreword.data.readers.semantic_roles import expand_roles, has_roles
-from foreword.data.row import Problem, Raw, Row, make_rows, unusable, with_causes
+from foreword.data.row import Problem, Raw, make_rows, unusable, with_causes
 from foreword.data.table import Table
-from foreword.data.task.columns import Kind, Layout, recognise
+from foreword.data.task.columns import Kind, recognise
 from foreword.data.task.tagging import find_columns, join_lists
 from foreword.errors import DataError
 from foreword.messages import Message
@@ -81,7 +82,8 @@ def _table(content: Content, inputs: Sequence[str], target: str | None, labelled
     where = content.parts[0].file
     if not rows:
         _refuse_empty(problems, where, content.kind)
-    layout = _layout(columns, rows, inputs, target, labelled, kind, problems, where)
+    with _with_place(where, problems):
+        layout = recognise(columns, rows, inputs, target, labelled=labelled, kind=kind)
     first = raws[0][0]
     if first.description and not inputs and target is None:
         layout = replace(layout, description=first.description)
@@ -92,18 +94,11 @@ def _table(content: Content, inputs: Sequence[str], target: str | None, labelled
     return Table(rows, columns, content.name, layout, problems, content.digest, content.encoding)
 
 
-def _layout(
-    columns: tuple[str, ...],
-    rows: Sequence[Row],
-    inputs: Sequence[str],
-    target: str | None,
-    labelled: bool,
-    kind: Kind | None,
-    problems: Sequence[Problem],
-    where: str,
-) -> Layout:
+@contextmanager
+def _with_place(where: str, problems: Sequence[Problem]) -> Iterator[None]:
+    """Data errors with the file they are of, and the rows that could not be read as causes."""
     try:
-        return recognise(columns, rows, inputs, target, labelled=labelled, kind=kind)
+        yield
     except DataError as error:
         placed = DataError(
             error.problem, where=where, expected=error.expected, received=error.received, hint=error.hint

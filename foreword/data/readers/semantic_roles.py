@@ -39,7 +39,7 @@ def expand_roles(raw: Raw, file: str) -> Raw:
         try:
             made, without = _row(fields, bool(tags))
         except ValueError as error:
-            result.problems.append(Problem("unreadable", f"{file}:{line}", str(error)))
+            result.problems.append(Problem("unreadable", f"{file}:{line}", error.args[0]))
             continue
         nameless += without
         if without == nameless and without:
@@ -66,7 +66,9 @@ def _row(fields: Mapping[str, object], labelled: bool) -> tuple[dict[str, object
             without += 1
             continue
         if any(tag != OUTSIDE for tag in tags[first : last + 1]):
-            raise ValueError(f"two arguments have the word {words[first]!r}; a word can have one role")
+            raise ValueError(
+                Message("two arguments have the word {value!r}; a word can have one role", value=words[first])
+            )
         tags[first : last + 1] = [f"B-{role}", *[f"I-{role}"] * (last - first)]
     made["tags"] = " ".join([*tags[:place], OUTSIDE, tags[place], OUTSIDE, *tags[place + 1 :]])
     return made, without
@@ -80,11 +82,15 @@ def _arguments(value: object, count: int) -> Iterator[tuple[int, int, str]]:
             raise ValueError("an argument is not [place, role] or [first, last, role]")
         first, last = _place(one[0], count, "an argument"), _place(one[-2], count, "an argument")
         if last < first:
-            raise ValueError(f"an argument ends at {last}, before it begins at {first}")
+            raise ValueError(Message("an argument ends at {last}, before it begins at {first}", last=last, first=first))
         yield first, last, "" if is_missing(one[-1]) else "_".join(str(one[-1]).split())
 
 
 def _place(value: object, count: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise ValueError(f"{what} stands at {value!r}; the {count} words are counted from 0")
+        raise ValueError(
+            Message(
+                "{what} stands at {value!r}; the {count} words are counted from 0", what=what, value=value, count=count
+            )
+        )
     return value

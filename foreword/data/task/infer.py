@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn, TypedDict, Unpack
 
 from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
@@ -36,6 +37,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset((*keyword.kwlist, "true", "false", "none", "row", "range", "loop", *WORDS))
 
 
+class GivenFields(TypedDict, total=False):
+    """Fields of a task that are as they are given, or as :class:`Task` has them."""
+
+    chat: bool
+    head: bool
+    pooling: str
+    decoding: Decoding
+    guidance_column: str
+    guidance_form: Form
+    guidance_replaces: str
+    guidance_in_row: bool
+
+
 def make_task(
     table: Table,
     *,
@@ -43,15 +57,8 @@ def make_task(
     guidance: str | None = None,
     labels: str | Mapping[str, str] | Sequence[str] | None = None,
     metric: str | None = None,
-    chat: bool = False,
-    head: bool = False,
-    pooling: str = "mean",
-    decoding: Decoding | None = None,
     kind: Kind | None = None,
-    guidance_column: str | None = None,
-    guidance_form: Form = "text",
-    guidance_replaces: str | None = None,
-    guidance_in_row: bool = False,
+    **given: Unpack[GivenFields],
 ) -> Task:
     """A task for a table; a plain template, instruction and label words are made where none are given.
 
@@ -59,7 +66,7 @@ def make_task(
         labels: label -> words as a dictionary or as "a=words,b=words"; a list (or "a,b") of labels that are their own
             words. None: the labels in the rows, sorted.
         kind: overrides what the table's layout says.
-        guidance_column, guidance_form, guidance_replaces, guidance_in_row: as in the task.
+        given: fields of the task that nothing is made for.
 
     Words get a space in front when they follow other words directly: not after a template that ends in white space,
     not in a chat, not before Chinese, Japanese or Korean. Words given with white space in front stay as they are.
@@ -70,44 +77,37 @@ def make_task(
         VerbalizerError, SettingsError: as Task.
     """
     kind = kind or table.layout.kind
-    chinese = _is_chinese(table)
-    source = template if template is not None else _template(table, kind, chinese, guidance_column or "")
-    _check_columns(source, table, guidance_column or "")
+    chinese, chat, column = _is_chinese(table), given.get("chat", False), given.get("guidance_column", "")
+    source = template if template is not None else _template(table, kind, chinese, column)
+    _check_columns(source, table, column)
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
     _refuse_not_text(source, table)
     if labels and kind == "generation":
-        raise SettingsError(
-            Message("{description}: what is to be written has no labels", description=table.layout.description),
-            where="--labels",
-            hint="name the column of the labels with --target, or leave --labels out",
-        )
+        _refuse_labels(table)
     words = _words(labels, table) if kind == "classification" else {}
+    turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
+    first_words = {label: some[0] for label, some in spaced.items()}
+    more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
-        kind,
-        source,
-        "",
-        table.layout.target,
-        {label: some[0] for label, some in spaced.items()},
-        metric or _metric(table, kind),
-        chat=chat,
-        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
-        head=head,
-        pooling=pooling,
-        decoding=decoding or Decoding(),
-        guidance_column=guidance_column or "",
-        guidance_form=guidance_form,
-        guidance_replaces=guidance_replaces or "",
-        guidance_in_row=guidance_in_row,
-        more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
-    )
+        kind, source, "", table.layout.target, first_words, metric or _metric(table, kind),
+        turns=turns, more_words=more_words, **given,
+    )  # fmt: skip
     if guidance is None:
         first = [some[0].strip() for some in words.values()]
-        return replace(draft, guidance=_guidance(first, chinese) if kind == "classification" else "")
-    if guidance_form == "text" or guidance_column:
-        return replace(draft, guidance=guidance)
-    return replace(draft, guidance=formed(guidance, guidance_form, draft.guidance_mode))
+        guidance = _guidance(first, chinese) if kind == "classification" else ""
+    elif draft.guidance_form != "text" and not column:
+        guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
+    return replace(draft, guidance=guidance)
+
+
+def _refuse_labels(table: Table) -> NoReturn:
+    raise SettingsError(
+        Message("{description}: what is to be written has no labels", description=table.layout.description),
+        where="--labels",
+        hint="name the column of the labels with --target, or leave --labels out",
+    )
 
 
 def _refuse_not_text(source: str, table: Table) -> None:
@@ -122,7 +122,7 @@ def _refuse_not_text(source: str, table: Table) -> None:
     if reasons:
         row, reason = reasons[0]
         problem, _, hint = reason.partition("; ")
-        received = f"{len(reasons)} rows like that"
+        received = Message("{n} rows like that", n=len(reasons))
         raise DataError(problem, where=str(row.source), received=received, hint=hint)
 
 

@@ -10,6 +10,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from foreword.data.row import what_it_is
+from foreword.messages import Message
 
 MAX_OUTPUT = 1024 * 1024
 """Longest rendered row, in characters."""
@@ -39,13 +40,13 @@ class SandboxEnvironment(ImmutableSandboxedEnvironment):
         if operator == "+" and not numbers:
             return _small(super().call_binop(context, operator, left, right))
         if not numbers or (operator == "**" and abs(right) > 16):
-            raise SecurityError(f"{operator!r} is only for small numbers in a template")
+            raise SecurityError(Message("{operator!r} is only for small numbers in a template", operator=operator))
         return super().call_binop(context, operator, left, right)
 
 
 def _small(value: Any) -> Any:
     if isinstance(value, str | list | tuple) and len(value) > MAX_OUTPUT:
-        raise SecurityError(f"a value of more than {MAX_OUTPUT:,} characters")
+        raise SecurityError(Message("a value of more than {MAX_OUTPUT:,} characters", MAX_OUTPUT=MAX_OUTPUT))
     return value
 
 
@@ -66,14 +67,14 @@ def _join(values: Iterable[object], separator: str = "") -> str:
 def _range(*bounds: int) -> range:
     result = range(*bounds)
     if len(result) > _MAX_RANGE:
-        raise SecurityError(f"range is for at most {_MAX_RANGE:,} numbers")
+        raise SecurityError(Message("range is for at most {MAX_RANGE:,} numbers", MAX_RANGE=_MAX_RANGE))
     return result
 
 
 def _shown(value: object) -> object:
     """Booleans are written as in JSON, like the labels; what is no text is refused, never spelled as Python does."""
     if isinstance(value, Mapping | list | tuple | bytes | set | frozenset):
-        raise TypeError(f"a value is {what_it_is(value)}, and no text")
+        raise TypeError(Message("a value is {what_it_is}, and no text", what_it_is=what_it_is(value)))
     return ("true" if value else "false") if isinstance(value, bool) else value
 
 

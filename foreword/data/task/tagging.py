@@ -14,6 +14,7 @@ from typing import Literal
 
 from foreword.data.quality.unicode import is_cjk
 from foreword.data.row import Problem, Raw, Row, label_text, what_it_is
+from foreword.messages import Message
 
 Severity = Literal["error", "warning"]
 WORDS = ("tokens", "words")
@@ -41,9 +42,9 @@ def as_text(value: object) -> str:
     for place, item in enumerate(value, 1):
         word = _GAP.sub("\u00a0", label_text(item))
         if what_it_is(item):
-            raise ValueError(f"word {place} is not a text")
+            raise ValueError(Message("word {value} is not a text", value=place))
         if not word:
-            raise ValueError(f"word {place} is empty")
+            raise ValueError(Message("word {value} is empty", value=place))
         words.append(word)
     return " ".join(words)
 
@@ -62,7 +63,7 @@ def join_lists(raw: Raw, columns: Sequence[str], file: str) -> Raw:
         try:
             joined = {name: as_text(fields[name]) for name in columns if isinstance(fields.get(name), list | tuple)}
         except ValueError as error:
-            result.problems.append(Problem("unreadable", f"{file}:{line}", str(error)))
+            result.problems.append(Problem("unreadable", f"{file}:{line}", error.args[0]))
             continue
         result.records.append(({**fields, **joined}, line))
     return result
@@ -102,18 +103,46 @@ def problems_of(
     """
     said, given = words_of(row.fields.get(words)), words_of(row.fields.get(target))
     if len(said) != len(given):
-        yield "bad_tags", f"{len(said)} words and {len(given)} tags", "error"
+        yield "bad_tags", Message("{n} words and {a} tags", n=len(said), a=len(given)), "error"
         return
     allowed, before = frozenset(known), OUTSIDE
     for place, (word, tag) in enumerate(zip(said, given, strict=True), 1):
         if bio and not (tag == OUTSIDE or _BIO.match(tag)):
-            yield "bad_tags", f"word {place} ({word!r}): the tag {tag!r} is not O, B-TYPE or I-TYPE", "error"
+            yield (
+                "bad_tags",
+                Message(
+                    "word {value} ({word!r}): the tag {tag!r} is not O, B-TYPE or I-TYPE",
+                    value=place,
+                    word=word,
+                    tag=tag,
+                ),
+                "error",
+            )
         elif bio and tag.startswith("I-") and before[2:] != tag[2:]:
-            yield "bad_tags", f"word {place} ({word!r}): {tag} goes on with no span; {_before(before)}", "error"
+            yield (
+                "bad_tags",
+                Message(
+                    "word {value} ({word!r}): {tag} goes on with no span; {before}",
+                    value=place,
+                    word=word,
+                    tag=tag,
+                    before=_before(before),
+                ),
+                "error",
+            )
         elif tag not in allowed:
-            yield "unknown_tag", f"word {place} ({word!r}): the tag {tag!r} is not among those learned", "warning"
+            yield (
+                "unknown_tag",
+                Message(
+                    "word {value} ({word!r}): the tag {tag!r} is not among those learned",
+                    value=place,
+                    word=word,
+                    tag=tag,
+                ),
+                "warning",
+            )
         before = tag
 
 
 def _before(tag: str) -> str:
-    return f"before it stands {tag}" if tag != OUTSIDE else "a span begins with B-"
+    return Message("before it stands {tag}", tag=tag) if tag != OUTSIDE else Message("a span begins with B-")

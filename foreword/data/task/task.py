@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from foreword.data.task.columns import Kind
 from foreword.data.task.decoding import Decoding
 from foreword.data.task.guidance import Form, mode_of, span_of
-from foreword.data.task.template import parsed
+from foreword.data.task.template import Template, parsed
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
 from foreword.messages import Message
 
@@ -197,6 +197,11 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 def _check_places(task: Task) -> None:
     """Refuse places of the template that do not go with the rest of the task."""
     template = parsed(task.template)
+    _check_columns(task, template)
+    _check_marks(task, template)
+
+
+def _check_columns(task: Task, template: Template) -> None:
     if task.target in template.fields:
         raise TemplateError(
             Message("the template shows the model the answer: the column {target!r}", target=task.target),
@@ -225,6 +230,9 @@ def _check_places(task: Task) -> None:
                 expected=", ".join(sorted(template.fields)),
                 received=name,
             )
+
+
+def _check_marks(task: Task, template: Template) -> None:
     if template.masked and (task.kind != "classification" or task.head or task.chat):
         raise SettingsError(
             "{{ mask }} asks a masked language model for the words of a label",

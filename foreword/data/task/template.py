@@ -199,7 +199,12 @@ class Template:
                 )
             elif isinstance(value, list | tuple) and not what_it_is(value[0] if value else ""):
                 hint = Message("join it in --template: {{{{ {written} | join(' ') }}}}", written=written)
-            return f"the field {name!r} is {what_it_is(value)}, and no text; {hint}"
+            return Message(
+                "the field {name!r} is {what_it_is}, and no text; {hint}",
+                name=name,
+                what_it_is=what_it_is(value),
+                hint=hint,
+            )
         return ""
 
     def _spells(self, name: str) -> bool:
@@ -236,7 +241,7 @@ def _bounded(parts: Iterator[str]) -> Iterator[str]:
     for part in parts:
         total += len(part)
         if total > MAX_OUTPUT:
-            raise SecurityError(f"the text grows beyond {MAX_OUTPUT:,} characters")
+            raise SecurityError(Message("the text grows beyond {MAX_OUTPUT:,} characters", MAX_OUTPUT=MAX_OUTPUT))
         yield part
 
 
@@ -251,10 +256,10 @@ def _refuse_unsafe(tree: nodes.Template) -> None:
         if not isinstance(node, (*_ALLOWED, nodes.Not, nodes.And, nodes.Or)):
             raise refuse(node, type(node).__name__.lower())
         if isinstance(node, nodes.Getattr) and (node.attr.startswith("_") or node.attr == "format"):
-            raise refuse(node, f"the attribute {node.attr!r}")
+            raise refuse(node, Message("the attribute {attr!r}", attr=node.attr))
         key = node.arg.value if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) else None
         if isinstance(key, str) and key.startswith("__"):
-            raise refuse(node, f"the key {key!r}")
+            raise refuse(node, Message("the key {key!r}", key=key))
         loops += isinstance(node, nodes.For)
         # Loops in loops run for ever without writing anything, which no limit on the output sees.
         if loops > 1 or (isinstance(node, nodes.For) and node.recursive):

@@ -63,7 +63,7 @@ def take(tree: nodes.Template) -> tuple[tuple[Soft, ...], dict[str, int]]:
             if not name:
                 continue
             if id(output) in looped:
-                raise _wrong(node, f"{name} cannot stand in a loop")
+                raise _wrong(node, Message("{name} cannot stand in a loop", name=name))
             mark = name
             if isinstance(node, nodes.Call):
                 mark = f"{SOFT}{len(groups)}"
@@ -73,7 +73,9 @@ def take(tree: nodes.Template) -> tuple[tuple[Soft, ...], dict[str, int]]:
             output.nodes[place] = nodes.TemplateData(f"\x00{mark}\x00", lineno=node.lineno)
     for left in tree.find_all(nodes.Name):
         if left.name in (SOFT, MASK, ANSWER):
-            raise _wrong(left, f"{left.name} is a place and no text: it stands alone between its braces")
+            raise _wrong(
+                left, Message("{name} is a place and no text: it stands alone between its braces", name=left.name)
+            )
     for name, count in counts.items():
         if count > 1:
             raise TemplateError(

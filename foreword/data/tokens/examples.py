@@ -6,6 +6,7 @@ import random
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from foreword.data.row import Row, references
 from foreword.data.task.tagging import words_of
@@ -24,7 +25,7 @@ from foreword.data.tokens.word_ids import WordEncoder
 from foreword.errors import DataError, TemplateError
 from foreword.messages import Message
 
-__all__ = ["Example", "batches", "encode", "eval_batches", "lead_ids"]
+__all__ = ["Encoder", "Example", "batches", "eval_batches", "lead_ids"]
 
 
 @dataclass(frozen=True)
@@ -63,40 +64,67 @@ class Example:
         return replace(self, input_ids=(*lead, *self.input_ids), places=places)
 
 
-def encode(
-    rows: Sequence[Row],
-    task: Task,
-    tokenizer: Tokenizer,
-    *,
-    special_tokens: bool,
-    max_length: int | None,
-    first_k: int | None = None,
-    labelled: bool = True,
-    guided: bool = True,
-) -> list[Example]:
-    """Token ids for rows.
+@dataclass(frozen=True)
+class Encoder:
+    """How rows become token ids.
 
     Args:
         special_tokens: the tokenizer's own special tokens go around each text (encoders, encoder-decoders).
-        max_length: most tokens of a row, text and answer together (apart where ``special_tokens``, since an encoder
-            never sees the answer), the lead not counted; None: any.
         first_k: keep only the first so many tokens of each field; None: all. ``Example.cut`` tells which were longer.
-        labelled: False: a row may lack its target.
         guided: False: rows that have the guidance in them are written without it.
-
-    Raises:
-        DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
     """
-    targets = [_target(row, task, labelled) for row in rows]
-    if task.kind == "tagging":
-        examples = list(_tagged(rows, targets, task, WordEncoder(task, tokenizer, special_tokens, first_k, guided)))
-    else:
-        examples = list(_texts(rows, targets, RowEncoder(task, tokenizer, special_tokens, guided), first_k))
-    if max_length is not None:
-        by_words = task.kind == "classification" and not task.head
-        extra = max((len(one) for words in label_ids(task, tokenizer) for one in words), default=0) if by_words else 0
-        _refuse_long(rows, examples, extra, max_length, special_tokens)
-    return examples
+
+    task: Task
+    tokenizer: Tokenizer
+    special_tokens: bool
+    first_k: int | None = None
+    guided: bool = True
+
+    def encode(self, rows: Sequence[Row], *, max_length: int | None = None, labelled: bool = True) -> list[Example]:
+        """Token ids for rows.
+
+        Args:
+            max_length: most tokens of a row, text and answer together (apart where ``special_tokens``, since an encoder
+                never sees the answer), the lead not counted; None: any.
+            labelled: False: a row may lack its target.
+
+        Raises:
+            DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
+        """
+        task, how = self.task, (self.tokenizer, self.special_tokens)
+        targets = [_target(row, task, labelled) for row in rows]
+        if task.kind == "tagging":
+            examples = list(_tagged(rows, targets, task, WordEncoder(task, *how, self.first_k, self.guided)))
+        else:
+            examples = list(_texts(rows, targets, RowEncoder(task, *how, self.guided), self.first_k))
+        if max_length is not None:
+            _refuse_long(rows, examples, self.words, max_length, self.special_tokens)
+        return examples
+
+    def one_by_one(self, rows: Sequence[Row]) -> Iterator[Example | str]:
+        """The rows, or why one of them cannot be encoded."""
+        for row in rows:
+            try:
+                [example] = self.encode([row])
+            except DataError as error:
+                yield error.problem
+            else:
+                yield example
+
+    def size(self, example: Example) -> int:
+        """Tokens that the base reads of a row with its answer, or with the longest words of a label.
+
+        With ``special_tokens`` the answer is not read behind the text.
+        """
+        text, answer = len(example.input_ids), max(len(example.target_ids), self.words)
+        return max(text, answer) if self.special_tokens else text + answer
+
+    @cached_property
+    def words(self) -> int:
+        """Tokens of the longest words of a label; 0 where labels have none."""
+        if self.task.kind != "classification" or self.task.head:
+            return 0
+        return max((len(words) for some in label_ids(self.task, self.tokenizer) for words in some), default=0)
 
 
 def _texts(
@@ -205,7 +233,7 @@ def _refuse_long(
     long = [(row, size(one)) for row, one in zip(rows, examples, strict=True) if size(one) > max_length]
     if long:
         row, tokens = long[0]
-        more = f" ({len(long)} rows are longer than that)" if len(long) > 1 else ""
+        more = Message(" ({n} rows are longer than that)", n=len(long)) if len(long) > 1 else ""
         raise DataError(
             "the row is longer than the model can read",
             where=str(row.source),

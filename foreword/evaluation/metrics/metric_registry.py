@@ -16,7 +16,7 @@ import numpy as np
 
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.metrics import spans, text_overlap
-from foreword.evaluation.statistics.sufficient_statistics import MACRO_F1, PERPLEXITY, Array, Sums, mean_of
+from foreword.evaluation.statistics.sufficient_statistics import MACRO_F1, PERPLEXITY, Array, SumStatistic, mean_of
 from foreword.messages import Message
 
 Kind = Literal["classification", "generation", "tagging"]
@@ -42,7 +42,7 @@ class Metric:
     better: Literal["higher", "lower"]
     kind: Kind
     top: float
-    sums: Sums | None = None
+    sums: SumStatistic | None = None
     whole: Callable[[Sequence[str]], float] | None = None
     form: Literal["proportion", "mean", "corpus"] = "corpus"
 

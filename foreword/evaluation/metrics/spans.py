@@ -14,7 +14,7 @@ import numpy as np
 
 from foreword.data.task.tagging import OUTSIDE
 from foreword.errors import DataError
-from foreword.evaluation.statistics.sufficient_statistics import Array, Sums, alternatives, ratio
+from foreword.evaluation.statistics.sufficient_statistics import Array, SumStatistic, alternatives, ratio
 
 Span = tuple[str, int, int]
 
@@ -60,8 +60,8 @@ def _tag_rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
     ).reshape(len(pairs), 2)
 
 
-def _of_spans(score: Callable[[Array, Array, Array], Array]) -> Sums:
-    return Sums(_span_rows, lambda sums: score(sums[..., 0], sums[..., 1], sums[..., 2]))
+def _of_spans(score: Callable[[Array, Array, Array], Array]) -> SumStatistic:
+    return SumStatistic(_span_rows, lambda sums: score(sums[..., 0], sums[..., 1], sums[..., 2]))
 
 
 SPAN_F1 = _of_spans(lambda hit, said, wanted: ratio(2 * hit, said + wanted))
@@ -70,7 +70,7 @@ SPAN_PRECISION = _of_spans(lambda hit, said, wanted: ratio(hit, said))
 """The share of the spans said that are right."""
 SPAN_RECALL = _of_spans(lambda hit, said, wanted: ratio(hit, wanted))
 """The share of the gold spans that are found."""
-TOKEN_ACCURACY = Sums(_tag_rows, lambda sums: ratio(sums[..., 0], sums[..., 1]))
+TOKEN_ACCURACY = SumStatistic(_tag_rows, lambda sums: ratio(sums[..., 0], sums[..., 1]))
 """The share of words with the right tag, 0 to 1; S = 2: right, words."""
 
 

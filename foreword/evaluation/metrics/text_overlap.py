@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from foreword.evaluation.statistics.sufficient_statistics import Array, Sums, alternatives, mean_of, ratio
+from foreword.evaluation.statistics.sufficient_statistics import Array, SumStatistic, alternatives, mean_of, ratio
 
 _HAN = "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _KANA = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
@@ -54,7 +54,7 @@ def bleu_tokenizer(references: Sequence[object]) -> str:
     return "char" if kana * 10 > letters else "zh"
 
 
-def bleu(*, lowercase: bool = False, smooth: str = "exp") -> Sums:
+def bleu(*, lowercase: bool = False, smooth: str = "exp") -> SumStatistic:
     """Corpus BLEU, 0 to 100 (Papineni et al. 2002), from sacrebleu's counts.
 
     Args:
@@ -74,7 +74,7 @@ def bleu(*, lowercase: bool = False, smooth: str = "exp") -> Sums:
             table[place] = [*counts.counts, *counts.totals, counts.sys_len, counts.ref_len]
         return table
 
-    return Sums(rows, lambda sums: _bleu_score(sums, smooth))
+    return SumStatistic(rows, lambda sums: _bleu_score(sums, smooth))
 
 
 def _bleu_score(sums: Array, smooth: str) -> Array:
@@ -91,7 +91,7 @@ def _bleu_score(sums: Array, smooth: str) -> Array:
     return np.asarray(np.where((right.sum(axis=-1) > 0) & (length > 0), score, 0.0), dtype=np.float64)
 
 
-def chrf() -> Sums:
+def chrf() -> SumStatistic:
     """Corpus chrF, 0 to 100 (Popović 2015), characters 1 to 6, beta 2, sacrebleu's counts; S = 18."""
 
     def rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
@@ -105,7 +105,7 @@ def chrf() -> Sums:
             table[place] = counts
         return table
 
-    return Sums(rows, _chrf_score)
+    return SumStatistic(rows, _chrf_score)
 
 
 def _chrf_score(sums: Array) -> Array:
@@ -139,7 +139,7 @@ def common_length(a: Sequence[str], b: Sequence[str]) -> int:
     return len(a) - open_cells.bit_count()
 
 
-def rouge_n(order: int) -> Sums:
+def rouge_n(order: int) -> SumStatistic:
     """Mean ROUGE-N F1, 0 to 1 (Lin 2004); with several references the best one counts."""
 
     def value(output: str, references: list[str]) -> float:
@@ -150,7 +150,7 @@ def rouge_n(order: int) -> Sums:
     return mean_of(value)
 
 
-def rouge_l() -> Sums:
+def rouge_l() -> SumStatistic:
     """Mean sentence-level ROUGE-L F1, 0 to 1 (Lin 2004); with several references the best one counts."""
 
     def value(output: str, references: list[str]) -> float:

@@ -13,8 +13,9 @@ from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric,
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
 from foreword.evaluation.report.text_table import text_table
-from foreword.evaluation.statistics.intervals import Difference, Sampling, paired_difference, score_interval
-from foreword.messages import Message, known_ids
+from foreword.evaluation.statistics.differences import Difference, paired_difference
+from foreword.evaluation.statistics.intervals import Sampling, score_interval
+from foreword.messages import Message, known_ids, say, say_if_known
 
 
 def evaluate(
@@ -221,14 +222,14 @@ def render(summaries: Mapping[str, Mapping[str, Any]], difference: Difference | 
     that is right most often; the difference in a sentence and how it was tested in a footnote."""
     names = list(dict.fromkeys(name for summary in summaries.values() for name in summary["metrics"]))
     constant = constant_answer(summaries)
-    lines = [["", *summaries, *([always(constant["output"])] if constant else [])]]
+    lines = [["", *map(say_if_known, summaries), *([say(always(constant["output"]))] if constant else [])]]
     for name in names:
         cells = [figure_cell(name, summary["metrics"].get(name)) for summary in summaries.values()]
         cells += [figure_text(name, constant["metrics"].get(name))] if constant else []
-        lines.append([heading(name), *cells])
+        lines.append([say(heading(name)), *cells])
     text = "".join(f"{line}\n" for line in text_table(lines))
-    text += "".join(f"{note}\n" for name, summary in summaries.items() for note in _notes(name, summary))
-    return text + (f"{sentence(difference)}\n{footnote(difference.to_json())}\n" if difference else "")
+    text += "".join(f"{say(note)}\n" for name, summary in summaries.items() for note in _notes(name, summary))
+    return text + (f"{say(sentence(difference))}\n{say(footnote(difference.to_json()))}\n" if difference else "")
 
 
 def constant_answer(summaries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -246,12 +247,12 @@ def always(label: str) -> Message:
 def _notes(name: str, summary: Mapping[str, Any]) -> list[str]:
     if not summary.get("constant"):
         return []
-    return [f"warning: {name} gives the same answer to every row"]
+    return [Message("warning: {name} gives the same answer to every row", name=named(name))]
 
 
 def sentence(difference: Difference, a: str = "the foreword", b: str = "the prompt") -> Message:
     """The difference in one sentence, without judging more than the interval allows."""
-    return claim(difference, named(a), named(b), facts_of_rows(difference))
+    return difference_sentence(difference, named(a), named(b), facts_of_rows(difference))
 
 
 def facts_of_rows(difference: Difference) -> Message:
@@ -292,7 +293,7 @@ def named(text: str) -> str:
     return Message(text) if not isinstance(text, Message) and text in known_ids() else text
 
 
-def claim(difference: Difference, a: str, b: str, facts: str) -> Message:
+def difference_sentence(difference: Difference, a: str, b: str, facts: str) -> Message:
     """What a paired difference shows, in the words that every verdict uses: better, worse, or cannot be told."""
     name = difference.metric
     title = Message(get_metric(name).title)

@@ -4,8 +4,8 @@
 |---|---|---|
 | ``better`` | the interval of the difference lies above 0 | Use the foreword |
 | ``worse`` | it lies below 0 | Keep your prompt |
-| ``equal`` | it lies inside the margin, and no reported metric says otherwise | Keep your prompt |
-| ``not_better`` | a gain of the margin is ruled out | Keep your prompt |
+| ``equal`` | two one-sided tests keep it inside the margin, and no reported metric says otherwise | Keep your prompt |
+| ``not_better`` | a one-sided test rules out a gain of the margin | Keep your prompt |
 | ``prompt_kept`` | nothing learned was above the prompt on dev | Keep your prompt |
 | ``cannot_tell`` | none of these | Cannot tell |
 | ``nothing_learned`` | an alarm, or no better than one answer for all rows | Nothing learned |
@@ -54,12 +54,20 @@ class Verdict:
     lines: tuple[Message, ...]
 
 
-def facts_of(comparison: Comparison) -> Message:
-    """What stands in brackets behind a difference: interval, pairing, seeds, correction."""
+def facts_of(comparison: Comparison, equal: bool = False) -> Message:
+    """What stands in brackets behind a difference: interval, pairing, seeds, correction.
+
+    Args:
+        equal: the interval is that by which systems are judged to be equal.
+    """
     interval = comparison.difference.interval
-    level = 1 - (1 - interval.level) * comparison.comparisons
+    if equal:
+        level = (comparison.difference.equivalence or interval).level
+        ends = interval_text(comparison.difference.metric, *comparison.equal_bounds, round(level, 6))
+        return Message("{interval}, paired, {k} seed{k!p}", interval=ends, k=max(comparison.seeds))
+    level = 1 - (1 - interval.level) * comparison.corrected_for
     ends = interval_text(comparison.difference.metric, *comparison.bounds, round(level, 6))
-    seeds, family = max(comparison.seeds), comparison.comparisons
+    seeds, family = max(comparison.seeds), comparison.corrected_for
     if family > 1:
         return Message(
             "{interval}, paired, {k} seed{k!p}, Holm-corrected for {m} comparisons", interval=ends, k=seeds, m=family
@@ -76,7 +84,7 @@ def _claimed(form: str, comparison: Comparison, a: str, b: str, turned: bool = F
         "gain": signed_points(metric, -gain if turned else gain),
         "facts": facts_of(comparison),
     }
-    return Message(form, **parts, **more)
+    return Message(form, **{**parts, **more})
 
 
 def state_of(main: Comparison, margin: float, others: Sequence[Comparison] = ()) -> State:
@@ -87,7 +95,7 @@ def state_of(main: Comparison, margin: float, others: Sequence[Comparison] = ())
         others: the same two systems by the other metrics that are reported: where one of them shows a difference, they
             are not as good as each other.
     """
-    low, high = main.bounds
+    low, high = main.equal_bounds
     if main.better:
         return "better"
     if main.worse:
@@ -123,10 +131,12 @@ def sentences(
         lines.append(_claimed(form, main, trained, prompt))
     elif state == "equal":
         form = "Do not train: {a} is as good as {b}, within {margin}: {metric} {gain} ({facts})."
-        lines.append(_claimed(form, main, trained, prompt, margin=amount(metric, least, False)))
+        facts = facts_of(main, equal=True)
+        lines.append(_claimed(form, main, trained, prompt, margin=amount(metric, least, False), facts=facts))
     elif state == "not_better":
         form = "Do not train: {a} is not better than {b} by {margin} or more: {metric} {gain} ({facts})."
-        lines.append(_claimed(form, main, trained, prompt, margin=amount(metric, least, False)))
+        facts = facts_of(main, equal=True)
+        lines.append(_claimed(form, main, trained, prompt, margin=amount(metric, least, False), facts=facts))
     else:
         lines.append(_claimed("{a!c} cannot be told from {b}: {metric} {gain} ({facts}).", main, trained, prompt))
         lines.append(_visible(main, least))

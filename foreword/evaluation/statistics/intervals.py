@@ -25,7 +25,7 @@ from foreword.evaluation.statistics.sufficient_statistics import Array
 Method = Literal["auto", "wider", "bca", "percentile"]
 Groups = Sequence[Hashable]
 """The group of each row, in the order of the rows."""
-_CELLS = 4_000_000
+CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,18 @@ class Sampling:
         level: of the interval; of a family, 1 minus its error.
         groups: of the rows, where these are not independent: then groups are drawn, swapped and counted.
         seed: of resamples and permutations.
+        equal_level: of the interval of two one-sided tests; None: 1 - 2 alpha, 90% for 95%.
     """
 
     level: float = 0.95
     groups: Groups | None = None
     seed: int = 13
+    equal_level: float | None = None
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Of the interval of a difference, and of the one by which systems are judged to be equal."""
+        return self.level, max(0.5, 2 * self.level - 1) if self.equal_level is None else self.equal_level
 
 
 SAMPLING = Sampling()
@@ -71,42 +78,10 @@ class Interval:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """System a minus system b on the same rows.
-
-    Args:
-        metric: the metric's name; ``estimate`` is ``a - b`` in its unit, whichever direction is better.
-        a, b: the two scores (means over seeds where there are several).
-        interval: of the difference.
-        p_value: two-sided, for "no difference".
-        test: how the p-value was made.
-        rows: N.
-    """
-
-    metric: str
-    a: float
-    b: float
-    estimate: float
-    interval: Interval
-    p_value: float
-    test: str
-    rows: int
-
-    @property
-    def decided(self) -> bool:
-        """Whether a difference is shown: the interval leaves out 0, and the test agrees."""
-        return 0.0 not in self.interval and self.p_value <= 1 - self.interval.level + 1e-9
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-
 def resamples(rows: int, n: int, seed: int) -> Iterator[Array]:
     """How often each row is drawn, ``[k, N]`` a chunk, n resamples of N rows in all."""
     rng = np.random.default_rng(seed)
-    chunk = max(1, _CELLS // rows)
+    chunk = max(1, CELLS // rows)
     for start in range(0, n, chunk):
         size = min(chunk, n - start)
         drawn = rng.integers(rows, size=(size, rows)) + rows * np.arange(size)[:, None]
@@ -135,10 +110,11 @@ def grouped(table: Array, groups: Groups | None) -> Array:
     return np.moveaxis(sums, 0, -2)
 
 
-def _bootstrap(
-    rows: Array, score: Callable[[Array], Array], *, n: int, seed: int, level: float, method: Method, least: float = 0.0
-) -> Interval:
-    """Interval of ``score(sum of rows)``; rows ``[N, S]``.
+def bootstrap(
+    rows: Array, score: Callable[[Array], Array], *, n: int, seed: int, levels: Sequence[float],
+    method: Method, least: float = 0.0,
+) -> list[Interval]:  # fmt: skip
+    """Interval at each of ``levels`` of ``score(sum of rows)``; rows ``[N, S]``.
 
     ``auto`` is Student's t times the larger of two standard errors, the bootstrap's and the jackknife's: with few rows
     it covers differences better than the others. BCa (Efron 1987) corrects bias and skewness, its acceleration from the
@@ -151,20 +127,23 @@ def _bootstrap(
     if len(rows) < 2:
         raise DataError("an interval needs at least two rows", received=len(rows))
     draws = np.concatenate([score(counts @ rows) for counts in resamples(len(rows), n, seed)])
-    tail = (1 - level) / 2
-    _quantile_of(level)
     estimate, without = float(score(rows.sum(axis=0))), score(rows.sum(axis=0) - rows)
-    shares = np.array([tail, 1 - tail])
-    if method in ("bca", "wider"):
-        shares = _bca_shares(draws, estimate, without, shares)
-    low, high = map(float, np.quantile(draws, shares))
-    if method in ("auto", "wider"):
-        jackknife = (len(rows) - 1) * float(without.var()) if method == "auto" else 0.0
-        error = math.sqrt(max(float(draws.var(ddof=1)), jackknife))
-        reach = max(error * _student(level, len(rows) - 1), least * -math.log(tail) / len(rows))
-        low = estimate - reach if method == "auto" else min(low, estimate - reach)
-        high = estimate + reach if method == "auto" else max(high, estimate + reach)
-    return Interval(low, high, level, "bootstrap" if method == "auto" else f"bootstrap-{method}")
+    jackknife = (len(rows) - 1) * float(without.var()) if method == "auto" else 0.0
+    error = math.sqrt(max(float(draws.var(ddof=1)), jackknife))
+    intervals = []
+    for level in levels:
+        tail = (1 - level) / 2
+        _quantile_of(level)
+        shares = np.array([tail, 1 - tail])
+        if method in ("bca", "wider"):
+            shares = _bca_shares(draws, estimate, without, shares)
+        low, high = map(float, np.quantile(draws, shares))
+        if method in ("auto", "wider"):
+            reach = max(error * _student(level, len(rows) - 1), least * -math.log(tail) / len(rows))
+            low = estimate - reach if method == "auto" else min(low, estimate - reach)
+            high = estimate + reach if method == "auto" else max(high, estimate + reach)
+        intervals.append(Interval(low, high, level, "bootstrap" if method == "auto" else f"bootstrap-{method}"))
+    return intervals
 
 
 def _student(level: float, freedom: int) -> float:
@@ -202,7 +181,8 @@ def bootstrap_interval(
     method: Method = "bca",
 ) -> Interval:
     """Bootstrap interval of one system's score over rows. Raises DataError for fewer than two rows."""
-    return _bootstrap(metric.rows(outputs, references), metric.score, n=n, seed=seed, level=level, method=method)
+    rows = metric.rows(outputs, references)
+    return bootstrap(rows, metric.score, n=n, seed=seed, levels=(level,), method=method)[0]
 
 
 def wilson_interval(successes: float, rows: float, level: float = 0.95) -> Interval:
@@ -255,8 +235,8 @@ def score_interval(
             return wilson_interval(float(rows[:, 0].sum()), len(rows), level)
         return _wilson_of_groups(units, level)
     alike = bool((units == units[0]).all()) and math.isfinite(metric.widest)
-    interval = _bootstrap(
-        units, metric.score, n=n, seed=seed, level=level, method="wider", least=metric.widest if alike else 0.0
+    (interval,) = bootstrap(
+        units, metric.score, n=n, seed=seed, levels=(level,), method="wider", least=metric.widest if alike else 0.0
     )
     return _within(metric, interval, len(units) if groups is not None else None)
 
@@ -322,79 +302,3 @@ def _most(count: int, rows: int, level: float) -> float:
     from scipy.special import betaincinv
 
     return 1.0 if count >= rows else float(betaincinv(count + 1, rows - count, 0.5 + level / 2))
-
-
-def permutation_p(a: Array, b: Array, score: Callable[[Array], Array], n: int = 10_000, seed: int = 13) -> float:
-    """Two-sided p-value of approximate randomisation (Noreen 1989): each row's two answers are swapped by a coin.
-
-    Args:
-        a, b: statistics ``[N, S]`` of the two systems.
-        score: sums ``[..., S]`` -> scores ``[...]``.
-        n: permutations; the smallest p-value is 1 / (n + 1).
-    """
-    rng = np.random.default_rng(seed)
-    total_a, total_b, gap = a.sum(axis=0), b.sum(axis=0), b - a
-    observed = abs(float(score(total_a) - score(total_b)))
-    # Equality up to rounding counts as extreme, or equal swaps would be lost to the order of additions.
-    bound = observed - 1e-9 * max(1.0, observed)
-    extreme: int = 0
-    chunk = max(1, _CELLS // len(a))
-    for start in range(0, n, chunk):
-        swapped = rng.integers(2, size=(min(chunk, n - start), len(a))).astype(np.float64) @ gap
-        extreme += int(np.sum(np.abs(score(total_a + swapped) - score(total_b - swapped)) >= bound))
-    return (extreme + 1) / (n + 1)
-
-
-def paired_difference(
-    metric: Metric,
-    a_outputs: Sequence[Any],
-    b_outputs: Sequence[Any],
-    references: Sequence[Any],
-    n: int = 10_000,
-    sampling: Sampling = SAMPLING,
-    method: Method = "auto",
-) -> Difference:
-    """System a minus system b over the same rows, with interval and p-value.
-
-    Args:
-        n: resamples of the interval, and permutations of the test.
-        method: ``auto`` is Tango's interval for proportions and the paired bootstrap's standard error for every other
-            metric; ``bca`` and ``percentile`` force these kinds of the paired bootstrap.
-
-    The p-value is McNemar's mid-p for proportions, approximate randomisation otherwise.
-    Raises DataError when there are fewer than two rows (or groups) or their numbers differ.
-    """
-    if len(a_outputs) != len(b_outputs):
-        raise DataError("the two systems answered different rows", expected=len(a_outputs), received=len(b_outputs))
-    level, groups, seed = sampling.level, sampling.groups, sampling.seed
-    # Both at once, so that classes and tokenizer are the same for both.
-    both = metric.rows([*a_outputs, *b_outputs], [*references, *references])
-    a, b = both[: len(references)], both[len(references) :]
-    values = float(metric.score(a.sum(axis=0))), float(metric.score(b.sum(axis=0)))
-    width, counted = a.shape[1], metric.form == "proportion" and groups is None
-    only_a, only_b = int(np.sum(a[:, 0] > b[:, 0])), int(np.sum(a[:, 0] < b[:, 0]))
-    a, b = grouped(a, groups), grouped(b, groups)
-    if counted and method == "auto":
-        interval = paired_proportion_interval(only_a, only_b, len(a), level)
-    else:
-        interval = _bootstrap(
-            np.concatenate([a, b], axis=1),
-            lambda sums: metric.score(sums[..., :width]) - metric.score(sums[..., width:]),
-            n=n, seed=seed, level=level, method=method, least=least_range(metric, a, b),
-        )  # fmt: skip
-        low, high = max(-metric.widest, interval.low), min(metric.widest, interval.high)
-        interval = replace(interval, low=low, high=high, groups=None if groups is None else len(a))
-    if counted:
-        p_value, test = mcnemar_p(only_a, only_b), "mcnemar-mid-p"
-    else:
-        p_value, test = permutation_p(a, b, metric.score, n, seed), "approximate-randomisation"
-    return Difference(metric.name, *values, values[0] - values[1], interval, p_value, test, len(references))
-
-
-def least_range(metric: Metric, a: Array, b: Array) -> float:
-    """The range of the metric where at most one row of ``[N, S]`` differs, or all differ alike: no variance is seen
-    then, and none of N rows differs with probability ``tail`` where a share of ``-log(tail) / N`` does."""
-    gap = a - b
-    differing = int(np.any(gap != 0, axis=-1).sum())
-    alike = differing <= 1 or bool((gap == gap[0]).all())
-    return metric.widest if alike and math.isfinite(metric.widest) else 0.0

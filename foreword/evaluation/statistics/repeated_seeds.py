@@ -23,24 +23,23 @@ import numpy as np
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import Metric
+from foreword.evaluation.statistics.differences import Difference, least_range
 from foreword.evaluation.statistics.intervals import (
     SAMPLING,
-    Difference,
     Groups,
     Interval,
     Sampling,
     grouped,
-    least_range,
     resamples,
     score_interval,
     wilson_interval,
 )
 from foreword.evaluation.statistics.run_spread import (
-    GRID,
-    PRIOR_SCALE,
+    Prior,
     RunVariance,
+    inside,
     posterior,
-    prior_scale,
+    prior_of,
     run_variance,
 )
 from foreword.evaluation.statistics.sufficient_statistics import Array
@@ -49,7 +48,6 @@ TEST = "rows-and-seeds"
 # What is added to the rows on which only one system is right: where one system errs on no row, or on few, these tell
 # little of the rows on which it would err.
 _PSEUDO = 0.25
-_DEFAULT_SCALE = PRIOR_SCALE
 
 
 @dataclass(frozen=True)
@@ -120,17 +118,18 @@ class Spread:
         freedom = max(1.0, (self.freedom + 1) * factor - 1)
         return replace(self, rows=self.rows / factor, freedom=freedom, few=np.asarray(self.few) / factor)
 
-    def with_runs(self, seen: Sequence[RunVariance], scale: float, share: float) -> Spread:
+    def with_runs(self, seen: Sequence[RunVariance], prior: Prior, share: float) -> Spread:
         """The same with what ``seen`` runs tell of the variance between runs.
 
         Args:
             seen: of every method that is compared.
-            scale: of the prior (``run_spread.prior_scale``).
+            prior: what is known beforehand.
             share: 1 / Ka + 1 / Kb, without the systems of one run.
         """
         if share <= 0:
             return self
-        return replace(self, seeds=share * (scale * GRID) ** 2, weights=posterior(seen, scale))
+        weights = posterior(seen, prior)
+        return replace(self, seeds=np.broadcast_to(share * prior.deviations**2, weights.shape), weights=weights)
 
 
 def _share(*runs: int) -> float:
@@ -138,7 +137,7 @@ def _share(*runs: int) -> float:
 
 
 def spread_of_means(
-    a: Array, b: Array, *, proportions: bool, sizes: Array | None = None, scale: float | None = None
+    a: Array, b: Array, *, proportions: bool, sizes: Array | None = None, prior: Prior | None = None
 ) -> Spread:
     """Of the difference between means over runs and rows of one figure a row.
 
@@ -147,7 +146,7 @@ def spread_of_means(
         b: ``[..., Kb, U]``, the same rows.
         proportions: every figure is 0 or 1 (or the sum of such ones).
         sizes: rows in each group, ``[U]``; None: one each.
-        scale: of the prior of the standard deviation between runs; None: two points of proportions.
+        prior: of the standard deviation between runs; None: that of proportions.
     """
     units = a.shape[-1]
     size = np.ones(units) if sizes is None else sizes
@@ -163,7 +162,10 @@ def spread_of_means(
         few = np.where(np.abs(gap).sum(axis=-1) <= 1, 1 / units, 0.0)
     runs = tuple(v for x in (a, b) if (v := run_variance(x.sum(-1) / rows, x / rows, size)) is not None)
     spread = Spread(centre, variance, freedom, few=few, runs=runs)
-    return spread.with_runs(runs, _DEFAULT_SCALE if scale is None else scale, _share(a.shape[-2], b.shape[-2]))
+    if prior is None:
+        level = np.concatenate([a, b], axis=-2).sum(axis=-1).mean(axis=-1) / rows
+        prior = Prior(share=inside(level, round(rows)))
+    return spread.with_runs(runs, prior, _share(a.shape[-2], b.shape[-2]))
 
 
 def _under_equality(gap: Array) -> Array:
@@ -236,16 +238,16 @@ def spread_of_runs(metric: Metric, table: Array, split: int, n: int, seed: int, 
     sums = grouped(table, groups)
     if sums.shape[1] < 2:
         raise DataError("an interval needs at least two groups of rows", received=sums.shape[1])
-    scale = prior_scale(metric, float(metric.score(table.sum(axis=1)).mean()))
+    prior = prior_of(metric, float(metric.score(table.sum(axis=1)).mean()), table.shape[1])
     if metric.form != "corpus":
         sizes = None if groups is None else sums[0, :, 1]
         a, b = sums[:split, :, 0], sums[split:, :, 0]
-        spread = spread_of_means(a, b, proportions=metric.form == "proportion", sizes=sizes, scale=scale)
+        spread = spread_of_means(a, b, proportions=metric.form == "proportion", sizes=sizes, prior=prior)
         if metric.form == "proportion":
             return spread
     else:
         spread = spread_of_scores(sums, split, metric.score, n, seed)
-        spread = spread.with_runs(spread.runs, scale, _share(split, len(table) - split))
+        spread = spread.with_runs(spread.runs, prior, _share(split, len(table) - split))
     alike = least_range(metric, sums[:split].mean(axis=0), sums[split:].mean(axis=0))
     return replace(spread, few=alike / sums.shape[1])
 
@@ -275,11 +277,14 @@ def difference_of(metric: Metric, table: Array, split: int, spread: Spread, samp
     """The difference in a :func:`runs_table` with the interval and the p-value of ``spread``."""
     scores = metric.score(table.sum(axis=1))
     a, b = float(scores[:split].mean()), float(scores[split:].mean())
-    centre, reach = float(spread.centre), float(spread.reach(sampling.level))
-    low, high = max(-metric.widest, centre - reach), min(metric.widest, centre + reach)
-    groups = None if sampling.groups is None else len(set(sampling.groups))
-    interval = Interval(low, high, sampling.level, TEST, groups)
-    return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1])
+    centre, groups = float(spread.centre), None if sampling.groups is None else len(set(sampling.groups))
+    intervals = []
+    for level in sampling.levels:
+        reach = float(spread.reach(level))
+        ends = max(-metric.widest, centre - reach), min(metric.widest, centre + reach)
+        intervals.append(Interval(*ends, level, TEST, groups))
+    interval, equal = intervals
+    return Difference(metric.name, a, b, a - b, interval, float(spread.p_value()), TEST, table.shape[1], equal)
 
 
 def score_of_runs(
@@ -297,7 +302,7 @@ def score_of_runs(
     table = runs_table(metric, runs[:1], runs[1:], references)
     value = float(metric.score(table.sum(axis=1)).mean())
     spread = spread_of_scores(grouped(table, groups), len(table), metric.score, n, 13)
-    spread = spread.with_runs(spread.runs, prior_scale(metric, value), _share(len(runs)))
+    spread = spread.with_runs(spread.runs, prior_of(metric, value, table.shape[1]), _share(len(runs)))
     reach = float(spread.reach(level))
     low, high = value - reach, value + reach
     if metric.form == "proportion":

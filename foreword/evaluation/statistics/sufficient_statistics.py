@@ -22,7 +22,7 @@ MAX_CELLS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Sums:
+class SumStatistic:
     """A corpus score that sees its rows only through a sum.
 
     Args:
@@ -48,14 +48,14 @@ def ratio(over: Array, under: Array) -> Array:
     return np.divide(over, under, out=np.zeros_like(over), where=under != 0)
 
 
-def mean_of(value: Callable[[str, list[str]], float]) -> Sums:
+def mean_of(value: Callable[[str, list[str]], float]) -> SumStatistic:
     """The mean over rows of one figure a row; statistics are (figure, 1), S = 2."""
 
     def rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
         figures = [value(o, alternatives(r)) for o, r in zip(outputs, references, strict=True)]
         return np.column_stack([np.asarray(figures, dtype=np.float64), np.ones(len(figures))])
 
-    return Sums(rows, lambda sums: ratio(sums[..., 0], sums[..., 1]))
+    return SumStatistic(rows, lambda sums: ratio(sums[..., 0], sums[..., 1]))
 
 
 def _class_rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
@@ -82,7 +82,7 @@ def _macro(sums: Array) -> Array:
     return ratio(np.sum(ratio(2 * hit, said + gold), axis=-1), present.sum(axis=-1).astype(np.float64))
 
 
-MACRO_F1 = Sums(_class_rows, _macro)
+MACRO_F1 = SumStatistic(_class_rows, _macro)
 """F1 averaged over the classes that occur among outputs or references, as scikit-learn's ``average="macro"``;
 S = 3 C: hits, said, gold. In a resample, a class that does not occur is not averaged over."""
 
@@ -103,5 +103,5 @@ def _perplexity(sums: Array) -> Array:
         return np.asarray(np.exp(mean), dtype=np.float64)
 
 
-PERPLEXITY = Sums(_likelihood_rows, _perplexity)
+PERPLEXITY = SumStatistic(_likelihood_rows, _perplexity)
 """exp of the mean negative log-likelihood a token; outputs are total nats a row, references token counts; S = 2."""

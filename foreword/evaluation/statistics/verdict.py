@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from foreword.evaluation.metrics.metric_registry import Metric, get_metric
-from foreword.evaluation.statistics.intervals import SAMPLING, Difference, Interval, Sampling, paired_difference
+from foreword.evaluation.statistics.differences import Difference, alone_right, paired_difference
+from foreword.evaluation.statistics.intervals import SAMPLING, Interval, Sampling
 from foreword.evaluation.statistics.power import holm
 from foreword.evaluation.statistics.repeated_seeds import Spread, difference_of, runs_table, spread_of_runs
-from foreword.evaluation.statistics.run_spread import PRIOR_SCALE, RunVariance, prior_scale
+from foreword.evaluation.statistics.run_spread import Prior, RunVariance, prior_of
 from foreword.evaluation.statistics.sufficient_statistics import Array
 
 POWER = 0.8
@@ -42,6 +43,7 @@ class Comparison:
         detectable: the true difference that these rows and seeds show with 80% power, in the metric's unit.
         rows_needed: rows that would show a difference of the margin with 80% power; None where no number of rows would,
             because the seeds differ too much.
+        tested: how many of the m could show anything on these rows, which is what is corrected for; None: all.
     """
 
     a: str
@@ -52,6 +54,12 @@ class Comparison:
     seeds: tuple[int, int]
     detectable: float
     rows_needed: int | None
+    tested: int | None = None
+
+    @property
+    def corrected_for(self) -> int:
+        """How many comparisons share the error."""
+        return self.comparisons if self.tested is None else self.tested
 
     @property
     def gain(self) -> float:
@@ -61,8 +69,17 @@ class Comparison:
     @property
     def bounds(self) -> tuple[float, float]:
         """The interval of :attr:`gain`."""
-        low, high = self.difference.interval.low, self.difference.interval.high
-        return (low, high) if _sign(self.difference.metric) > 0 else (-high, -low)
+        return self._of_gain(self.difference.interval)
+
+    @property
+    def equal_bounds(self) -> tuple[float, float]:
+        """The interval of :attr:`gain` by which systems are judged to be equal."""
+        return self._of_gain(self.difference.equivalence or self.difference.interval)
+
+    def _of_gain(self, interval: Interval) -> tuple[float, float]:
+        if _sign(self.difference.metric) > 0:
+            return interval.low, interval.high
+        return -interval.high, -interval.low
 
     @property
     def claim(self) -> str:
@@ -91,6 +108,7 @@ class Comparison:
             **figures,
             "p_corrected": self.corrected,
             "comparisons": self.comparisons,
+            "tested": self.corrected_for,
             "seeds": list(self.seeds),
             "claim": self.claim,
             "decision": "better" if self.better else "worse" if self.worse else "open",
@@ -130,10 +148,11 @@ def compare_family(
     Raises:
         DataError: runs with different rows, or fewer than two rows or groups.
     """
-    alpha = 1 - sampling.level
-    each = replace(sampling, level=1 - alpha / max(1, len(pairs)))
     tables = [runs_table(metric, outputs[a], outputs[b], references) for a, b in pairs]
     counts = [(len(outputs[a]), len(outputs[b])) for a, b in pairs]
+    alpha, tested = 1 - sampling.level, _tested(metric, tables, counts, sampling)
+    # Equality is claimed of the one pair that dev chose, so it is not corrected.
+    each = replace(sampling, level=1 - alpha / tested, equal_level=sampling.levels[1])
     spreads = _spreads(metric, pairs, counts, tables, each, n)
     differences = [
         difference_of(metric, table, count[0], spread, each)
@@ -141,16 +160,31 @@ def compare_family(
         else paired_difference(metric, outputs[a][0], outputs[b][0], references, n, each)
         for (a, b), table, count, spread in zip(pairs, tables, counts, spreads, strict=True)
     ]
-    corrected = holm([difference.p_value for difference in differences])
+    # What can reject nothing takes no share of the error, so the others' p-values are multiplied by fewer.
+    p_values = [difference.p_value for difference in differences]
+    corrected = [min(by_holm, tested * p) for by_holm, p in zip(holm(p_values), p_values, strict=True)]
     wanted = default_margin(metric) if margin is None else margin
     comparisons = []
-    for (a, b), difference, spread, p_value, seeds in zip(pairs, differences, spreads, corrected, counts, strict=True):
-        coherent = replace(difference, interval=_coherent(difference.interval, p_value <= alpha))
+    for index, ((a, b), difference, spread, seeds) in enumerate(zip(pairs, differences, spreads, counts, strict=True)):
+        coherent = replace(difference, interval=_coherent(difference.interval, corrected[index] <= alpha))
         step = _step(metric, seeds, len(references))
         detectable = min(float(spread.detectable(each.level, POWER)) + step, metric.widest)
         needed = _rows_needed(spread, wanted, each.level, len(references), step > 0)
-        comparisons.append(Comparison(a, b, coherent, p_value, len(pairs), seeds, detectable, needed))
+        comparisons.append(Comparison(a, b, coherent, corrected[index], len(pairs), seeds, detectable, needed, tested))
     return comparisons
+
+
+def _tested(
+    metric: Metric, tables: Sequence[Array], counts: Sequence[tuple[int, int]], sampling: Sampling
+) -> int:  # fmt: skip
+    """How many comparisons share the error (Tarone 1990): systems that differ on n rows have no mid-p value below
+    0.5^n, and what cannot be rejected cannot be rejected wrongly."""
+    pairs = max(1, len(tables))
+    if metric.form != "proportion" or sampling.groups is not None or any(max(count) > 1 for count in counts):
+        return pairs
+    least = [0.5 ** sum(alone_right(*table)) for table in tables]
+    alpha = 1 - sampling.level
+    return next((k for k in range(1, pairs) if sum(p <= alpha / k for p in least) <= k), pairs)
 
 
 def _spreads(
@@ -163,7 +197,7 @@ def _spreads(
         for table, count in zip(tables, counts, strict=True)
     ]
     value = float(np.mean([metric.score(table.sum(axis=1)).mean() for table in tables])) if tables else 0.0
-    return _pooled(metric, pairs, counts, alone, value)
+    return _pooled(metric, pairs, counts, alone, value, tables[0].shape[1] if tables else 1)
 
 
 def _pooled(
@@ -172,15 +206,16 @@ def _pooled(
     counts: Sequence[tuple[int, int]],
     spreads: Sequence[Spread],
     value: float,
+    rows: int,
 ) -> list[Spread]:
     """Each spread with what the runs of every system of the family tell of the variance between runs."""
     seen: dict[str, RunVariance] = {}
     for pair, count, spread in zip(pairs, counts, spreads, strict=True):
         several = [name for name, runs in zip(pair, count, strict=True) if runs > 1]
         seen |= dict(zip(several, spread.runs, strict=True))
-    scale = prior_scale(metric, value)
+    prior = prior_of(metric, value, rows)
     return [
-        spread.with_runs(list(seen.values()), scale, sum(1 / runs for runs in count if runs > 1))
+        spread.with_runs(list(seen.values()), prior, sum(1 / runs for runs in count if runs > 1))
         for spread, count in zip(spreads, counts, strict=True)
     ]
 
@@ -237,6 +272,6 @@ def planned_detectable(
         # What a run does to single rows is about half of what it differs in from another system.
         runs = max(seeds)
         seen = RunVariance(np.asarray(deviation**2 + variance / 2), np.asarray(variance / 2), runs - 1)
-        spread = spread.with_runs([seen] * max(1, comparisons), PRIOR_SCALE, share)
+        spread = spread.with_runs([seen] * max(1, comparisons), Prior(), share)
     step = 1 / rows if max(seeds) == 1 else 0.0
     return min(1.0, float(spread.detectable(1 - (1 - level) / max(1, comparisons), POWER)) + step)

@@ -62,6 +62,10 @@ class LlamaServer:
             raise PrefixNotUsed(f"the server used {used} of the {len(placeholders)} virtual tokens")
         return answer
 
+    def complete(self, ids: Sequence[int], **options: Any) -> dict[str, Any]:
+        """The server's answer to ``ids`` with nothing restored in front: a server with a LoRA adapter."""
+        return self._post("/completion", {"temperature": 0.0, "return_tokens": True, **options, "prompt": [*ids]})
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -13,7 +13,6 @@ from foreword.core.inject.value import Foreword
 from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
-from foreword.data.tokens.examples import encode
 from foreword.errors import SettingsError
 from foreword.evaluation.predict import Asker
 
@@ -36,7 +35,7 @@ def calibrated(asker: Asker) -> Task:
         )
     names = parsed(task.template).fields
     rows = [Row(str(i), dict.fromkeys(names, text), Source("no content", i + 1)) for i, text in enumerate(CONTENT_FREE)]
-    examples = encode(rows, task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None, labelled=False)
+    examples = asker.encoder().encode(rows, labelled=False)
     found = replace(asker, task=task).answer(Foreword(text=task.guidance), [one for one in examples if one.input_ids])
     mean = {label: math.log(sum(math.exp(one.scores[label]) for one in found) / len(found)) for label in task.labels}
     return replace(task, calibration=mean)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from foreword.data.quality.check import check as check_tables
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.table import Table
 from foreword.data.task.task import Task
+from foreword.data.tokens.examples import Encoder
 from foreword.data.tokens.tokenize import label_end_note, lead_ids
-from foreword.runs.prepare.encode_splits import Encoder, encode_splits, refuse_long_k
+from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k
 from foreword.runs.prepare.ready_data import read_splits, shown, task_of
 from foreword.settings.schema import SCRATCH, TaskOptions
 

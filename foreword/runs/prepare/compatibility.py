@@ -66,7 +66,18 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
             hint="classify with a trained head: `--set head=true`, or let the template say where the word belongs: "
             "`{{ mask }}`",
         )
-    if task.kind == "tagging" and base.kind == "encoder-decoder":
+    if base.kind == "encoder-decoder":
+        _refuse_encoder_decoder(task, base)
+    if task.guidance_in_row and not (task.guidance.strip() or task.guidance_column):
+        raise SettingsError(
+            "there is no guidance to bring in gradually", where="guidance_share", hint="give some with --guidance"
+        )
+    slot_starts(task, base.tokenizer)
+    make_objective(task, base.tokenizer)
+
+
+def _refuse_encoder_decoder(task: Task, base: Outline | Base) -> None:
+    if task.kind == "tagging":
         raise SettingsError(
             Message(
                 "{architecture} is an encoder-decoder; words are tagged with an encoder or a decoder",
@@ -75,7 +86,7 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
             where="--base",
             hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
         )
-    if task.head and task.kind == "classification" and base.kind == "encoder-decoder":
+    if task.head and task.kind == "classification":
         raise SettingsError(
             Message(
                 "{architecture} is an encoder-decoder; it classifies by the words that it writes",
@@ -85,12 +96,6 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
             expected="an encoder or a decoder, for a trained head",
             hint="leave head out",
         )
-    if task.guidance_in_row and not (task.guidance.strip() or task.guidance_column):
-        raise SettingsError(
-            "there is no guidance to bring in gradually", where="guidance_share", hint="give some with --guidance"
-        )
-    slot_starts(task, base.tokenizer)
-    make_objective(task, base.tokenizer)
 
 
 def _slots_fit(task: Task, method: Method) -> None:

@@ -4,74 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from foreword.data.quality.check_report import CheckReport
 from foreword.data.row import Problem, Row
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template
-from foreword.data.tokens.examples import Example, encode
-from foreword.data.tokens.tokenize import Tokenizer, label_ids
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.errors import DataError, SettingsError
 from foreword.messages import Message
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """How a run's rows become token ids.
-
-    Args:
-        special_tokens: the tokenizer's own special tokens go around each text (encoders, encoder-decoders).
-        first_k: the first tokens of each field that are used; None: all.
-    """
-
-    task: Task
-    tokenizer: Tokenizer
-    special_tokens: bool
-    first_k: int | None = None
-
-    def encode(self, rows: Sequence[Row], guided: bool = True) -> list[Example]:
-        """The rows of whatever length; without the guidance that they have in them where not ``guided``.
-
-        Raises:
-            DataError: a row that the template cannot be filled with.
-        """
-        return encode(
-            rows,
-            self.task,
-            self.tokenizer,
-            special_tokens=self.special_tokens,
-            max_length=None,
-            first_k=self.first_k,
-            guided=guided,
-        )
-
-    def one_by_one(self, rows: Sequence[Row]) -> Iterator[Example | str]:
-        """The rows, or why one of them cannot be encoded."""
-        for row in rows:
-            try:
-                [example] = self.encode([row])
-            except DataError as error:
-                yield error.problem
-            else:
-                yield example
-
-    def size(self, example: Example) -> int:
-        """Tokens that the base reads of a row with its answer, or with the longest words of a label.
-
-        With ``special_tokens`` the answer is not read behind the text.
-        """
-        text, answer = len(example.input_ids), max(len(example.target_ids), self._words)
-        return max(text, answer) if self.special_tokens else text + answer
-
-    @cached_property
-    def _words(self) -> int:
-        if self.task.kind != "classification" or self.task.head:
-            return 0
-        return max(len(words) for some in label_ids(self.task, self.tokenizer) for words in some)
 
 
 @dataclass(frozen=True)

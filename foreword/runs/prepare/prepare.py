@@ -14,7 +14,7 @@ import torch
 from foreword.core.base.load import Base
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.check_report import CheckReport
-from foreword.data.quality.row_sampling import Course
+from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.quality.split import DataLock
 from foreword.data.table import Table
 from foreword.data.task.task import Task
@@ -70,7 +70,7 @@ class Prepared:
 
     def trial(
         self,
-        rows: Sequence[Example] | Course,
+        rows: Sequence[Example] | TrainingRows,
         rate: float,
         evaluate: Callable[[Foreword], Score],
         settings: TrainSettings | None = None,
@@ -127,7 +127,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
     refuse_uncut(first_k, encoded.examples["train"])
     plain = {}
     if data.task.guidance_in_row:
-        plain = {name: encoder.encode(table.rows, guided=False) for name, table in encoded.tables.items()}
+        plain = {name: replace(encoder, guided=False).encode(table.rows) for name, table in encoded.tables.items()}
     return Prepared(
         request,
         ready.asker.task,

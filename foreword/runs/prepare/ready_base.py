@@ -8,12 +8,13 @@ from functools import partial
 import torch
 
 from foreword.core.base.load import Base
+from foreword.data.tokens.examples import Encoder
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.evaluation.predict import Asker
 from foreword.methods.base import Start
 from foreword.runs.prepare.base import base_for
 from foreword.runs.prepare.calibrate_prompt import calibrated
-from foreword.runs.prepare.encode_splits import Encoder, window_full
+from foreword.runs.prepare.encode_splits import window_full
 from foreword.runs.prepare.ready_data import ReadyData
 from foreword.runs.prepare.start import Begin, longest_prefix
 from foreword.settings.schema import ProgressCall
@@ -38,7 +39,7 @@ class ReadyBase:
 
     def encoder(self, first_k: int | None) -> Encoder:
         """How its rows become token ids."""
-        return Encoder(self.asker.task, self.base.tokenizer, self.asker.special_tokens, first_k)
+        return self.asker.encoder(first_k)
 
 
 def ready_base(data: ReadyData, begun: Begin, report: ProgressCall, trained: bool = True) -> ReadyBase:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from foreword.data.quality.check import check as check_tables
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.check_report import CheckReport, clean
 from foreword.data.quality.split import split
 from foreword.data.readers.open_source import WHOLE
@@ -113,9 +113,9 @@ def task_of(table: Table, options: TaskOptions, guidance_in_row: bool = False) -
         head=options.head,
         pooling=options.pooling,
         decoding=Decoding(**options.decoding()),
-        guidance_column=options.guidance_column,
+        guidance_column=options.guidance_column or "",
         guidance_form=options.guidance_form,
-        guidance_replaces=options.guidance_replaces,
+        guidance_replaces=options.guidance_replaces or "",
         guidance_in_row=guidance_in_row,
     )
 
@@ -131,17 +131,23 @@ def refuse(report: CheckReport, skip_bad: bool) -> None:
 
 def shown(task: Task) -> list[str]:
     """What is asked, for people: what was not said about the task was made from the data, and has to be seen."""
-    lines = [f"template {task.template!r}"]
+    lines: list[str] = [Message("template {text!r}", text=task.template)]
     if task.guidance:
         place = "" if in_front(task) else f" ({task.guidance_mode})"
-        lines.append(f"prompt {task.guidance!r}{place}")
+        lines.append(Message("prompt {text!r}{place}", text=task.guidance, place=place))
     if task.guidance_column:
-        lines.append(f"guidance of each row from the column {task.guidance_column!r} ({task.guidance_mode})")
+        lines.append(
+            Message(
+                "guidance of each row from the column {guidance_column!r} ({guidance_mode})",
+                guidance_column=task.guidance_column,
+                guidance_mode=task.guidance_mode,
+            )
+        )
     if task.kind == "tagging":
-        lines.append(f"tags {', '.join(task.labels)}")
+        lines.append(Message("tags {names}", names=", ".join(task.labels)))
     elif task.head:
-        lines.append(f"labels {', '.join(task.labels)}")
+        lines.append(Message("labels {names}", names=", ".join(task.labels)))
     elif task.verbalizer:
         words = ((label, " or ".join(map(repr, some))) for label, some in task.label_words.items())
-        lines.append("label words " + ", ".join(f"{label} -> {said}" for label, said in words))
+        lines.append(Message("label words {names}", names=", ".join(f"{label} -> {said}" for label, said in words)))
     return lines

@@ -14,7 +14,7 @@ from foreword.core.inject.value import Foreword
 from foreword.data.tokens.examples import Example
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import compare, evaluate
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.alarms import alarms_on_test

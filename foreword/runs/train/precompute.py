@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from foreword.core.passes.tensor_cache import Store
+from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.tokens.examples import Example
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.run_record import recorded
@@ -18,10 +18,10 @@ from foreword.training.loop import Score, Trial
 from foreword.training.reuse import Filling, Reuse, prepare_reuse
 
 
-def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, Store]:
+def keep_work(prepared: Prepared, folder: Path) -> tuple[Reuse, TensorCache]:
     """Do what is the same in every epoch once; the store is to be cleared when the run has what it came for."""
     settings, base = prepared.request.settings, prepared.base
-    store = Store(settings.cache_memory_mib * 2**20, settings.cache_disk_mib * 2**20, folder / "cache")
+    store = TensorCache(settings.cache_memory_mib * 2**20, settings.cache_disk_mib * 2**20, folder / "cache")
     if not settings.cache_memory_mib and not settings.cache_disk_mib:
         return Reuse(), store
     value = prepared.writer().write()

@@ -23,7 +23,7 @@ from foreword.storage import write_atomically
 _NAME = "run.json"
 
 
-def claim(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[str, Any] | None = None) -> None:
+def record_run(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Mapping[str, Any] | None = None) -> None:
     """Record what this run is, or make sure that the run found there is the same.
 
     Args:

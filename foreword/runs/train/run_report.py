@@ -13,10 +13,10 @@ from foreword.core.inject.value import Foreword
 from foreword.data.tokens.tokenize import label_end_note
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
-from foreword.evaluation.report.summary import figure_text, footnote, heading, render, sentence
+from foreword.evaluation.report.summary import figure_text, footnote, heading, named, render, sentence
 from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
-from foreword.messages import Message
+from foreword.messages import Message, say_if_known
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.data_notes import data_notes
@@ -60,7 +60,7 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
     ends = label_end_note(prepared.task, prepared.base.tokenizer)
-    lines = [*shown(prepared.task), *ends, *(f"note: {alarm}" for alarm in alarms)]
+    lines = [*shown(prepared.task), *ends, *(Message("note: {text}", text=named(alarm)) for alarm in alarms)]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
         told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None
@@ -71,39 +71,64 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
         lines += verdict.lines
     for kind, figures in evaluation.guidance.items():
         shares = ", ".join(f"{name} {figure_text(metric, figure)}" for name, figure in figures.items())
-        lines.append(f"{heading(metric)} on dev {kind} the guidance: {shares}")
-    lines.append(f"saved {path} ({_contents(outcome.value)}, {path.stat().st_size:,} bytes)")
-    return "\n".join(lines)
+        lines.append(
+            Message("{heading} on dev {kind} the guidance: {shares}", heading=heading(metric), kind=kind, shares=shares)
+        )
+    lines.append(
+        Message(
+            "saved {path} ({contents}, {size:,} bytes)",
+            path=path,
+            contents=_contents(outcome.value),
+            size=path.stat().st_size,
+        )
+    )
+    return "\n".join(map(say_if_known, lines))
 
 
 def _contents(value: Foreword) -> str:
     """What a file holds: ``a text prompt``, ``8 virtual tokens, 4,096 values``."""
-    kind = "a text prompt" if not value.num_values else f"{value.num_values:,} values"
+    kind = Message("{n:,} values", n=value.num_values) if value.num_values else Message("a text prompt")
     if value.slots is not None:
-        kind = f"{value.slots.shape[0]} soft slot{'s' if value.slots.shape[0] > 1 else ''}, {kind}"
+        kind = Message("{n} soft slot{n!p}, {rest}", n=value.slots.shape[0], rest=kind)
     if value.num_virtual_tokens:
-        plural = "s" if value.num_virtual_tokens > 1 else ""
-        kind = f"{value.num_virtual_tokens} virtual token{plural}, {kind}"
+        kind = Message("{n} virtual token{n!p}, {rest}", n=value.num_virtual_tokens, rest=kind)
     return kind
 
 
 def _course_notes(course: Mapping[str, Any]) -> list[str]:
     """What sampling and augmentation did, and what it was worth, a sentence each."""
-    notes = [f"the training rows were drawn by {course['sampling']}"] if "sampling" in course else []
+    notes: list[str] = []
+    if "sampling" in course:
+        notes.append(Message("the training rows were drawn by {value}", value=course["sampling"]))
     if "augment" in course:
-        changed = f"{course['words_changed']:,} words changed" if course["words_changed"] else ""
-        changed = changed or ("the template changed" if "template" in course["augment"] else "no word changed")
-        alike = f"; the base reads {course['rows_read_alike']:,} of them as they were"
+        changed = Message("{value:,} words changed", value=course["words_changed"]) if course["words_changed"] else ""
+        unchanged = Message("the template changed") if "template" in course["augment"] else Message("no word changed")
+        changed = changed or unchanged
+        alike = Message("; the base reads {value:,} of them as they were", value=course["rows_read_alike"])
         notes.append(
-            f"{course['rows_changed']:,} of {course['of_rows']:,} training rows were varied"
-            f" ({', '.join(course['augment'])}; {changed}){alike if course['rows_read_alike'] else ''}"
+            Message(
+                "{value:,} of {a:,} training rows were varied ({names}; {changed}){b}",
+                value=course["rows_changed"],
+                a=course["of_rows"],
+                names=", ".join(course["augment"]),
+                changed=changed,
+                b=alike if course["rows_read_alike"] else "",
+            )
         )
     ablation = course.get("ablation")
     if ablation and ablation["difference"]:
         with_it, without = (figure_text(ablation["metric"], abs(ablation[name])) for name in ("with", "without"))
         interval = ablation["difference"]["interval"]
         low, high = (figure_text(ablation["metric"], interval[end], True) for end in ("low", "high"))
-        notes.append(f"on dev {with_it} with that and {without} without (difference {low} to {high}, paired)")
+        notes.append(
+            Message(
+                "on dev {with_it} with that and {without} without (difference {low} to {high}, paired)",
+                with_it=with_it,
+                without=without,
+                low=low,
+                high=high,
+            )
+        )
     return notes
 
 

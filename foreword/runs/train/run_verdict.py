@@ -20,8 +20,8 @@ from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, groups_of
 from foreword.evaluation.report.summary import (
     amount,
-    claim,
     compare,
+    difference_sentence,
     facts_of_rows,
     figure_text,
     interval_text,
@@ -29,7 +29,7 @@ from foreword.evaluation.report.summary import (
     sentence,
 )
 from foreword.evaluation.report.verdict_text import State, Verdict
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.evaluation.statistics.verdict import default_margin
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
@@ -115,12 +115,12 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
     metric = difference.metric
     least = default_margin(get_metric(metric))
     disagree = [other for other in others if other.decided]
-    low, high = difference.interval.low, difference.interval.high
+    equal = difference.equivalence or difference.interval
     state: State = "better" if gains(difference) else "worse" if difference.decided else "cannot_tell"
     said = Message("{said!c}.", said=sentence(difference))
-    if state == "cannot_tell" and -least < low and high < least and not disagree:
+    if state == "cannot_tell" and -least < equal.low and equal.high < least and not disagree:
         state = "equal"
-        facts = {"interval": interval_text(metric, low, high, difference.interval.level), "n": difference.rows}
+        facts = {"interval": interval_text(metric, equal.low, equal.high, equal.level), "n": difference.rows}
         margin = amount(metric, least, False)
         said = Message("The foreword is as good as the prompt, within {margin} ({interval}, paired, {n} rows).",
                        margin=margin, **facts)  # fmt: skip
@@ -137,7 +137,7 @@ def compared(difference: Difference, others: Sequence[Difference] = ()) -> Verdi
 
 
 def _by_another(difference: Difference) -> Message:
-    said = claim(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
+    said = difference_sentence(difference, THE_FOREWORD, THE_PROMPT, facts_of_rows(difference))
     return Message("By another metric {said}.", said=said)
 
 

@@ -23,7 +23,7 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
-from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.run_record import record_run, to_resume
 from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
 from foreword.runs.train.trials import TRIALS, TrialMaker
@@ -73,7 +73,7 @@ def _in_folder(request: TrainRequest, began: float) -> TrainResult:
 def _train(request: TrainRequest, began: float) -> TrainResult:
     folder = Path(request.output_dir)
     prepared = prepare(request)
-    claim(folder, prepared)
+    record_run(folder, prepared)
     prepared = replace(prepared, base=keep_base(prepared.base, request, folder))
     with distributed.spread(prepared.base.model, request.settings.shard), interruptible() as interrupts:
         try:

@@ -14,8 +14,8 @@ import torch
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.augment import with_template
-from foreword.data.quality.row_sampling import Course
-from foreword.data.tokens.examples import Example, encode, eval_batches
+from foreword.data.quality.row_sampling import TrainingRows
+from foreword.data.tokens.examples import Example, eval_batches
 from foreword.errors import DataError
 from foreword.evaluation.report.summary import compare
 from foreword.runs.prepare.augmentation import augmenter_of
@@ -29,11 +29,11 @@ from foreword.training.lr_search import Sweep, search
 from foreword.training.schedule import total_steps
 
 
-def course_of(prepared: Prepared) -> Course:
+def training_rows_of(prepared: Prepared) -> TrainingRows:
     """The order and the forms of a run's training rows."""
     settings, rows = prepared.request.settings, prepared.examples["train"]
     difficulty = _losses(prepared) if settings.sampling == "difficulty" else ()
-    return Course(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
+    return TrainingRows(rows, settings.sampling, difficulty, _vary(prepared), _without_guidance(prepared))
 
 
 def _without_guidance(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
@@ -67,6 +67,7 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
         return None
     rows, limit = prepared.tables["train"].rows, limit_of(base, request.settings.max_length)
     front = longest_prefix(prepared.start, prepared.method, base, prepared.asker)
+    room, encoder = None if limit is None else limit - front, prepared.asker.encoder(request.task_options.first_k)
 
     # The rates of a sweep meet the same forms, and an epoch's rows come in any order.
     @lru_cache(maxsize=4 * len(rows))
@@ -75,14 +76,8 @@ def _vary(prepared: Prepared) -> Callable[[int, int], Example | None] | None:
         if made is None:
             return None
         try:
-            [example] = encode(
-                [replace(rows[index], fields=made.fields)],
-                with_template(prepared.task, made),
-                base.tokenizer,
-                special_tokens=prepared.asker.special_tokens,
-                max_length=None if limit is None else limit - front,
-                first_k=request.task_options.first_k,
-            )
+            changed = replace(encoder, task=with_template(prepared.task, made))
+            [example] = changed.encode([replace(rows[index], fields=made.fields)], max_length=room)
         except DataError:  # longer than the base reads: the row stays as it is
             return None
         return example
@@ -121,7 +116,7 @@ def ablated(
     """
     winner = found.trial
     assert winner is not None
-    rows = Course(prepared.examples["train"], seen=_without_guidance(prepared))
+    rows = TrainingRows(prepared.examples["train"], seen=_without_guidance(prepared))
 
     def make(rate: float) -> Trial:
         return prepared.trial(rows, rate, dev)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreword.core.passes.tensor_cache import Store
-from foreword.data.quality.row_sampling import Course
+from foreword.core.passes.tensor_cache import TensorCache
+from foreword.data.quality.row_sampling import TrainingRows
+from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
-from foreword.runs.train.training_rows import course_of
+from foreword.runs.train.training_rows import training_rows_of
 from foreword.storage import explained, write_atomically
 from foreword.training.loop import Trial
 from foreword.training.reuse import Reuse
@@ -36,9 +37,9 @@ class TrialMaker:
     prepared: Prepared
     dev: DevScore
     reuse: Reuse
-    store: Store
+    store: TensorCache
     rows_at_once: int
-    rows: Course
+    rows: TrainingRows
 
     @classmethod
     def of(
@@ -49,7 +50,7 @@ class TrialMaker:
         Args:
             like: of a run of the same method over these rows and perhaps others, whose kept work serves for both.
         """
-        rows = course_of(prepared)
+        rows = training_rows_of(prepared)
         reuse, store = keep_work(prepared, folder) if like is None else (like.reuse, like.store)
         return cls(prepared, dev, reuse, store, fitted(prepared, folder, together), rows)
 
@@ -61,13 +62,18 @@ class TrialMaker:
 
     def notes(self, trial: Trial | None) -> list[str]:
         """What the user should know of how the winner was trained."""
-        notes = []
+        notes: list[str] = []
         if trial is not None and trial.progress.rows_at_once != self.rows_at_once:
             notes.append(
-                f"out of memory: trained with {trial.progress.rows_at_once} rows at a time, with the same result; "
-                "`--batch auto` begins with as many as fit"
+                Message(
+                    "out of memory: trained with {rows_at_once} rows at a time, with the same result; "
+                    "`--batch auto` begins with as many as fit",
+                    rows_at_once=trial.progress.rows_at_once,
+                )
             )
-        return notes + ([f"every layer was computed in every step: {self.reuse.why_not}"] if self.reuse.why_not else [])
+        if self.reuse.why_not:
+            notes.append(Message("every layer was computed in every step: {why_not}", why_not=self.reuse.why_not))
+        return notes
 
 
 class Log:

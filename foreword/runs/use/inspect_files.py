@@ -12,6 +12,8 @@ from typing import Any
 
 from foreword.artifact.peek import peek
 from foreword.errors import FileFormatError
+from foreword.evaluation.report.text_table import text_table
+from foreword.messages import Message, say, say_if_known
 from foreword.runs.train.result import versions
 from foreword.settings.schema import TrainSettings
 from foreword.storage import cache_folder
@@ -23,24 +25,28 @@ class FileFacts(dict[str, Any]):
     def render(self) -> str:
         """For people: what it is, what it asks, how good it was, how it was learned."""
         settings, task, base = self["settings"], self["task"], self["base"]
-        size = f"{self['num_values']:,} values, {self['bytes']:,} bytes"
+        size = Message("{value:,} values, {a:,} bytes", value=self["num_values"], a=self["bytes"])
         tokens = self["num_virtual_tokens"]
-        lines = [("file", f"{self['file']} ({size})")]
-        lines.append(("method", self["method"] + (f", {tokens} virtual tokens" if tokens else "")))
+        lines: list[tuple[str, str]] = [("file", f"{self['file']} ({say(size)})")]
+        length = Message("{n} virtual token{n!p}", n=tokens)
+        lines.append(("method", f"{self['method']}, {say(length)}" if tokens else self["method"]))
         revision = f" at {base['revision']}" if base["revision"] else ""
         lines.append(("base", f"{base['id']}{revision} ({base['architecture']})"))
         lines += [(name, repr(task[name])) for name in ("template", "guidance") if task.get(name)]
         if task.get("verbalizer"):
             lines.append(("label words", ", ".join(f"{k} -> {_words(v)}" for k, v in task["verbalizer"].items())))
-        lines += [(f"{name} on test", _with_interval(figure)) for name, figure in self["metrics"].items()]
+        lines += [
+            (Message("{name} on test", name=name), _with_interval(figure)) for name, figure in self["metrics"].items()
+        ]
         chosen = _chosen(settings)
-        lines.append(("settings", ", ".join(f"{k}={v}" for k, v in chosen.items()) or "the defaults"))
-        lines.append(("golden rows", f"{self['golden_rows']}, replayed by foreword verify"))
-        lines.append(("made", f"{self['created']} with torch {self['libraries'].get('torch', '?')}"))
+        lines.append(("settings", ", ".join(f"{k}={v}" for k, v in chosen.items()) or say("the defaults")))
+        lines.append(("golden rows", Message("{value}, replayed by foreword verify", value=self["golden_rows"])))
+        lines.append(
+            ("made", Message("{value} with torch {a}", value=self["created"], a=self["libraries"].get("torch", "?")))
+        )
         if self["license"] or self["notes"]:
             lines.append(("notes", " ".join(part for part in (self["license"], self["notes"]) if part)))
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+        return "\n".join(text_table([(say(name), say_if_known(value)) for name, value in lines]))
 
 
 def _words(words: object) -> str:
@@ -49,7 +55,7 @@ def _words(words: object) -> str:
 
 def _with_interval(figure: dict[str, Any]) -> str:
     between = "" if figure["low"] is None else f" [{figure['low']:.3g}, {figure['high']:.3g}]"
-    return f"{figure['value']:.3g}{between} over {figure['rows']} rows"
+    return Message("{value:.3g}{between} over {a} rows", value=figure["value"], between=between, a=figure["rows"])
 
 
 def _chosen(settings: dict[str, Any]) -> dict[str, Any]:

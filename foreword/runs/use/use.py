@@ -18,7 +18,7 @@ from foreword.data.row import Row
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Encoder, Example
 from foreword.errors import BaseMismatchError, DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.prediction_files import Predictions, refuse_format, write_predictions
@@ -45,18 +45,17 @@ class Opened:
     task: Task
     asker: Asker
 
+    @property
+    def encoder(self) -> Encoder:
+        """How rows become the token ids that the file was trained on."""
+        first_k = self.manifest.settings.get("first_k")
+        return self.asker.encoder(first_k if isinstance(first_k, int) else None)
+
     def encode(self, table: Table, *, labelled: bool) -> list[Example]:
         """The table's rows as token ids."""
         limit = self.base.context
-        return encode(
-            table.rows,
-            self.task,
-            self.base.tokenizer,
-            special_tokens=self.asker.special_tokens,
-            labelled=labelled,
-            max_length=None if limit is None else limit - prefix_length(self.value, self.asker),
-            first_k=self.manifest.settings.get("first_k"),  # type: ignore[arg-type]
-        )
+        room = None if limit is None else limit - prefix_length(self.value, self.asker)
+        return self.encoder.encode(table.rows, max_length=room, labelled=labelled)
 
     def decoding(self, file: str | Path, chosen: Mapping[str, Any]) -> Opened:
         """The same with other settings of decoding. Raises SettingsError where nothing is written, or for a slip."""
@@ -156,7 +155,6 @@ def predict(
     text: str | None = None,
     base: str | Base | None = None,
     output: str | Path | None = None,
-    part: tuple[int, int] | None = None,
     skip_bad: bool = False,
     progress: ProgressCall | None = None,
     **decoding: Any,
@@ -166,7 +164,6 @@ def predict(
     Args:
         data: a file, a DataFrame, a Dataset, a list of dicts, or a list of texts for a template with one field.
         output: where to write: ``.jsonl``, or ``.csv``, ``.tsv``, ``.parquet`` with the rows' own columns.
-        part: (i, n): every n-th row, from row i on; None means all rows.
         skip_bad: go on without the rows that cannot be answered; they are in ``Predictions.skipped``.
         decoding: overrides the task's settings (``max_new_tokens``, ...).
 
@@ -179,12 +176,21 @@ def predict(
     _refuse_output(output, file, data, base)
     opened = open_foreword(file, base, progress).decoding(file, decoding)
     table = _texts(opened.task, [text]) if text is not None else table_of(opened, data, False, skip_bad)
-    if part is not None:
-        table = table.with_rows(table.rows[part[0] :: part[1]])
     found = _predictions(opened, table, False, progress, skip_bad)
     if output is not None:
         write_predictions(output, found)
     return found
+
+
+def predict_part(
+    file: str | Path, data: object, part: tuple[int, int], *, output: str | Path, base: str | Base | None = None,
+    skip_bad: bool = False, **decoding: Any,
+) -> None:  # fmt: skip
+    """Write the answers to every n-th row, from row i on; ``part`` is (i, n), the rest as for :func:`predict`."""
+    opened = open_foreword(file, base).decoding(file, decoding)
+    table = table_of(opened, data, False, skip_bad)
+    rows = table.rows[part[0] :: part[1]]
+    write_predictions(output, _predictions(opened, table.with_rows(rows), False, None, skip_bad))
 
 
 def generate(file: str | Path, text: str, *, base: str | Base | None = None, **decoding: Any) -> str:

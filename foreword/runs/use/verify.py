@@ -14,7 +14,7 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.row import Row, Source
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import encode
+from foreword.data.tokens.examples import Encoder
 from foreword.errors import DataError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction
@@ -68,15 +68,7 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
     if not golden:
         raise DataError("the file has no golden rows to replay", where=str(file))
     rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
-    examples = encode(
-        rows,
-        opened.task,
-        opened.base.tokenizer,
-        special_tokens=opened.asker.special_tokens,
-        max_length=None,
-        labelled=False,
-        first_k=opened.manifest.settings.get("first_k"),  # type: ignore[arg-type]
-    )
+    examples = opened.encoder.encode(rows, labelled=False)
     answers = opened.asker.answer(opened.value, examples)
     written, here = _format_of(opened.manifest), number_format(opened.base.dtype)
     tolerance = _TOLERANCE if written in (None, here) else _ROUNDED
@@ -140,7 +132,7 @@ def golden_rows(
     special = find_sites(model).kind != "decoder"
     asker = Asker(model, tokenizer, task, special)
     chosen = tuple(Row(str(i), dict(row), Source("golden", i + 1)) for i, row in enumerate(rows[:MAX_GOLDEN]))
-    examples = encode(chosen, task, tokenizer, special_tokens=special, max_length=None, labelled=False)
+    examples = Encoder(task, tokenizer, special).encode(chosen, labelled=False)
 
     def answered(value: Foreword) -> list[Golden]:
         scored = task.kind == "classification"

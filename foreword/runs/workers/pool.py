@@ -95,7 +95,7 @@ def do_all(
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            report("runs", len(tasks) - len(waiting), len(tasks), **(_states(folders) if not done else {}))
+            report("runs", len(tasks) - len(waiting), len(tasks), **(_worker_states(folders) if not done else {}))
         answers = [future.result() for future in futures]
     failed = [(i, answer["error"]) for i, answer in enumerate(answers) if answer["error"]]
     if failed:
@@ -156,7 +156,7 @@ def _told(request: TrainRequest) -> TrainRequest:
     return replace(request, base=request.base.id if isinstance(request.base, Base) else request.base)
 
 
-def _states(folders: Sequence[Path]) -> dict[str, object]:
+def _worker_states(folders: Sequence[Path]) -> dict[str, object]:
     """Where the runs are, by the files that their workers write."""
     found: dict[str, object] = {}
     alike = len({folder.name for folder in folders}) < len(folders)

@@ -17,7 +17,7 @@ from typing import Any
 
 from foreword.errors import ForewordError
 from foreword.runs.series import is_finished, member
-from foreword.runs.use.use import predict
+from foreword.runs.use.use import predict_part
 from foreword.settings.layers import from_json
 from foreword.storage import write_atomically
 
@@ -34,15 +34,15 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
             request = from_json(task["train"], "a run's settings").request()
             folder = Path(request.output_dir)
             if not is_finished(folder):
-                member(request, folder.name, Told(folder))
+                member(request, folder.name, WorkerProgress(folder))
         else:
-            predict(**task["predict"])
+            predict_part(**task["predict"])
     except ForewordError as problem:
         return {"error": str(problem), "kind": type(problem).__name__}
     return {"error": None}
 
 
-class Told:
+class WorkerProgress:
     """Progress for whoever waits, in a file of the run's folder, at most once a second."""
 
     def __init__(self, folder: Path) -> None:

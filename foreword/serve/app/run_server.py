@@ -157,22 +157,13 @@ def serve(
     app = create_app(base_for(chosen.files, base, progress, device, dtype), chosen)
     service = app.state.service
     url = f"http://{f'[{chosen.host}]' if ':' in chosen.host else chosen.host}:{chosen.port}"
-    told = {
-        "url": url,
-        "base": service.base.id,
-        "forewords": len(service.library.names()),
-        "writes": service.engine.writes,
-    }
-    logging.getLogger("foreword.serve").info("serving", extra={"fields": told})
+    names, writes = service.library.names(), service.engine.writes
+    facts = {"url": url, "base": service.base.id, "forewords": len(names), "writes": writes}
+    logging.getLogger("foreword.serve").info("serving", extra={"fields": facts})
     config = uvicorn.Config(
-        app,
-        host=chosen.host,
-        port=chosen.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
+        app, host=chosen.host, port=chosen.port, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=int(FINISH_SECONDS),
-    )
+    )  # fmt: skip
     try:
         with _stopped_in_order():
             uvicorn.Server(config).run()

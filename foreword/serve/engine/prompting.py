@@ -14,7 +14,7 @@ from foreword.data.readers.chat_messages import expand_conversations
 from foreword.data.row import Raw, Row, Source, unusable
 from foreword.data.task.task import Task
 from foreword.data.task.template import empty_fields, parsed
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import token_ids
 from foreword.errors import DataError, SettingsError
 from foreword.serve.engine.served import Served
@@ -117,15 +117,8 @@ def row_of(served: Served, fields: Mapping[str, object], first_k: int | None = N
 
 
 def _encoded(served: Served, fields: Mapping[str, object], first_k: int | None) -> Example:
-    rows = encode(
-        [Row("request", fields, _WHERE)],
-        served.task,
-        served.asker.tokenizer,
-        special_tokens=served.asker.special_tokens,
-        max_length=None,
-        first_k=first_k,
-        labelled=False,
-    )
+    encoder = served.asker.encoder(first_k)
+    rows = encoder.encode([Row("request", fields, _WHERE)], labelled=False)
     return served.asker.worded(served.value, rows)[0]
 
 

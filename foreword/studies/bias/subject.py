@@ -12,7 +12,7 @@ from foreword.data.readers.read import read
 from foreword.data.row import Row
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction
@@ -68,10 +68,7 @@ class Subject:
         examples: list[Example] = []
         for index, row in enumerate(rows):
             try:
-                made = encode(
-                    [row], self.task, self.asker.tokenizer, special_tokens=self.asker.special_tokens,
-                    max_length=room, first_k=self.first_k, labelled=False,
-                )  # fmt: skip
+                made = self.asker.encoder(self.first_k).encode([row], max_length=room, labelled=False)
             except DataError:
                 continue
             if made[0].input_ids:

@@ -12,7 +12,6 @@ from foreword.core.inject.value import Foreword
 from foreword.data.readers.read import read
 from foreword.data.row import canonical
 from foreword.data.task.template import Template
-from foreword.data.tokens.examples import encode
 from foreword.errors import SettingsError
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.storage import write_atomically
@@ -40,10 +39,8 @@ def label_next(prepared: Prepared, data: str, value: Foreword, count: int, folde
     fields = sorted(Template(prepared.task.template).fields - {"row"})
     table = read(data, inputs=fields, labelled=False)
     asker = prepared.asker
-    rows = encode(
-        table.rows, prepared.task, asker.tokenizer, special_tokens=asker.special_tokens,
-        max_length=prepared.base.context, labelled=False, first_k=prepared.request.task_options.first_k,
-    )  # fmt: skip
+    encoder = asker.encoder(prepared.request.task_options.first_k)
+    rows = encoder.encode(table.rows, max_length=prepared.base.context, labelled=False)
     report = prepared.request.progress or say_nothing
     answers = asker.answer(value, rows, lambda done, total: report("ask the pool", done, total))
     unsure = [-sum(math.exp(s) * s for s in one.scores.values()) for one in answers]

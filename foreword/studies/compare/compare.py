@@ -22,7 +22,7 @@ from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
-from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.run_record import record_run, to_resume
 from foreword.runs.workers.pool import Workers, refuse_memory
 from foreword.settings.budget import Clock
 from foreword.settings.schema import ProgressCall, TrainRequest, TrainSettings
@@ -80,7 +80,7 @@ def compare(
     prepared = prepared_for(request, methods)
     _check(prepared, options)
     there, new = folder.exists(), not (folder / NAME).exists()
-    claim(folder, replace(prepared, request=request), name=NAME, more={"compare": options.to_json()})
+    record_run(folder, replace(prepared, request=request), name=NAME, more={"compare": options.to_json()})
     clock.before = _spent(folder)
     with interruptible() as interrupts:
         done = Work(prepared, methods, options, folder, clock, interrupts, workers)
@@ -107,7 +107,9 @@ def _interrupted(work: Work) -> Interrupted:
     )
 
 
-def resume(folder: str | Path, progress: ProgressCall | None = None, workers: Workers | None = None) -> CompareResult:
+def resume_comparison(
+    folder: str | Path, progress: ProgressCall | None = None, workers: Workers | None = None
+) -> CompareResult:
     """Go on with an interrupted comparison; what is finished is read, a training in the middle goes on from its last
     checkpoint.
 
@@ -175,7 +177,11 @@ def power_of(prepared: Prepared, plan: Plan, options: CompareOptions) -> dict[st
 
 def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
     power = power_of(done.prepared, plan, done.options)
-    announce(done.report, f"plan: about {duration(plan.seconds)}; {power['sentence']}", plan.seconds)
+    announce(
+        done.report,
+        Message("plan: about {duration}; {value}", duration=duration(plan.seconds), value=power["sentence"]),
+        plan.seconds,
+    )
     before = done.before()
     done.untrained()
     done.trained(plan)

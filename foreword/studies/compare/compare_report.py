@@ -12,10 +12,11 @@ from foreword.data.task.task import Task
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import groups_of
 from foreword.evaluation.report.rows_to_read import rows_to_read
-from foreword.evaluation.report.summary import amount, evaluate, figure_text, heading
+from foreword.evaluation.report.summary import amount, evaluate, figure_text, heading, named
 from foreword.evaluation.statistics.repeated_seeds import score_of_runs
 from foreword.evaluation.statistics.verdict import Comparison
-from foreword.messages import Message
+from foreword.messages import Message, say, say_if_known
+from foreword.messages import width as terminal
 from foreword.studies.compare.decisions import Decision, Runs, columns
 from foreword.studies.compare.system_names import title
 
@@ -229,23 +230,29 @@ def render(report: Mapping[str, Any]) -> str:
     """The verdict and a short table, for a terminal."""
     metric = report["metric"]
     lines = [*report["verdict_lines"], ""]
-    width = max(len(title(name)) for name in report["systems"])
+    titles = {name: say_if_known(title(name)) for name in report["systems"]}
+    width = max(map(terminal.columns, titles.values()))
     for name, found in report["systems"].items():
         figure = found["metrics"][metric]
         ends = "" if figure["low"] is None else (
             f" [{figure_text(metric, figure['low'])}, {figure_text(metric, figure['high'])}]"
         )  # fmt: skip
-        seeds = f"  {found['seeds']} seeds" if found["seeds"] > 1 else ""
-        lines.append(f"  {title(name):<{width}}  {figure_text(metric, figure['value']):>6}{ends}{seeds}")
-    lines.append(f"  ({heading(metric)}, {next(iter(report['systems'].values()))['rows']} test rows)")
+        seeds = say(Message("  {n} seeds", n=found["seeds"])) if found["seeds"] > 1 else ""
+        lines.append(
+            f"  {terminal.padded(titles[name], width)}  {figure_text(metric, figure['value']):>6}{ends}{seeds}"
+        )
+    rows = next(iter(report["systems"].values()))["rows"]
+    lines.append(Message("  ({metric}, {n} test rows)", metric=heading(metric), n=rows))
     if report.get("curve"):
         lines.append(report["curve"]["sentence"])
     best = (report.get("chosen_on_dev") or {}).get("prompt")
     for line in next((table["lines"] for table in report["tables"] if table["title"] == "The prompts"), []):
         if best is not None and line[0] == _called(best):
-            lines.append(f"{title(best)}: {line[1]!r}" if line[1] else f"{title(best)}: {line[2]!r}")
-    lines += [f"note: {warning}" for warning in report["warnings"]]
+            lines.append(f"{titles.get(best, title(best))}: {line[1] or line[2]!r}")
+    lines += [Message("note: {text}", text=named(warning)) for warning in report["warnings"]]
     if report.get("gate"):
         gate = report["gate"]
-        lines.append(f"{'met' if gate['met'] else 'NOT MET'}: {gate['text']} ({gate['said']})")
-    return "\n".join(lines)
+        facts = {"text": gate["text"], "said": gate["said"]}
+        met = Message("met: {text} ({said})", **facts)
+        lines.append(met if gate["met"] else Message("NOT MET: {text} ({said})", **facts))
+    return "\n".join(map(say_if_known, lines))

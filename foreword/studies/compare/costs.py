@@ -10,7 +10,7 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.flops import weights
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction
 from foreword.runs.prepare.prepare import Prepared
@@ -44,10 +44,7 @@ def asked(prepared: Prepared, variant: Variant, limit: int) -> tuple[Asker, Fore
     task = variant.asked(prepared.task, shown)
     asker = replace(prepared.asker, task=task)
     table = prepared.tables.get("test", prepared.tables["dev"])
-    rows = encode(
-        table.rows[:limit], task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None,
-        first_k=prepared.request.task_options.first_k,
-    )  # fmt: skip
+    rows = asker.encoder(prepared.request.task_options.first_k).encode(table.rows[:limit])
     return asker, Foreword(text=task.guidance), rows
 
 

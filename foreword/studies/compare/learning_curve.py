@@ -15,7 +15,7 @@ import numpy as np
 from foreword.evaluation.metrics.metric_registry import Metric
 from foreword.evaluation.report.summary import amount
 from foreword.evaluation.statistics.intervals import resamples
-from foreword.evaluation.statistics.run_spread import GRID, RunVariance, posterior, prior_scale
+from foreword.evaluation.statistics.run_spread import Prior, RunVariance, posterior, prior_of
 from foreword.evaluation.statistics.sufficient_statistics import Array
 from foreword.messages import Message
 
@@ -82,7 +82,8 @@ def learning_curve(
         ]
     )
     law = fit(counts, scores, top)
-    laws = fit(counts, np.minimum(draws + _other_trainings(metric, scores, seen, draws.shape), top), top)
+    prior = prior_of(metric, float(scores.mean()), len(references))
+    laws = fit(counts, np.minimum(draws + _other_trainings(prior, seen, draws.shape), top), top)
     more, gain = _more(law, here, top, wanted), _more(laws, here, top, wanted)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(gain, tails, method="nearest")
@@ -101,13 +102,12 @@ def learning_curve(
     return {**result, "sentence": _sentence(metric, result, here)}
 
 
-def _other_trainings(metric: Metric, scores: Array, seen: Sequence[RunVariance], shape: tuple[int, ...]) -> Array:
+def _other_trainings(prior: Prior, seen: Sequence[RunVariance], shape: tuple[int, ...]) -> Array:
     """What other trainings on as many rows would have added to the scores ``[D, K]``: normal, by a standard deviation
     drawn from what is known of it."""
     rng = np.random.default_rng(_SEED)
-    scale = prior_scale(metric, float(scores.mean()))
-    deviations = scale * rng.choice(GRID, shape[0], p=posterior(seen, scale))
-    return np.asarray(_WIDER * np.minimum(deviations, 2 * scale)[:, None] * rng.standard_normal(shape))
+    deviations = rng.choice(prior.deviations, shape[0], p=posterior(seen, prior))
+    return np.asarray(_WIDER * np.minimum(deviations, 2 * prior.scale)[:, None] * rng.standard_normal(shape))
 
 
 def _more(laws: Array, here: int, top: float, wanted: float) -> Array:

@@ -13,7 +13,7 @@ from foreword.methods.base import make
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare
 from foreword.runs.train.interrupt import interruptible
-from foreword.runs.workers.worker import Told, answer
+from foreword.runs.workers.worker import WorkerProgress, answer
 from foreword.settings.layers import from_json
 from foreword.studies.compare.plan import Plan
 from foreword.studies.compare.setup import planned_rows
@@ -55,7 +55,7 @@ def _found(name: str) -> str:
 def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     """Train the units of a :func:`task_of`; says what failed instead of raising. What is finished is only read."""
     plan, units = Plan.from_json(task["plan"]), [_unit(one) for one in task["units"]]
-    request = from_json(task["request"], "a comparison's settings").request(Told(units[0].folder))
+    request = from_json(task["request"], "a comparison's settings").request(WorkerProgress(units[0].folder))
     try:
         with interruptible() as interrupts:
             prepared = prepare(replace(request, **task["places"]))

@@ -12,6 +12,7 @@ from typing import Any
 from foreword.errors import FileFormatError, ResumeError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction, read_jsonl
+from foreword.messages import Message
 from foreword.runs.train.result import versions
 from foreword.runs.train.run_record import recorded
 from foreword.runs.train.train import train
@@ -57,7 +58,13 @@ class Reproduced:
             for run in self.runs
             if run["answers"] != "equal"
         ]
-        return "\n".join([*lines, *(f"note: {one}" for one in self.differences), f"the new report is in {self.folder}"])
+        return "\n".join(
+            [
+                *lines,
+                *(Message("note: {text}", text=one) for one in self.differences),
+                Message("the new report is in {folder}", folder=self.folder),
+            ]
+        )
 
 
 def reproduce(

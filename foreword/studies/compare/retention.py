@@ -15,7 +15,7 @@ from foreword.core.inject.value import EMPTY, Foreword
 from foreword.data.readers.read import read
 from foreword.data.task.infer import make_task
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.errors import ForewordError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predict import Asker
@@ -99,10 +99,7 @@ def elsewhere(prepared: Prepared, data: str, values: Mapping[str, Foreword]) -> 
         return {"reason": Message("that task has no prompt that this base could answer")}
     asker = replace(prepared.asker, task=task)
     try:
-        rows = encode(
-            table.rows[:_MOST_ROWS], task, asker.tokenizer, special_tokens=asker.special_tokens,
-            max_length=prepared.base.context,
-        )  # fmt: skip
+        rows = asker.encoder().encode(table.rows[:_MOST_ROWS], max_length=prepared.base.context)
     except ForewordError as problem:
         return {"reason": problem.problem}
     # The prompt becomes part of the row, behind whatever stands in front.

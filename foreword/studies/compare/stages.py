@@ -211,7 +211,7 @@ class Work:
 
     def _told(self, name: str, done: int, total: int, **fields: object) -> None:
         self.spend()
-        self.report(f"train by {name}", done, total, **fields)
+        self.report(Message("train by {name}", name=name), done, total, **fields)
 
     def _fits(self, plan: Plan, number: int) -> bool:
         """Whether another wave of seeds fits, by how long the waves so far really took; done ones always do."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from foreword.core.inject.value import Foreword
 from foreword.errors import NothingLearnedError
-from foreword.messages import stored
+from foreword.messages import Message, stored
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared, say_nothing, with_rows
 from foreword.runs.train.dev_score import DevScore
@@ -23,7 +23,7 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import Interrupts
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.rates_side_by_side import Run, learn_side_by_side
-from foreword.runs.train.run_record import claim
+from foreword.runs.train.run_record import record_run
 from foreword.runs.train.train import learn
 from foreword.runs.train.trials import TRIALS
 from foreword.storage import write_atomically
@@ -90,7 +90,7 @@ def train_units(prepared: Prepared, units: Sequence[Unit], plan: Plan, interrupt
     began = time.monotonic()
     found: list[tuple[Sweep, list[str]]]
     if len(todo) > 1:
-        front = f"{todo[0].system}, {len(todo)} side by side: "
+        front = Message("{system}, {n} side by side: ", system=todo[0].system, n=len(todo))
         told = partial(_named, prepared.request.progress or say_nothing, front)
         found = learn_side_by_side(runs, todo[0].folder.parent, interrupts, told)
     else:
@@ -130,7 +130,7 @@ def _begun(prepared: Prepared, unit: Unit, plan: Plan) -> Run:
         output_dir=unit.folder, resume=True, progress=told,
     )  # fmt: skip
     own = replace(prepared, request=request, method=unit.method, start=replace(prepared.start, seed=unit.seed))
-    claim(unit.folder, own)
+    record_run(unit.folder, own)
     return Run(own, unit.folder, DevScore(own.asker, own.examples["dev"], partial(told, "evaluate on dev")))
 
 

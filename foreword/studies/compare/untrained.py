@@ -12,11 +12,11 @@ from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import score_of
 from foreword.studies.compare.settings import CompareOptions
 from foreword.studies.prompts.prompt_file import read_variants
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.rule_variants import wordings
 from foreword.studies.prompts.successive_halving import UnfitError
 from foreword.studies.prompts.variant import Variant, distinct, named
-from foreword.studies.search.few_shot import Shots
+from foreword.studies.search.few_shot import FewShotProposer
 from foreword.studies.search.rounds import State
 
 # Prompts that are made where the user names none.
@@ -35,7 +35,7 @@ def variants(prepared: Prepared, options: CompareOptions) -> dict[str, list[Vari
     few = []
     if options.shots:
         state = State(1, start, (start,), (), prepared.request.settings.seed)
-        made = Shots(task, prepared.tables["train"].rows, options.shots)(state, 6)
+        made = FewShotProposer(task, prepared.tables["train"].rows, options.shots)(state, 6)
         # The largest number of examples that is allowed, in three selections, and half of it.
         few = sorted(made, key=lambda one: -len(one.examples))[:3]
     return {"prompt": [start], "best_prompt": several, "few_shot": named(few, [start.name], "examples-")}
@@ -57,7 +57,7 @@ class Prompts:
     prepared: Prepared
     folder: Path
     dev: int
-    judge: Judge
+    judge: PromptScorer
 
     @classmethod
     def of(cls, prepared: Prepared, folder: Path) -> Prompts:
@@ -66,7 +66,7 @@ class Prompts:
         dev = tables["dev"].rows
         rows = (*dev, *(tables["test"].rows if "test" in tables else ()))
         shown = {row.id: row for row in tables["train"].rows}
-        return cls(prepared, folder, len(dev), Judge(prepared, rows, shown, folder / "answers"))
+        return cls(prepared, folder, len(dev), PromptScorer(prepared, rows, shown, folder / "answers"))
 
     def best(self, choices: list[Variant]) -> dict[str, Any] | None:
         """Answers of the variant that is best on dev: predictions, dev score, what was tried; None where none fits."""

@@ -79,7 +79,7 @@ def layers(value: Foreword) -> Iterator[tuple[str, Foreword]]:
         yield called, replace(value, **rest)
 
 
-def worth(
+def ablate(
     asker: Asker, value: Foreword, parts: Sequence[tuple[str, Foreword]], rows: Sequence[Example],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Without]:  # fmt: skip

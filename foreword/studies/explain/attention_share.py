@@ -18,7 +18,7 @@ from foreword.evaluation.predict import Asker
 
 
 @dataclass(frozen=True)
-class Mass:
+class AttentionShare:
     """Attention at one site.
 
     Args:
@@ -33,7 +33,7 @@ class Mass:
     even: float
 
 
-def attention_mass(asker: Asker, value: Foreword, rows: Sequence[Example]) -> list[Mass]:
+def attention_shares(asker: Asker, value: Foreword, rows: Sequence[Example]) -> list[AttentionShare]:
     """One figure a site, for the sites that see the foreword. Rows run alone, so that no padding is counted."""
     sites = find_sites(asker.model)
     shares: dict[str, list[tuple[float, float]]] = {}
@@ -50,7 +50,7 @@ def attention_mass(asker: Asker, value: Foreword, rows: Sequence[Example]) -> li
             if front is not None:
                 shares.setdefault(name, []).append(_share(call.weights[0], *front))
     return [
-        Mass(name, sum(one for one, _ in found) / len(found), sum(even for _, even in found) / len(found))
+        AttentionShare(name, sum(one for one, _ in found) / len(found), sum(even for _, even in found) / len(found))
         for name, found in shares.items()
     ]
 

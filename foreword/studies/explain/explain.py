@@ -24,11 +24,11 @@ from foreword.messages import Message
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.use.use import Opened, open_foreword, table_of
 from foreword.settings.schema import ProgressCall
-from foreword.studies.explain.ablation import Without, layers, tokens, worth
-from foreword.studies.explain.attention_share import attention_mass
+from foreword.studies.explain.ablation import Without, ablate, layers, tokens
+from foreword.studies.explain.attention_share import attention_shares
 from foreword.studies.explain.explain_card import PART, Explained
 from foreword.studies.explain.imitation import Imitation, imitate
-from foreword.studies.explain.nearest_words import Near, of_embeddings, of_states
+from foreword.studies.explain.nearest_words import NearestWords, of_embeddings, of_states
 
 _POOL, _WATCHED, _WORDS = 2000, 16, 8
 _WRITTEN = 16
@@ -66,7 +66,7 @@ def explain(
     notes: list[str] = []
     near = _nearest(opened, examples, notes)
     report("attention", 0, 1)
-    mass = attention_mass(opened.asker, opened.value, examples[:_WATCHED])
+    mass = attention_shares(opened.asker, opened.value, examples[:_WATCHED])
     if not mass:
         notes.append("No attention looks at this foreword: it changes weights or states.")
     without: list[Without] = []
@@ -75,7 +75,7 @@ def explain(
     else:
         neutral = _embeddings(opened).mean(0)
         parts = [*tokens(opened.value, neutral), *layers(opened.value)]
-        without = worth(opened.asker, opened.value, parts, examples, partial(report, "without each part"))
+        without = ablate(opened.asker, opened.value, parts, examples, partial(report, "without each part"))
     found = _imitation(opened, examples, near, table, notes, report)
     result = Explained(Path(file).stem, len(examples), near, without, mass, found, notes)
     if output_dir is not None:
@@ -96,13 +96,13 @@ def _embeddings(opened: Opened) -> Tensor:
     return weight.detach()
 
 
-def _nearest(opened: Opened, examples: Sequence[Example], notes: list[str]) -> list[Near]:
+def _nearest(opened: Opened, examples: Sequence[Example], notes: list[str]) -> list[NearestWords]:
     value, tokenizer = opened.value, opened.base.tokenizer
 
     def write(token: int) -> str:
         return str(tokenizer.decode([token]))
 
-    found: list[Near] = []
+    found: list[NearestWords] = []
     for vectors, name in ((value.prompt, "token"), (value.slots, "slot")):
         if vectors is not None:
             found += of_embeddings(vectors, _embeddings(opened), write, name)
@@ -133,7 +133,7 @@ def _pool(opened: Opened, examples: Sequence[Example]) -> tuple[dict[str, Tensor
 
 
 def _imitation(
-    opened: Opened, examples: Sequence[Example], near: Sequence[Near], table: Table, notes: list[str],
+    opened: Opened, examples: Sequence[Example], near: Sequence[NearestWords], table: Table, notes: list[str],
     report: ProgressCall,
 ) -> Imitation | None:  # fmt: skip
     task = opened.task

@@ -10,9 +10,9 @@ from foreword.evaluation.report.blocks import short
 from foreword.evaluation.report.summary import figure_text
 from foreword.messages import Message
 from foreword.studies.explain.ablation import Without
-from foreword.studies.explain.attention_share import Mass
+from foreword.studies.explain.attention_share import AttentionShare
 from foreword.studies.explain.imitation import Imitation
-from foreword.studies.explain.nearest_words import Near
+from foreword.studies.explain.nearest_words import NearestWords
 
 _LONG = 12
 """Lines from which a page folds a table below its chart."""
@@ -38,9 +38,9 @@ class Explained:
 
     name: str
     rows: int
-    nearest: Sequence[Near] = ()
+    nearest: Sequence[NearestWords] = ()
     without: Sequence[Without] = ()
-    attention: Sequence[Mass] = ()
+    attention: Sequence[AttentionShare] = ()
     imitation: Imitation | None = None
     notes: Sequence[str] = ()
 
@@ -192,7 +192,7 @@ class Explained:
 
     def render(self) -> str:
         """For people."""
-        out = [f"{self.name}, {self.rows} rows"]
+        out: list[str] = [Message("{name}, {rows} rows", name=self.name, rows=self.rows)]
         for table in self.tables():
             out += ["", table["title"], *(f"  {note}" for note in table["notes"])]
             if not table["lines"]:

@@ -17,7 +17,7 @@ _DRAWS, _CERTAIN, _MOST = 200, 0.99, 5
 
 
 @dataclass(frozen=True)
-class Near:
+class NearestWords:
     """The nearest words of one virtual token.
 
     Args:
@@ -42,7 +42,7 @@ class Near:
 
 def of_embeddings(
     vectors: Tensor, table: Tensor, write: Callable[[int], str], name: str = "token", seed: int = 13
-) -> list[Near]:
+) -> list[NearestWords]:
     """The nearest vocabulary tokens of ``vectors [P, E]`` in the embedding ``table [V, E]``; ``write`` spells an id."""
     table = table.detach().float()
     vectors = vectors.detach().to(table)
@@ -53,7 +53,7 @@ def of_embeddings(
 
 def of_states(
     values: Mapping[str, Tensor], pool: Mapping[str, Tensor], words: Sequence[str], seed: int = 13
-) -> list[Near]:
+) -> list[NearestWords]:
     """The nearest words of a prefix by its values, over all sites together.
 
     Args:
@@ -93,11 +93,11 @@ def _best(cosines: Tensor) -> list[int]:
 
 def _named(
     cosines: Tensor, chance: float, words: Sequence[str], name: str, distances: Sequence[float] | None
-) -> list[Near]:
+) -> list[NearestWords]:
     top = cosines.topk(min(_MOST, cosines.shape[1]), dim=1).values.tolist()
     most = len(top[0])
     return [
-        Near(
+        NearestWords(
             f"{name} {i}", tuple(words[i * most : (i + 1) * most]), tuple(line),
             None if distances is None else distances[i], chance,
         )

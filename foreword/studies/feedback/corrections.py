@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foreword.data.quality.check import check
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.unicode import normalise
 from foreword.data.readers.read import read
 from foreword.data.row import Row, Source, label_text, make_rows, references
@@ -129,7 +129,7 @@ def _checked(rows: Sequence[Row], path: str | Path, task: Task, layout: Layout) 
     made = make_rows((dict(row.fields), row.source.line, str(path)) for row in rows)
     columns = tuple(dict.fromkeys(name for row in made for name in row.fields))
     table = Table(made, columns, Path(path).name, replace(layout, target=task.target), (), "")
-    found = [one for one in check({"corrections": table}, task).errors if one.kind != "duplicate"]
+    found = [one for one in check_tables({"corrections": table}, task).errors if one.kind != "duplicate"]
     if found:
         lines_of = {row.id: row.source.line for row in made}
         found.sort(key=lambda one: lines_of.get(one.row_id, 0))

@@ -98,7 +98,7 @@ def feedback(
     task, first = opened.task, _first(folder)
     # What the next version holds hangs on the one in force, so two at once take turns from here on.
     with alone(folder):
-        store = _Store(folder)
+        store = _DataVersions(folder)
         now = store.tables(task) or first
         known = {row.id: row for table in (*first.values(), *now.values()) for row in table.rows}
         corrected, without = read_corrections(rows, task, known, first["train"].layout)
@@ -177,7 +177,7 @@ def _renamed(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, id=new.id) for row, new in zip(rows, made, strict=True)]
 
 
-class _Store:
+class _DataVersions:
     """The versions of a run's data on disk."""
 
     def __init__(self, folder: Path) -> None:
@@ -269,7 +269,7 @@ def _evaluated(
     return out
 
 
-def _command(folder: Path, store: _Store, tables: Mapping[str, Table]) -> str:
+def _command(folder: Path, store: _DataVersions, tables: Mapping[str, Table]) -> str:
     if store.version == 1:
         return ""
     flags = [f"--{name} {store.place / name}.jsonl" for name in ("dev", "test") if name in tables]

@@ -13,11 +13,12 @@ from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.row import Row
 from foreword.data.task.task import Task
-from foreword.data.tokens.examples import Example, encode
+from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import label_ids
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
+from foreword.messages import Message
 from foreword.runs.prepare.calibrate_prompt import calibrated
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.settings.budget import Clock
@@ -30,7 +31,7 @@ CHUNK = 64
 
 
 @dataclass
-class Judge:
+class PromptScorer:
     """Answers of variants on a pool of rows.
 
     Args:
@@ -116,7 +117,7 @@ class Judge:
             return
         asker, value, examples = self._prepare(replace(variant, calibrate=False))
         began = time.monotonic()
-        report = partial(self.prepared.request.progress or say_nothing, f"ask {variant.name}")
+        report = partial(self.prepared.request.progress or say_nothing, Message("ask {name}", name=variant.name))
         found = asker.answer(value, [examples[index] for index in new], report)
         self._seconds, self._timed = self._seconds + time.monotonic() - began, self._timed + len(new)
         kept |= {one.id: one for one in found}
@@ -138,15 +139,11 @@ class Judge:
             limit = self.prepared.base.context
             room = None if limit is None else limit - len(lead)
             if room is not None and room < 1:
-                raise UnfitError(f"the prompt has {len(lead)} tokens, and the model reads {limit}")
-            examples = encode(
-                self.rows,
-                task,
-                asker.tokenizer,
-                special_tokens=asker.special_tokens,
-                max_length=room,
-                first_k=self.prepared.request.task_options.first_k,
-            )
+                raise UnfitError(
+                    Message("the prompt has {n} tokens, and the model reads {limit}", n=len(lead), limit=limit)
+                )
+            first_k = self.prepared.request.task_options.first_k
+            examples = asker.encoder(first_k).encode(self.rows, max_length=room)
         except (DataError, SettingsError) as problem:
             raise UnfitError(problem.problem) from problem
         return asker, standing(asker, task.guidance), examples

@@ -34,7 +34,7 @@ Scored = Callable[[Sequence[Prediction]], Score]
 
 
 @dataclass
-class Place:
+class Standing:
     """How far a variant came: ``rows`` answered, its score on them, and whether these were all rows."""
 
     variant: Variant
@@ -45,10 +45,10 @@ class Place:
 
 
 @dataclass
-class Race:
+class Halving:
     """Everybody's place, the best first; ``complete`` is False when the budget ended it."""
 
-    places: list[Place] = field(default_factory=list)
+    places: list[Standing] = field(default_factory=list)
     complete: bool = True
 
 
@@ -61,7 +61,9 @@ def rungs(rows: int, entrants: int) -> list[int]:
     return sizes
 
 
-def race(entrants: Sequence[Variant], champion: Variant, rows: Sequence[int], answer: Answer, scored: Scored) -> Race:
+def successive_halving(
+    entrants: Sequence[Variant], champion: Variant, rows: Sequence[int], answer: Answer, scored: Scored
+) -> Halving:
     """Let variants answer rows until all rows are answered or one half after another has stopped.
 
     Args:
@@ -70,7 +72,7 @@ def race(entrants: Sequence[Variant], champion: Variant, rows: Sequence[int], an
 
     Returns the places, those that answered every row first, the best of them in front; the champion among them.
     """
-    found = Race([Place(champion), *(Place(variant) for variant in entrants)])
+    found = Halving([Standing(champion), *(Standing(variant) for variant in entrants)])
     alive = list(found.places)
     try:
         for size in rungs(len(rows), len(entrants)):
@@ -85,7 +87,7 @@ def race(entrants: Sequence[Variant], champion: Variant, rows: Sequence[int], an
     return found
 
 
-def _run(place: Place, rows: Sequence[int], answer: Answer, scored: Scored) -> None:
+def _run(place: Standing, rows: Sequence[int], answer: Answer, scored: Scored) -> None:
     try:
         answers = answer(place.variant, rows)
     except UnfitError as problem:
@@ -94,12 +96,12 @@ def _run(place: Place, rows: Sequence[int], answer: Answer, scored: Scored) -> N
     place.rows, place.score = len(rows), scored(answers)
 
 
-def _better_half(alive: Sequence[Place]) -> list[Place]:
+def _better_half(alive: Sequence[Standing]) -> list[Standing]:
     champion, others = alive[0], sorted((p for p in alive[1:] if not p.refused), key=_order)
     return [champion, *others[: (len(others) + 1) // 2]]
 
 
-def _order(place: Place) -> tuple[float, float]:
+def _order(place: Standing) -> tuple[float, float]:
     """Higher metrics first, and the lower loss where they are equal."""
     if place.score is None:
         return float("inf"), float("inf")
@@ -107,7 +109,7 @@ def _order(place: Place) -> tuple[float, float]:
     return -place.score.metric, loss if loss == loss else float("inf")
 
 
-def better(a: Place, b: Place) -> bool:
+def better(a: Standing, b: Standing) -> bool:
     """Whether ``a`` answered every row and did so better than ``b``."""
     return a.whole and a.score is not None and (not b.whole or _order(a) < _order(b))
 

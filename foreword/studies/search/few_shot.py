@@ -20,7 +20,7 @@ from foreword.studies.search.rounds import State
 
 
 @dataclass(frozen=True)
-class Shots:
+class FewShotProposer:
     """Sets of examples drawn evenly over the labels, typical ones, and the champion's examples in other orders.
 
     Args:

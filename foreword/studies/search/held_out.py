@@ -16,7 +16,7 @@ from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import compare, figure_text, heading
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message
 from foreword.studies.prompts.successive_halving import fair_order
 

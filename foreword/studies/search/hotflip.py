@@ -20,10 +20,9 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.quality.unicode import is_cjk
 from foreword.data.row import Row
-from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import pieces, token_ids
 from foreword.messages import Message
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -34,7 +33,7 @@ _BATCH, _CHUNK, _PLACES = 16, 8192, 6
 class Swaps:
     """Single tokens of the champion's instruction exchanged."""
 
-    judge: Judge
+    judge: PromptScorer
     rows: tuple[Row, ...]
     name: str = "swap"
 
@@ -53,7 +52,7 @@ class Swaps:
         prepared = self.judge.prepared
         task = best.asked(self.judge.task, self.judge.shown)
         asker = replace(prepared.asker, task=task)
-        examples = encode(rows, task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None)
+        examples = asker.encoder().encode(rows)
         prompt = embeddings_of(prepared.base.model, ids).to(prepared.base.device).requires_grad_(True)
         value = Foreword(prompt=prompt)
         with torch.enable_grad(), injected(prepared.base.model, [value]):
@@ -108,7 +107,7 @@ class Swaps:
         return made
 
 
-def instruction_span(judge: Judge, variant: Variant) -> tuple[list[int], list[int]] | None:
+def instruction_span(judge: PromptScorer, variant: Variant) -> tuple[list[int], list[int]] | None:
     """All tokens in front of a row, and the places among them that may be swapped: the instruction's own.
 
     None where the instruction is not a run of tokens of its own (a chat template that joins them), or has none.
@@ -130,7 +129,7 @@ def _find(ids: Sequence[int], part: Sequence[int]) -> int:
     return -1
 
 
-def _readable(judge: Judge) -> list[int]:
+def _readable(judge: PromptScorer) -> list[int]:
     """Tokens that are words or parts of words, not single letters; where a vocabulary has none, its letters."""
     tokenizer = judge.prepared.base.tokenizer
     size = min(len(tokenizer), int(judge.prepared.base.model.config.get_text_config().vocab_size))

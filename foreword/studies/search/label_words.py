@@ -16,10 +16,9 @@ from foreword.core.inject.value import Foreword
 from foreword.core.passes.output_layer import logits_at
 from foreword.core.passes.scoring import pad
 from foreword.data.row import Row, references
-from foreword.data.tokens.examples import encode
 from foreword.data.tokens.tokenize import answer_ids
 from foreword.messages import Message
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
 
@@ -30,7 +29,7 @@ _EACH, _KEPT = 8, 5
 class Words:
     """The champion with one label's words, or all of them, replaced by tokens that its rows make likely."""
 
-    judge: Judge
+    judge: PromptScorer
     rows: tuple[Row, ...]
     name: str = "words"
 
@@ -83,7 +82,7 @@ class Words:
         prepared = self.judge.prepared
         task = best.asked(self.judge.task, self.judge.shown)
         asker = replace(prepared.asker, task=task)
-        examples = encode(rows, task, asker.tokenizer, special_tokens=asker.special_tokens, max_length=None)
+        examples = asker.encoder().encode(rows)
         lead = asker.lead(Foreword(text=task.guidance))
         ids = [(*lead, *example.input_ids) for example in examples]
         model = prepared.base.model

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from foreword.core.inject.sites import find_sites
 from foreword.errors import SettingsError
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.rule_variants import Rules
 from foreword.studies.prompts.variant import Variant
-from foreword.studies.search.few_shot import Shots
+from foreword.studies.search.few_shot import FewShotProposer
 from foreword.studies.search.held_out import Pool
 from foreword.studies.search.hotflip import Swaps
 from foreword.studies.search.label_words import Words
@@ -47,7 +47,9 @@ def ready(settings: SearchSettings, reflect: Reflect | None) -> None:
         library()
 
 
-def proposers(judge: Judge, pool: Pool, settings: SearchSettings, reflect: Reflect | None = None) -> list[Proposer]:
+def proposers(
+    judge: PromptScorer, pool: Pool, settings: SearchSettings, reflect: Reflect | None = None
+) -> list[Proposer]:
     """Those that were asked for, or all, as far as they fit: label words need labels, gradients a soft prompt. Raises
     what :func:`ready` does."""
     ready(settings, reflect)
@@ -58,7 +60,7 @@ def proposers(judge: Judge, pool: Pool, settings: SearchSettings, reflect: Refle
         "propose": Model(judge, pool.shown) if pool.shown and sites.kind != "encoder" else None,
         "edit": Edits(),
         "swap": Swaps(judge, pool.shown) if pool.shown and not sites.recurrent else None,
-        "shots": Shots(task, pool.shown, settings.shots) if settings.shots and pool.shown else None,
+        "shots": FewShotProposer(task, pool.shown, settings.shots) if settings.shots and pool.shown else None,
         "words": Words(judge, pool.shown) if words and sites.kind == "decoder" and pool.shown else None,
         "calibrate": Calibrate() if words else None,
         "gepa": None if reflect is None else Reflective(judge, pool.search, reflect),

@@ -15,7 +15,7 @@ from typing import Any
 from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.successive_halving import BudgetSpentError, UnfitError
 from foreword.studies.prompts.variant import Variant
 from foreword.studies.search.rounds import State
@@ -34,7 +34,7 @@ class Reflective:
         calls: answers that one run may ask for.
     """
 
-    judge: Judge
+    judge: PromptScorer
     rows: tuple[int, ...]
     reflect: Reflect
     calls: int = 300
@@ -73,7 +73,7 @@ class Reflective:
 class _Adapter:
     """What GEPA asks of a system: scores a row, and what is to be learned from them."""
 
-    judge: Judge
+    judge: PromptScorer
     best: Variant
     batch: Callable[..., Any]
     # None lets GEPA write the request to the reflecting model.

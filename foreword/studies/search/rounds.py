@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from foreword.evaluation.predictions import Prediction
 from foreword.messages import Message
-from foreword.studies.prompts.successive_halving import Answer, Place, Race, Scored, better, race
+from foreword.studies.prompts.successive_halving import Answer, Halving, Scored, Standing, better, successive_halving
 from foreword.studies.prompts.variant import Variant, distinct
 
 SPENT = Message("the budget was spent")
@@ -76,12 +76,12 @@ class Played:
     """The outcome of all rounds: the champion, everybody's best place, and the rounds."""
 
     champion: Variant
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, Standing] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     ended: str = "every round was played"
 
     @property
-    def finalists(self) -> list[Place]:
+    def finalists(self) -> list[Standing]:
         """Those that answered every row, the best first."""
         whole = [place for place in self.places.values() if place.whole and place.score is not None]
         return sorted(whole, key=lambda place: (-place.score.metric, place.score.loss))  # type: ignore[union-attr]
@@ -141,19 +141,19 @@ def play(start: Variant, others: Sequence[Variant], proposers: Sequence[Proposer
         if not entrants:
             played.ended = Message("no new prompt could be made")
             return played
-        result = race(entrants, played.champion, rules.rows, rules.answer, rules.scored)
+        result = successive_halving(entrants, played.champion, rules.rows, rules.answer, rules.scored)
         _finish(played, number, result, began, rules.record)
     if not played.rounds[-1].complete:
         played.ended = SPENT
     return played
 
 
-def _all(start: Variant, others: Sequence[Variant], rules: Rules) -> Race:
+def _all(start: Variant, others: Sequence[Variant], rules: Rules) -> Halving:
     if rules.rounds > 0:
-        return race(others, start, rules.rows, rules.answer, rules.scored)
-    result = Race()
+        return successive_halving(others, start, rules.rows, rules.answer, rules.scored)
+    result = Halving()
     for variant in (start, *others):
-        alone = race([], variant, rules.rows, rules.answer, rules.scored)
+        alone = successive_halving([], variant, rules.rows, rules.answer, rules.scored)
         result.places += alone.places
         result.complete &= alone.complete
     return result
@@ -175,7 +175,7 @@ def _propose(
     return out
 
 
-def _finish(played: Played, number: int, found: Race, began: float, record: Callable[[Round], None]) -> None:
+def _finish(played: Played, number: int, found: Halving, began: float, record: Callable[[Round], None]) -> None:
     before = played.champion
     for place in found.places:
         known = played.places.get(place.variant.name)
@@ -200,12 +200,12 @@ def _finish(played: Played, number: int, found: Race, began: float, record: Call
     record(made)
 
 
-def _metric(places: Mapping[str, Place], name: str) -> float:
+def _metric(places: Mapping[str, Standing], name: str) -> float:
     score = places[name].score
     return float("nan") if score is None else score.metric
 
 
-def _entrant(place: Place) -> dict[str, Any]:
+def _entrant(place: Standing) -> dict[str, Any]:
     variant, score = place.variant, place.score
     return {
         "name": variant.name,

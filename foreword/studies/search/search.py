@@ -20,12 +20,12 @@ from foreword.methods.base import make
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
 from foreword.runs.train.dev_score import metric_names, score_of
-from foreword.runs.train.run_record import claim, to_resume
+from foreword.runs.train.run_record import record_run, to_resume
 from foreword.settings.budget import Clock
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.storage import write_atomically
 from foreword.studies.prompts.prompt_file import read_variants
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.variant import Variant, named
 from foreword.studies.search.held_out import Gain, Pool, gain, make_pool
 from foreword.studies.search.proposers import proposers, ready
@@ -75,7 +75,7 @@ def search(
         [] if settings.variants is None else read_variants(settings.variants, prepared.task, prepared.tables["train"])
     )
     make(request.method, request.method_settings)  # a slip in what settings.yaml passes on shows now
-    claim(folder, replace(prepared, request=request), name=NAME, more={"search": settings.to_json()})
+    record_run(folder, replace(prepared, request=request), name=NAME, more={"search": settings.to_json()})
     try:
         return _search(request, prepared, settings, others, folder, reflect)
     except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def search(
         ) from None
 
 
-def resume(folder: str | Path, progress: ProgressCall | None = None) -> SearchResult:
+def resume_search(folder: str | Path, progress: ProgressCall | None = None) -> SearchResult:
     """Go on with an interrupted search: nothing is asked or proposed twice.
 
     Raises:
@@ -109,7 +109,7 @@ def _search(
     work = _Work(folder)
     clock = Clock(limit, work.spent())
     shown = {row.id: row for row in pool.shown}
-    judge = Judge(prepared, pool.rows, shown, folder / "answers", clock, settings.evaluations)
+    judge = PromptScorer(prepared, pool.rows, shown, folder / "answers", clock, settings.evaluations)
     start = Variant.of(task, START)
     report = request.progress or say_nothing
 
@@ -160,7 +160,7 @@ def _path(folder: Path, part: str, name: str) -> Path:
 
 
 def _finish(
-    request: TrainRequest, judge: Judge, pool: Pool, settings: SearchSettings, start: Variant, played: Played,
+    request: TrainRequest, judge: PromptScorer, pool: Pool, settings: SearchSettings, start: Variant, played: Played,
     folder: Path,
 ) -> SearchResult:  # fmt: skip
     began, task, winner = time.monotonic(), judge.task, played.champion

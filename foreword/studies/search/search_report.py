@@ -10,14 +10,14 @@ from typing import Any
 
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
-from foreword.evaluation.report.summary import figure_text, heading, render
+from foreword.evaluation.report.summary import figure_text, heading, named, render
 from foreword.evaluation.statistics.power import minimum_detectable_difference
-from foreword.messages import Message
+from foreword.messages import Message, say, say_if_known
 from foreword.runs.prepare.prepare import plain_settings
 from foreword.runs.train.result import versions
 from foreword.settings.schema import TrainRequest
-from foreword.studies.prompts.prompt_scorer import Judge
-from foreword.studies.prompts.successive_halving import Place, UnfitError
+from foreword.studies.prompts.prompt_scorer import PromptScorer
+from foreword.studies.prompts.successive_halving import Standing, UnfitError
 from foreword.studies.search.held_out import Gain, Pool
 from foreword.studies.search.rounds import Played
 from foreword.studies.search.search_result import SearchResult
@@ -30,7 +30,7 @@ COLUMNS = 8
 
 
 def contents(
-    judge: Judge,
+    judge: PromptScorer,
     pool: Pool,
     settings: SearchSettings,
     played: Played,
@@ -80,12 +80,12 @@ def contents(
     }
 
 
-def _ordered(played: Played) -> list[Place]:
+def _ordered(played: Played) -> list[Standing]:
     rest = [place for place in played.places.values() if not (place.whole and place.score is not None)]
     return [*played.finalists, *sorted(rest, key=lambda place: -place.rows)]
 
 
-def _prompt(judge: Judge, place: Place) -> dict[str, Any]:
+def _prompt(judge: PromptScorer, place: Standing) -> dict[str, Any]:
     variant, score = place.variant, place.score
     try:
         tokens: int | None = judge.tokens(variant)
@@ -254,17 +254,30 @@ def _matrix(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]
 def text_of(result: SearchResult, page: Mapping[str, Any], command: str) -> str:
     """The result on a terminal."""
     metric = result.gain["metric"]
-    lines = [result.verdict, *(f"note: {text}" for text in page["warnings"]), ""]
+    lines = [result.verdict, *(Message("note: {text}", text=named(text)) for text in page["warnings"]), ""]
     width = max(len(one["name"]) for one in result.prompts[:COLUMNS])
     for one in result.prompts[:COLUMNS]:
-        figure = figure_text(metric, one["metric"]) if one["whole"] else "stopped"
-        lines.append(f"  {one['name']:<{width}}  {figure:>8}  {one['tokens'] or 0:>5} tokens  {_short(one['text'])}")
+        figure = figure_text(metric, one["metric"]) if one["whole"] else say("stopped")
+        lines.append(
+            f"  {one['name']:<{width}}  {figure:>8}  {one['tokens'] or 0:>5} {say('tokens')}  {_short(one['text'])}"
+        )
     if len(result.prompts) > COLUMNS:
-        lines.append(f"  and {len(result.prompts) - COLUMNS} more in {result.folder}/report.html")
-    lines += ["", f"{heading(metric)} above: on the search rows. On {result.rows['held']} held rows:"]
+        lines.append(
+            Message(
+                "  and {value} more in {folder}/report.html", value=len(result.prompts) - COLUMNS, folder=result.folder
+            )
+        )
+    lines += [
+        "",
+        Message(
+            "{heading} above: on the search rows. On {value} held rows:",
+            heading=heading(metric),
+            value=result.rows["held"],
+        ),
+    ]
     lines.append(render(result.systems).rstrip())
-    lines.append(f"train from it: {command}")
-    return "\n".join(lines)
+    lines.append(Message("train from it: {command}", command=command))
+    return "\n".join(map(say_if_known, lines))
 
 
 def _short(text: str, length: int = 70) -> str:

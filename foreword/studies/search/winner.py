@@ -8,11 +8,11 @@ from pathlib import Path
 from foreword.settings.schema import TrainRequest
 from foreword.settings.yaml import to_yaml
 from foreword.storage import write_atomically
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.variant import Variant
 
 
-def write_winner(folder: Path, request: TrainRequest, chosen: Variant, judge: Judge) -> str:
+def write_winner(folder: Path, request: TrainRequest, chosen: Variant, judge: PromptScorer) -> str:
     """Write ``guidance.txt`` and ``settings.yaml`` into ``folder``; returns the command that trains from them.
 
     The settings are the request's, with the prompt's guidance (its examples included), template and label words.

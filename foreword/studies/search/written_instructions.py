@@ -17,7 +17,7 @@ from foreword.data.row import Row
 from foreword.data.task.task import Decoding
 from foreword.evaluation.generate import decode, text_of
 from foreword.messages import Message
-from foreword.studies.prompts.prompt_scorer import Judge
+from foreword.studies.prompts.prompt_scorer import PromptScorer
 from foreword.studies.prompts.rule_variants import language
 from foreword.studies.prompts.variant import Variant, examples_text, replace_words
 from foreword.studies.search.rounds import State
@@ -46,7 +46,7 @@ _LABELS = {"en": " The labels are: {}.", "zh": "标签有：{}。"}
 class Model:
     """The base model as the one who writes prompts."""
 
-    judge: Judge
+    judge: PromptScorer
     rows: tuple[Row, ...]
     name: str = "propose"
 

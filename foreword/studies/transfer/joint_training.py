@@ -20,7 +20,7 @@ from foreword.runs.train.finish import finish
 from foreword.runs.train.interrupt import interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
-from foreword.runs.train.run_record import claim
+from foreword.runs.train.run_record import record_run
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
@@ -53,7 +53,7 @@ def together(
         for name, one in prepared.items()
     }
     for name, one in prepared.items():
-        claim(Path(requests[name].output_dir), one)
+        record_run(Path(requests[name].output_dir), one)
     floors = {name: None if one.task.head else dev[name](prompts[name]) for name, one in prepared.items()}
     trials = _trials(prepared, dev)
     failures = _train(trials, Path(folder), report)
@@ -99,7 +99,7 @@ def _trials(prepared: Mapping[str, Prepared], dev: Mapping[str, DevScore]) -> di
 
 def _train(trials: Mapping[str, Trial], folder: Path, report: ProgressCall) -> dict[str, str]:
     """Step by step in turns; why a task stopped before its end, "" where it did not."""
-    kept = _Kept(trials, folder)
+    kept = _Checkpoints(trials, folder)
     with interruptible() as interrupts:
         try:
             with interrupts.noted():
@@ -111,7 +111,7 @@ def _train(trials: Mapping[str, Trial], folder: Path, report: ProgressCall) -> d
 
 
 def _rounds(
-    trials: Mapping[str, Trial], kept: _Kept, report: ProgressCall, interrupted: Callable[[], bool]
+    trials: Mapping[str, Trial], kept: _Checkpoints, report: ProgressCall, interrupted: Callable[[], bool]
 ) -> dict[str, str]:
     planned = sum(trial.total for trial in trials.values())
     longest = max(trial.total for trial in trials.values())
@@ -136,7 +136,7 @@ def _rounds(
     return {name: kept.failures[name].why if name in kept.failures else "" for name in trials}
 
 
-class _Kept:
+class _Checkpoints:
     """The tasks' checkpoints, all of one round: the shared part is in each of them and must be one and the same."""
 
     def __init__(self, trials: Mapping[str, Trial], folder: Path) -> None:

@@ -16,7 +16,7 @@ from foreword.errors import SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.report.summary import compare, figure_text, heading
 from foreword.evaluation.report.write_report import write_report
-from foreword.evaluation.statistics.intervals import Difference
+from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message
 from foreword.runs.prepare.base import base_for, built, copy_base
 from foreword.runs.prepare.prepare import say_nothing

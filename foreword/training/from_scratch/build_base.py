@@ -24,7 +24,7 @@ from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template
 from foreword.data.tokens.encode_row import slot_starts, spoken
-from foreword.data.tokens.examples import encode, lead_ids
+from foreword.data.tokens.examples import Encoder, lead_ids
 from foreword.data.tokens.tokenize import answer_ids, completion, label_ids, pieces, token_ids
 from foreword.errors import DataError, SettingsError, TrainingError
 from foreword.messages import Message
@@ -181,7 +181,7 @@ def lines(task: Task, table: Table, tokenizer: Any, settings: BaseSettings) -> l
     words = _words(task, tokenizer)
     starts = [token for group in slot_starts(task, tokenizer) for token in group]
     out = []
-    for example in encode(table.rows, task, tokenizer, special_tokens=False, max_length=None):
+    for example in Encoder(task, tokenizer, False).encode(table.rows):
         answer = example.target_ids or (*words.get(example.reference, ()), end)
         text = spoken(example.input_ids, starts)
         if len(text) > settings.max_length:

@@ -20,7 +20,7 @@ from foreword.core.base.device import seeded
 from foreword.core.base.lstm import Memory, RecurrentForCausalLM
 from foreword.core.inject.value import EMPTY, Foreword
 from foreword.core.passes.scoring import pad
-from foreword.data.quality.row_sampling import Course
+from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.tokens.examples import Example, eval_batches, length_of
 from foreword.methods.base import Writer
 from foreword.settings.schema import BaseSettings, TrainSettings
@@ -134,7 +134,7 @@ def base_trial(
         fill: the padding id.
     """
     # A row's id tells its epoch, so that dropout is another one each time.
-    course = Course(rows, vary=lambda epoch, index: replace(rows[index], id=f"{epoch}.{index}"))
+    course = TrainingRows(rows, vary=lambda epoch, index: replace(rows[index], id=f"{epoch}.{index}"))
     objective = LanguageModel(fill, weigh(rows), settings.seed)
 
     def evaluate(value: Foreword) -> Score:
