@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from foreword.data.quality.check import check as check_tables
+from foreword.data.quality.check import check_tables
 from foreword.data.quality.check_report import TITLES, CheckReport
 from foreword.data.readers.open_source import WHOLE
 from foreword.data.readers.registry import suffix_of, suffixes

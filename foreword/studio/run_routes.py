@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 
 from foreword.errors import ForewordError
 from foreword.messages import Message
-from foreword.settings.differences import differences
+from foreword.settings.changed_settings import differences
 from foreword.studio import processes
 from foreword.studio.pages import checked_form, language, page, text_of, workspace
 from foreword.studio.report_page import report_html
@@ -92,7 +92,7 @@ def stop(request: Request, name: str, form: Form) -> Response:
 
 
 @router.post("/runs/{name}/resume")
-def resume(request: Request, name: str, form: Form) -> Response:
+def go_on(request: Request, name: str, form: Form) -> Response:
     """Go on with a run."""
     resume_run(find_run(workspace(request), name))
     return RedirectResponse(f"/runs/{name}", 303)

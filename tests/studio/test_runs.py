@@ -34,7 +34,7 @@ def test_a_finished_run_shows_its_report_and_its_events(browser: Browser, run: P
     text = browser.get("/runs/first").text
     assert 'class="answer"' in text
     assert "model.foreword" in text
-    assert "finished" in text
+    assert "Finished" in text
     stream = browser.get("/runs/first/events").text
     assert "event: points" in stream
     assert "event: end" in stream

@@ -14,7 +14,7 @@ from foreword.data.quality.split import DataLock
 from foreword.errors import ResumeError, SettingsError
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared
-from foreword.settings.differences import differences
+from foreword.settings.changed_settings import differences
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.settings.yaml import to_yaml
