@@ -159,8 +159,8 @@ class _Pairs(dict[str, str]):
 @lru_cache(maxsize=4)
 def _look(data: DataSet, path: Path, stamp: int) -> Looked:
     options = data.options()
-    parts = [str(path.with_name(slug(part))) if part else None for part in (data.dev, data.test)]
-    tables = read_splits(str(path), *parts, options, None)
+    dev, test = (str(path.with_name(slug(part))) if part else None for part in (data.dev, data.test))
+    tables = read_splits(str(path), dev, test, options, None)
     if "train" not in tables and WHOLE in tables:
         tables = {"train": tables[WHOLE]}
     task = task_of(tables["train"], options)

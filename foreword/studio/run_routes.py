@@ -31,7 +31,7 @@ def run_list(request: Request, a: str = "", b: str = "") -> Response:
     runs = [(run, disk_used(run.folder)) for run in all_runs(held)]
     deleted = [(name, disk_used(held.folder("bin", name))) for name in held.names("bin")]
     pair = (find_run(held, a), find_run(held, b)) if a and b else None
-    changed = list(differences(*(settings_of(run) for run in pair))) if pair else []
+    changed = list(differences(settings_of(pair[0]), settings_of(pair[1]))) if pair else []
     return page(request, "run_list.html", runs=runs, deleted=deleted, pair=pair, changed=changed, a=a, b=b)
 
 

@@ -91,14 +91,14 @@ def _wait(condition: object) -> None:
 
 
 def test_how_a_run_ended_is_told_from_its_folder(run: Path) -> None:
-    folder = RunFolder("first", run)
-    assert folder.state == "finished"
-    (run / "output").write_text(json.dumps({"error": "Interrupted", "problem": "x", "exit_code": 130}))
-    assert folder.state == "stopped"
-    (run / "output").write_text(json.dumps({"error": "DataError", "problem": "bad rows", "exit_code": 3}))
-    assert (folder.state, folder.error["problem"]) == ("failed", "bad rows")
-    (run / "output").write_text("")
-    assert folder.state == "stopped"
+    def state(output: object) -> tuple[str, object]:
+        (run / "output").write_text(json.dumps(output) if output else "")
+        return RunFolder("first", run).state, RunFolder("first", run).error.get("problem")
+
+    assert state({"state": "measured"}) == ("finished", None)
+    assert state({"error": "Interrupted", "problem": "x", "exit_code": 130}) == ("stopped", "x")
+    assert state({"error": "DataError", "problem": "bad rows", "exit_code": 3}) == ("failed", "bad rows")
+    assert state(None) == ("stopped", None)
 
 
 def test_why_a_run_failed_is_shown_without_the_machines_folders(browser: Browser, run: Path) -> None:
