@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from starlette.datastructures import FormData
 
 from foreword.errors import ForewordError
-from foreword.messages import LANGUAGES, Message, said_in, template
+from foreword.messages import Message, languages, said_in, template
 from foreword.progress import duration
 from foreword.studio.sessions import Session, Sessions
 from foreword.studio.workspace import Workspace
@@ -71,7 +71,7 @@ def language_of(chosen: str | None, accepted: str) -> str:
     >>> language_of(None, "fr;q=0.9, zh-CN;q=0.8, en;q=0.5"), language_of("en", "zh")
     ('zh', 'en')
     """
-    known = (ENGLISH, *LANGUAGES)
+    known = (ENGLISH, *languages())
     if chosen in known:
         return str(chosen)
     asked = []

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 import foreword.evaluation.report
 from foreword.errors import ForewordError, SettingsError
+from foreword.messages import languages
 from foreword.studio import data_routes, enter_routes, run_routes, train_routes
 from foreword.studio.guard import Guard
 from foreword.studio.pages import THEMES, Forged, page
@@ -55,7 +56,7 @@ def _preferences(request: Request, lang: str = "", theme: str = "") -> Response:
     back = urlsplit(request.headers.get("referer", ""))
     there = back.path if back.netloc == request.headers.get("host") else "/"
     answer = RedirectResponse(f"{there}?{back.query}" if back.query else there, 303)
-    if lang in ("en", "zh"):
+    if lang in ("en", *languages()):
         answer.set_cookie("lang", lang, max_age=31_536_000, samesite="strict")
     if theme in (*THEMES, "system"):
         answer.set_cookie("theme", theme, max_age=31_536_000, samesite="strict")

@@ -23,7 +23,7 @@ from foreword.core.attention.pass_context import holding
 from foreword.core.attention.routing import route
 from foreword.core.base.device import sent, tensor_on
 from foreword.core.inject.sites import backbone, find_sites
-from foreword.core.passes.output_layer import log_probs, word_logits
+from foreword.core.passes.output_layer import log_probs, logits_at, word_logits
 from foreword.errors import SettingsError
 
 Ids = Sequence[int]
@@ -214,11 +214,56 @@ def completion_losses(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
 ) -> tuple[Tensor, Tensor]:
     """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    with _completing(model, inputs, targets, fill) as asked:
+        labels = tensor_on([token for t in targets for token in t], model.device)
+        logp = log_probs(model, asked.at, torch.arange(len(labels), device=model.device), labels, **asked.arguments)
+    return -logp, asked.rows
+
+
+def completion_word_log_probs(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], words: Tensor, fill: int
+) -> tuple[Tensor, Tensor]:
+    """log p of K words at the place of every target token ``[N, K]``, given what stands before it, and each one's row
+    ``[N]``.
+
+    Args:
+        words: token ids ``[N, K]``.
+    """
+    with _completing(model, inputs, targets, fill) as asked:
+        which = torch.arange(len(words), device=model.device).repeat_interleave(words.shape[1])
+        logp = log_probs(model, asked.at, which, words.flatten(), **asked.arguments)
+    return logp.view_as(words), asked.rows
+
+
+def likeliest_words(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], k: int, fill: int
+) -> tuple[Tensor, Tensor]:
+    """The k likeliest words (or all, where there are fewer) at the place of every target token ``[N, k]``, and log p of
+    each ``[N, k]``."""
+    with _completing(model, inputs, targets, fill) as asked:
+        logp = logits_at(model, *asked.at, **asked.arguments).log_softmax(-1)
+    logp, words = logp.topk(min(k, logp.shape[-1]))
+    return words, logp
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """Where the tokens of completions are read in a pass: place ``at``, and their ``rows`` ``[N]``."""
+
+    at: tuple[Tensor, Tensor]
+    rows: Tensor
+    arguments: dict[str, Any]
+
+
+@contextmanager
+def _completing(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+) -> Iterator[_Completion]:
+    """The pass over inputs and completions belongs in here."""
     refuse_empty(inputs)
     device = model.device
     owners = [b for b, t in enumerate(targets) for _ in t]
     rows = tensor_on(owners, device)
-    labels = tensor_on([token for t in targets for token in t], device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
         begin = beginning(model)
@@ -236,8 +281,7 @@ def completion_losses(
         places = [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))]
         at, packed, arguments = laid.at(rows, tensor_on(places, device)), laid.packed, laid.arguments()
     with _running(model, packed, owners, places):
-        logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)
-    return -logp, rows
+        yield _Completion(at, rows, arguments)
 
 
 def last_states(model: PreTrainedModel, **inputs: Any) -> Tensor:
