@@ -31,10 +31,14 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Padded:
-    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token."""
+    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token.
+
+    ``seen`` is the mask for a model, which asks an accelerator for its contents: None where all is ones.
+    """
 
     ids: Tensor
     mask: Tensor
+    seen: Tensor | None
 
 
 def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
@@ -46,7 +50,8 @@ def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[i, place] = torch.tensor(list(row), dtype=torch.long)
         mask[i, place] = 1
-    return Padded(sent(ids, device), sent(mask, device))
+    there = sent(mask, device)
+    return Padded(sent(ids, device), there, None if all(len(r) == width for r in rows) else there)
 
 
 def refuse_empty(rows: Sequence[Ids]) -> None:
@@ -71,11 +76,12 @@ class _Laid:
 
     ids: Tensor
     mask: Tensor
+    seen: Tensor | None
     packed: Packed | None
 
     def arguments(self) -> dict[str, Any]:
         """What the model is called with."""
-        given = {"input_ids": self.ids, "attention_mask": self.mask}
+        given = {"input_ids": self.ids, "attention_mask": self.seen}
         return given if self.packed is None else given | {"position_ids": self.packed.positions}
 
     def at(self, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,9 +117,10 @@ def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
     """End to end where the model allows it."""
     if packable(model):
         ids = tensor_on([[token for row in rows for token in row]], model.device)
-        return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
+        mask = torch.ones_like(ids)
+        return _Laid(ids, mask, mask, Packed([len(r) for r in rows], model.device))
     batch = pad(rows, fill, model.device)
-    return _Laid(batch.ids, batch.mask, None)
+    return _Laid(batch.ids, batch.mask, batch.seen, None)
 
 
 def choice_scores(
@@ -271,9 +278,9 @@ def _completing(
         places = [len(begin) - 1 + i for t in targets for i in range(len(t))]
         arguments = {
             "input_ids": batch.ids,
-            "attention_mask": batch.mask,
+            "attention_mask": batch.seen,
             "decoder_input_ids": answer.ids,
-            "decoder_attention_mask": answer.mask,
+            "decoder_attention_mask": answer.seen,
         }
         at, packed = (rows, tensor_on(places, device)), None
     else:
@@ -319,7 +326,7 @@ def states_at(
 ) -> tuple[Tensor, Tensor]:
     """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
     batch = pad(inputs, fill, model.device)
-    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.seen)
     rows = tensor_on([b for b, own in enumerate(places) for _ in own], hidden.device, torch.long)
     at = tensor_on([place for own in places for place in own], hidden.device, torch.long)
     return hidden[rows, at].float(), rows
