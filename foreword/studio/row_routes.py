@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
@@ -69,7 +69,10 @@ def correct(request: Request, name: str, form: Form) -> Response:
         raise SettingsError("this is no label", received=gold, expected=", ".join(classes))
     row = index.row(index.ids[ident])
     corrections.correct(run, ident, row.input, gold, row.gold)
-    return page(request, "row.html", run=run, row=row, pending=corrections.pending(run), classes=classes, fragment=True)
+    return page(
+        request, "row.html", run=run, row=row, pending=corrections.pending(run), classes=classes, fragment=True,
+        working=False, outcome={}, version=corrections.version_folder(run), own_text=own_text, template=_template(run),
+    )  # fmt: skip
 
 
 @router.post("/runs/{name}/corrections")
@@ -98,7 +101,7 @@ def train_again(request: Request, name: str, form: Form) -> Response:
     folder = corrections.version_folder(run)
     if folder is None:
         raise SettingsError("no correction was taken in yet", hint="take them in first")
-    settings = {key: _plain(value) for key, value in read_yaml(run.inner / "settings.yaml").items()}
+    settings: dict[str, Any] = {key: _plain(value) for key, value in read_yaml(run.inner / "settings.yaml").items()}
     settings["data"] = str(folder / "train.jsonl")
     for part in ("dev", "test"):
         path = folder / f"{part}.jsonl"
@@ -113,7 +116,7 @@ def train_again(request: Request, name: str, form: Form) -> Response:
     return RedirectResponse(f"/runs/{again.name}", 303)
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     """Values without their lines."""
     if isinstance(value, Given):
         return _plain(value.value)
