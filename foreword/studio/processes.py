@@ -53,9 +53,7 @@ def start(folder: Path, module: str, arguments: Sequence[str], **facts: Any) -> 
 
 def _path() -> str:
     """Where modules are found, so that a child finds the same package from any working directory."""
-    import foreword
-
-    home = str(Path(foreword.__file__).parent.parent)
+    home = str(Path(__file__).parents[2])
     return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 

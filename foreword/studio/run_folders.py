@@ -113,7 +113,8 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
 
 def all_runs(workspace: Workspace) -> list[RunFolder]:
     """Every run, the newest first."""
-    return [RunFolder(name, workspace.root / "runs" / name) for name in workspace.names("runs")]
+    found = [RunFolder(name, workspace.root / "runs" / name) for name in workspace.names("runs")]
+    return sorted(found, key=lambda run: -float(run.record.get("started") or 0.0))
 
 
 def start_run(

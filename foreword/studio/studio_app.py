@@ -16,7 +16,15 @@ from starlette.exceptions import HTTPException
 import foreword.evaluation.report
 from foreword.errors import ForewordError, SettingsError
 from foreword.messages import languages
-from foreword.studio import data_routes, enter_routes, run_routes, train_routes
+from foreword.studio import (
+    data_routes,
+    enter_routes,
+    export_routes,
+    row_routes,
+    run_routes,
+    train_routes,
+    try_routes,
+)
 from foreword.studio.guard import Guard
 from foreword.studio.pages import THEMES, Forged, page
 from foreword.studio.sessions import Sessions
@@ -25,7 +33,7 @@ from foreword.studio.workspace import NotThere, Workspace
 
 _HERE = Path(__file__).parent
 _SHARED = Path(foreword.evaluation.report.__file__).parent / "templates" / "report.css"
-ROUTES = (data_routes, train_routes, run_routes, enter_routes)
+ROUTES = (data_routes, train_routes, run_routes, row_routes, try_routes, export_routes, enter_routes)
 
 
 def studio_app(settings: StudioSettings) -> FastAPI:

@@ -118,3 +118,29 @@ function showStatus(section, status) {
 }
 
 for (const section of document.querySelectorAll("[data-feed]")) follow(section);
+
+// An answer that is written: each system's text grows in its own column; a new message ends the one before.
+let writing = null;
+document.addEventListener("submit", (event) => {
+  const form = event.target.closest("form[data-write]");
+  if (!form) return;
+  event.preventDefault();
+  if (writing) writing.abort();
+  writing = new AbortController();
+  for (const system of form.dataset.systems.split(" ")) write(form, system, writing.signal);
+});
+
+async function write(form, system, signal) {
+  const place = document.querySelector(`[data-system="${system}"]`);
+  place.textContent = "";
+  const body = new URLSearchParams(new FormData(form));
+  body.set("system", system);
+  try {
+    const answer = await fetch(form.dataset.write, { method: "POST", body, signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    if (!answer.ok) { place.textContent = `${answer.status}`; return; }
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) place.textContent += piece.value;
+  } catch (error) {
+    if (error.name !== "AbortError") place.textContent += ` (${error.message})`;
+  }
+}
