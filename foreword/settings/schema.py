@@ -53,7 +53,7 @@ class TrainSettings:
         early_stopping_patience: evaluations without a better dev metric before training stops; 0 means never.
         seed: of initial values and of the order of rows.
         gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
-        dtype: precision of the base model; auto chooses by the device.
+        dtype: precision of the base; auto: the fastest that is as good on this machine. What is learned is in float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
@@ -74,6 +74,8 @@ class TrainSettings:
             also the seeds of a method; auto: where that was measured to be faster.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
+        report_to: where loss, the metric on dev and the rate go at each evaluation, beside trainer_log.jsonl:
+            tensorboard, mlflow, wandb; none.
     """
 
     learning_rate: Rate = None
@@ -96,7 +98,7 @@ class TrainSettings:
     early_stopping_patience: Whole = 3
     seed: Whole = 13
     gradient_checkpointing: bool = False
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     device: str = "auto"
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0
@@ -114,6 +116,7 @@ class TrainSettings:
     cache_disk_mib: Whole = 4096
     side_by_side: Literal["auto", "on", "off"] = "auto"
     guidance_share: str = "1"
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         settle(self)
