@@ -87,24 +87,28 @@ def make_task(
     if labels and kind == "generation":
         _refuse_labels(table)
     words = _words(labels, table) if kind in ("classification", "multilabel") else {}
-    several = kind == "multilabel"
-    absent = absent_words((one for some in words.values() for one in some), chinese)
+    absent = absent_words(words.values(), chinese) if kind == "multilabel" else ""
     turns = table.layout.turns if chat and template is None and kind == "generation" else ""
-    spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
-    first_words = {label: some[0] for label, some in spaced.items()}
-    more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
+    first_words, more_words = _spaced(words, source, chat)
     draft = Task(
         kind, source, "", table.layout.target, first_words, _asked_metric(metric, kind) or _metric(table, kind),
         turns=turns, more_words=more_words, **given,
-        absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
+        absent=space(source, chat, absent) + absent if absent and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
         first = [some[0].strip() for some in words.values()]
-        asked = guidance_of(first, absent, chinese) if several else _guidance(first, chinese)
-        guidance = asked if words else ""
+        guidance = guidance_of(first, absent, chinese) if absent else _guidance(first, chinese) if words else ""
     elif draft.guidance_form != "text" and not column:
         guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
     return replace(draft, guidance=guidance)
+
+
+def _spaced(
+    words: Mapping[str, Sequence[str]], source: str, chat: bool
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """The first text of each label and the further ones, with what has to stand in front of them."""
+    spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
+    return {label: some[0] for label, some in spaced.items()}, {n: some[1:] for n, some in spaced.items() if some[1:]}
 
 
 def _asked_metric(metric: str | None, kind: Kind) -> str | None:

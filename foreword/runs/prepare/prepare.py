@@ -30,6 +30,8 @@ from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
 from foreword.runs.prepare.row_groups import row_groups
 from foreword.runs.prepare.start import Begin, begin
 from foreword.settings.schema import TrainRequest, TrainSettings
+from foreword.training.class_weights import class_weights, refuse_class_weight
+from foreword.training.heads.base import Chooser
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Objective
 
@@ -64,9 +66,11 @@ class Prepared:
         return make_writer(self.method, self.start)
 
     def objective(self, writer: Writer) -> Objective:
-        """The task's objective behind what ``writer`` writes."""
+        """What is trained on: the task's objective behind what ``writer`` writes, with the weights of classes."""
         with torch.no_grad():
-            return self.asker.objective(writer.write())
+            objective = self.asker.objective(writer.write())
+        weights = class_weights(self.request.settings.class_weight, self.task, self.examples["train"])
+        return objective.weighted(weights) if weights and isinstance(objective, Chooser) else objective
 
     def trial(
         self,
@@ -108,6 +112,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     data = ready_data(request)
     refuse_long_k(request.task_options.first_k, data.task, data.tables["train"])
     refuse_course(request.settings, data.task)
+    refuse_class_weight(request.settings.class_weight, data.task)
     return _ready_run(begun, data, ready_base(data, begun, request.progress or say_nothing, trained))
 
 
