@@ -211,19 +211,28 @@ def beginning(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def completion_losses(
-    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+    model: PreTrainedModel,
+    inputs: Sequence[Ids],
+    targets: Sequence[Ids],
+    fill: int,
+    counted: Sequence[Ids] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``.
+
+    Args:
+        counted: for each row the places in its target of the tokens that are asked for; None: all.
+    """
     refuse_empty(inputs)
     device = model.device
-    owners = [b for b, t in enumerate(targets) for _ in t]
+    wanted = [range(len(t)) for t in targets] if counted is None else counted
+    owners = [b for b, places in enumerate(wanted) for _ in places]
     rows = tensor_on(owners, device)
-    labels = tensor_on([token for t in targets for token in t], device)
+    labels = tensor_on([t[i] for t, places in zip(targets, wanted, strict=True) for i in places], device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
         begin = beginning(model)
         answer = pad([[*begin, *t[:-1]] for t in targets], fill, device)
-        places = [len(begin) - 1 + i for t in targets for i in range(len(t))]
+        places = [len(begin) - 1 + i for own in wanted for i in own]
         arguments = {
             "input_ids": batch.ids,
             "attention_mask": batch.mask,
@@ -233,7 +242,7 @@ def completion_losses(
         at, packed = (rows, tensor_on(places, device)), None
     else:
         laid = _lay(model, [[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill)
-        places = [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))]
+        places = [len(r) - 1 + i for r, own in zip(inputs, wanted, strict=True) for i in own]
         at, packed, arguments = laid.at(rows, tensor_on(places, device)), laid.packed, laid.arguments()
     with _running(model, packed, owners, places):
         logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)

@@ -18,13 +18,15 @@ from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.quality.split import DataLock
 from foreword.data.table import Table
 from foreword.data.task.task import Task
+from foreword.data.tokens.all_turns import with_all_turns
+from foreword.data.tokens.encode_row import RowEncoder
 from foreword.data.tokens.examples import Example
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, make_writer
 from foreword.runs.prepare.augmentation import refuse_course
-from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k, refuse_uncut
+from foreword.runs.prepare.encode_splits import Encoded, encode_splits, refuse_long_k, refuse_uncut
 from foreword.runs.prepare.ready_base import ReadyBase, ready_base
 from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
 from foreword.runs.prepare.row_groups import row_groups
@@ -130,6 +132,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
                 hint="run `foreword check` on the data",
             )
     refuse_uncut(first_k, encoded.examples["train"])
+    examples = _with_all_turns(ready, encoded) if request.settings.loss_on == "all_turns" else encoded.examples
     plain = {}
     if data.task.guidance_in_row:
         plain = {name: replace(encoder, guided=False).encode(table.rows) for name, table in encoded.tables.items()}
@@ -142,11 +145,18 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
         encoded.report,
         encoded.dropped,
         DataLock.of(encoded.tables),
-        encoded.examples,
+        examples,
         replace(ready.asker, groups=row_groups(encoded.tables, request.task_options.group)),
         ready.start,
         plain,
     )
+
+
+def _with_all_turns(ready: ReadyBase, encoded: Encoded) -> dict[str, list[Example]]:
+    """The examples, those of training with every assistant message of a conversation among what is learned."""
+    asker, rows = ready.asker, encoded.tables["train"].rows
+    writer = RowEncoder(asker.task, asker.tokenizer, asker.special_tokens)
+    return {**encoded.examples, "train": with_all_turns(rows, encoded.examples["train"], writer)}
 
 
 def with_rows(

@@ -49,10 +49,11 @@ class Complete(Head):
         return True
 
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
-        """-log p of every token ``[N]``."""
+        """-log p of every token that is learned ``[N]``."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
-        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill)
-        return Outputs(losses, rows, sizes=tuple(len(e.target_ids) for e in batch))
+        learned = [e.learned for e in batch]
+        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill, learned)
+        return Outputs(losses, rows, sizes=tuple(map(len, learned)))
 
     def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
         """The text that the model writes, with the likelihood of the right one where every row has it."""
@@ -68,7 +69,7 @@ class Complete(Head):
         """-log p of each row's completion and its tokens."""
         losses = found.values
         totals = torch.zeros(len(batch), device=losses.device).index_add(0, found.rows, losses).tolist()
-        return [(total, len(row.target_ids)) for total, row in zip(totals, batch, strict=True)]
+        return [(total, len(row.learned)) for total, row in zip(totals, batch, strict=True)]
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return found.values
