@@ -53,7 +53,7 @@ class TrainSettings:
         early_stopping_patience: evaluations without a better dev metric before training stops; 0 means never.
         seed: of initial values and of the order of rows.
         gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
-        dtype: precision of the base model; auto chooses by the device.
+        dtype: precision of the base; auto: the fastest that is as good on this machine. What is learned is in float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
@@ -74,8 +74,8 @@ class TrainSettings:
             also the seeds of a method; auto: where that was measured to be faster.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
-        loss_on: what of a conversation is learned: its last answer, or the assistant's turns all; figures on dev and test
-            are those of the last.
+        loss_on: what of a conversation is learned: its last answer, or the assistant's turns all; figures on dev and
+            test are those of the last.
         class_weight: ``balanced`` (every class counts alike in the loss, whatever its rows), or label -> weight, also
             as the text ``a=2,b=0.5``; None: every row counts alike.
     """
@@ -100,7 +100,7 @@ class TrainSettings:
     early_stopping_patience: Whole = 3
     seed: Whole = 13
     gradient_checkpointing: bool = False
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     device: str = "auto"
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0
