@@ -78,6 +78,8 @@ class TrainSettings:
             test are those of the last.
         class_weight: ``balanced`` (every class counts alike in the loss, whatever its rows), or label -> weight, also
             as the text ``a=2,b=0.5``; None: every row counts alike.
+        report_to: where loss, the metric on dev and the rate go at each evaluation, beside trainer_log.jsonl:
+            tensorboard, mlflow, wandb; none.
     """
 
     learning_rate: Rate = None
@@ -120,6 +122,7 @@ class TrainSettings:
     guidance_share: str = "1"
     class_weight: Mapping[str, str] | None = None
     loss_on: Literal["last", "all_turns"] = "last"
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         settle(self)
