@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny(folder / "base", "llama")
     rows = [f"a {'fine' if i % 2 else 'dull'} film {i:02},{'good' if i % 2 else 'bad'}" for i in range(40)]
     (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    settings = {"base": str(folder / "base"), "learning_rate": 0.02, "max_steps": 2, "progress": False}
+    settings: dict[str, Any] = {"base": str(folder / "base"), "learning_rate": 0.02, "max_steps": 2, "progress": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foreword.training.events.Score.above", lambda self, other: True)  # whatever dev says
         patch.chdir(folder)

@@ -38,8 +38,8 @@ class TrainResult(Shown):
 
     >>> from foreword.api import resume
     >>> result = resume("finished", progress=lambda *_, **__: None)
-    >>> sorted(result.systems), result.foreword.num_virtual_tokens
-    (['foreword'], 4)
+    >>> result.metric, sorted(result.rows)
+    ('accuracy', ['dev', 'test', 'train'])
     """
 
     file: str
