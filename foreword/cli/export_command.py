@@ -31,8 +31,7 @@ def command(
 ) -> int:
     """Write a foreword in another engine's format.
 
-    The base is loaded to make sure that it fits. With --verify the engine, where it is installed, is asked the file's
-    golden rows.
+    The base is loaded to make sure that it fits.
     """
     if to == "list":
         with work():
@@ -47,10 +46,8 @@ def command(
     with work(loads=True) as progress:
         from foreword.export.convert import export
 
-        result = export(
-            file, output_dir, format=to, settings=settings, base=base, verify=verify, engine_python=engine_python,
-            progress=progress,
-        )  # fmt: skip
+        asked = (engine_python or True) if verify else False
+        result = export(file, output_dir, format=to, settings=settings, base=base, verify=asked, progress=progress)
     show(result, json)
     return 0
 

@@ -30,7 +30,7 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Upload a foreword with a model card: what it does, figures with intervals, limits, licences, how to load it.
+    """Put a foreword with a model card on the hub.
 
     The repository is private unless --public is given. `hf auth login` says who you are.
     """
