@@ -47,6 +47,11 @@ def command(
         typer.Option(metavar="NAME=A,B", help="Two forewords behind a name; feedback decides. May be repeated."),
     ] = None,
     feedback: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the scores of splits there.")] = None,
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="Let llamacpp or vllm write, at --url.")] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Where that engine listens.")] = None,
+    engine_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where that engine looks for forewords.")
+    ] = None,
     **shared: Unpack[options.OutputFlags],
 ) -> int:
     """Serve forewords with the API that every client speaks."""
@@ -56,6 +61,7 @@ def command(
         "device": device, "dtype": dtype, "host": host, "port": port, "keys": keys, "rows": rows, "length": length,
         "queue": queue, "requests_a_minute": rate, "foreword_bytes": None if memory is None else memory << 20,
         "splits": tuple(split or ()) or None, "feedback": feedback,
+        "engine": engine, "url": url, "engine_dir": engine_dir,
     }  # fmt: skip
     with work() as progress:
         from foreword import api

@@ -20,8 +20,11 @@ from foreword.serve.app.settings import ServeSettings
 from foreword.serve.engine.engine import Engine
 from foreword.serve.engine.jobs import Done, Event, Scored, ScoreJob, WriteJob
 from foreword.serve.engine.library import BASE, Library, Watched, base_task
+from foreword.serve.engine.llamacpp_remote import LlamaCppRemote
+from foreword.serve.engine.remote import Remote
 from foreword.serve.engine.sampling import Sampling
 from foreword.serve.engine.served import Served, end_tokens
+from foreword.serve.engine.vllm_remote import VllmRemote
 from foreword.serve.wire.api_errors import ApiError
 
 log = logging.getLogger("foreword.serve")
@@ -47,7 +50,7 @@ class Service:
 
     def __init__(self, base: Base, settings: ServeSettings) -> None:
         self.base, self.settings = base, settings
-        self.engine = Engine(base, settings.limits)
+        self.engine = Engine(base, settings.limits, remote_of(settings, base))
         try:
             self.library = Library(base, self.engine, settings.foreword_bytes)
             bare = self.library.bare
@@ -126,6 +129,25 @@ class Service:
         self.metrics.tokens.labels(served.name).inc(done.written)
         if done.written:
             self.metrics.first_token.labels(served.name).observe(done.first_seconds)
+
+
+def remote_of(settings: ServeSettings, base: Base) -> Remote | None:
+    """The engine behind the gateway; None where this process writes itself."""
+    if settings.engine is None:
+        return None
+    if settings.url is None or settings.engine_dir is None or not settings.engine_dir.is_dir():
+        raise SettingsError(
+            "a gateway needs the engine's address and the folder in which it looks for forewords",
+            where="--engine",
+            expected="--url URL and --engine-dir DIR",
+            hint="DIR is llama-server's --slot-save-path, or the folder of vLLM's connector",
+        )
+    if not settings.url.startswith(("http://", "https://")):
+        raise SettingsError("not an address", where="--url", expected="http://HOST:PORT", received=settings.url)
+    kinds: dict[str, Callable[[str, Path, Base], Remote]] = {"llamacpp": LlamaCppRemote, "vllm": VllmRemote}
+    if settings.engine not in kinds:
+        raise SettingsError("no such engine", where="--engine", expected=", ".join(kinds), received=settings.engine)
+    return kinds[settings.engine](settings.url, settings.engine_dir.resolve(), base)
 
 
 def _chatting(bare: Served) -> Served:

@@ -28,6 +28,8 @@ class ServeSettings:
         watch_seconds: how often the folders are looked at.
         splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
         feedback: the file that keeps their scores.
+        engine, url, engine_dir: what writes instead of this process (``llamacpp``, ``vllm``), where it listens, and the
+            folder in which it looks for forewords.
 
     Raises:
         SettingsError: an address that others can reach, without keys.
@@ -47,6 +49,9 @@ class ServeSettings:
     watch_seconds: float = 2.0
     splits: tuple[str, ...] = ()
     feedback: Path | None = None
+    engine: str | None = None
+    url: str | None = None
+    engine_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and self.keys is None:
