@@ -269,5 +269,5 @@ def test_build_makes_a_methods_own_settings() -> None:
 def test_a_word_that_is_none_of_an_optional_settings_is_refused() -> None:
     with pytest.raises(SettingsError) as caught:
         TaskOptions(task_kind="clasification")  # type: ignore[arg-type]
-    assert caught.value.expected == "classification or generation or tagging"
+    assert caught.value.expected == "classification or multilabel or generation or tagging"
     assert TaskOptions(task_kind="tagging").task_kind == "tagging"

@@ -78,7 +78,9 @@ Input: TypeAlias = Annotated[
 Target: TypeAlias = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the label or target text.")]
 TaskKind: TypeAlias = Annotated[
     str | None,
-    typer.Option("--task", metavar="KIND", help="classification, generation or tagging; default: recognised."),
+    typer.Option(
+        "--task", metavar="KIND", help="classification, multilabel, generation or tagging; default: recognised."
+    ),
 ]
 SkipBad: TypeAlias = Annotated[
     bool | None, typer.Option("--skip-bad", help="Go on without the rows that are refused; they are counted.")

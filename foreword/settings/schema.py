@@ -141,7 +141,8 @@ class TaskOptions:
         labels: label -> words that the model says for it, as typed; also the text ``a=words,b=words``.
         inputs: columns of the input.
         target: column of the label or of the text to generate.
-        task_kind: classification, generation or tagging, whatever the columns are called; None means recognised.
+        task_kind: classification, multilabel (several labels a row), generation or tagging, whatever the columns are
+            called; None means recognised.
         metric: the metric that decides on dev.
         metrics: more metrics to report.
         chat: use the base model's chat template.
@@ -176,7 +177,7 @@ class TaskOptions:
     labels: Mapping[str, str] | None = None
     inputs: tuple[str, ...] = ()
     target: str | None = None
-    task_kind: Literal["classification", "generation", "tagging"] | None = None
+    task_kind: Literal["classification", "multilabel", "generation", "tagging"] | None = None
     metric: str | None = None
     metrics: tuple[str, ...] = ()
     chat: bool = False

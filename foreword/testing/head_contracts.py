@@ -29,13 +29,15 @@ _LENGTHS = (8, 3, 7, 5)
 
 
 def rows() -> list[Example]:
-    """Four rows that any head can be asked: a mask in the middle, two classes, a completion, three words with tags."""
+    """Four rows that any head can be asked: a mask in the middle, a class, labels, a completion, tags for words."""
     out = []
     for number, (ids, length) in enumerate(zip(sample_ids(len(_LENGTHS), 8).tolist(), _LENGTHS, strict=True)):
         ids[length // 2] = _MASK
         places, tags = (0, length // 2, length - 1), (number % 2, 1, 0)
         target = (9 + number, 8, 2)
-        out.append(Example(f"{number}", tuple(ids[:length]), target, number % 2, "", places=places, tags=tags))
+        fits = (number % 2, 1)
+        row = Example(f"{number}", tuple(ids[:length]), target, number % 2, "", places=places, tags=tags, fits=fits)
+        out.append(row)
     return out
 
 

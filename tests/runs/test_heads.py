@@ -61,11 +61,14 @@ def test_contracts(name: str, number: int, family: str) -> None:
 
 def tasks() -> list[Task]:
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    several = [{"text": "a", "labels": ["x", "y"]}, {"text": "b", "labels": ["y"]}]
     tagged = [{"tokens": ["a", "b"], "tags": ["B-x", "O"]}]
     return [
         make_task(read(rows)), make_task(read(rows), template="{{ text }} {{ mask }}"),
         *(make_task(read(rows), head=True, pooling=pooling) for pooling in ("mean", "cls", "last")),
-        make_task(read(tagged)), make_task(read([{"prompt": "a", "completion": "b"}])),
+        make_task(read(several)), make_task(read(several), template="{{ text }} {{ mask }}"),
+        make_task(read(several), head=True), make_task(read(tagged)),
+        make_task(read([{"prompt": "a", "completion": "b"}])),
     ]  # fmt: skip
 
 

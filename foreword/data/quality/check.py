@@ -13,7 +13,7 @@ from foreword.data.quality.label_names import alike, nearest
 from foreword.data.quality.unicode import cjk_share
 from foreword.data.row import Problem, Row, what_it_is
 from foreword.data.table import Table
-from foreword.data.task.columns import target_texts
+from foreword.data.task.columns import Kind, target_texts
 from foreword.data.task.guidance import front_of, of_row, replaced
 from foreword.data.task.tagging import is_bio, problems_of, tag_set, words_of
 from foreword.data.task.task import Task
@@ -56,16 +56,19 @@ def check_tables(
         target = task.target if task else table.layout.target
         inputs = _inputs(table, task)
         entries += [Entry(name, row, inputs, target) for row in table.rows if row.id not in bad]
-    classes = _is_classification(tables, task)
+    several = _kind(tables, task) == "multilabel"
+    classes = several or _kind(tables, task) == "classification"
     if classes:
-        problems += _labels(tables, entries, task)
+        problems += _labels(tables, entries, task, several)
     problems += repeated(entries, classes)
     problems += near_repeats(entries, classes)
     problems += _kept_whole(tables, task)
     problems += _leaks(tables, task)
     tokens = _tokens(tables, entries, task, problems, tokenize, context, lead) if tokenize else {}
-    balance = {name: _balance(entries, name) for name in tables} if classes else {}
-    return CheckReport(tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables, task)))
+    balance = {name: _balance(entries, name, several) for name in tables} if classes else {}
+    return CheckReport(
+        tuple(problems), _counts(tables, problems), balance, tokens, tuple(_notes(tables, task, several))
+    )
 
 
 def _inputs(table: Table, task: Task | None) -> tuple[str, ...]:
@@ -76,10 +79,9 @@ def _inputs(table: Table, task: Task | None) -> tuple[str, ...]:
     return tuple(name for name in table.columns if name in fields)
 
 
-def _is_classification(tables: Mapping[str, Table], task: Task | None) -> bool:
-    if task is not None:
-        return task.kind == "classification"
-    return any(table.layout.kind == "classification" for table in tables.values())
+def _kind(tables: Mapping[str, Table], task: Task | None) -> Kind:
+    """What the task is, as far as the first table says."""
+    return task.kind if task is not None else next(iter(tables.values())).layout.kind
 
 
 def _fields(name: str, table: Table, task: Task | None, problems: list[Problem]) -> list[Problem]:
@@ -89,7 +91,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
     if template and task:
         template.validate(table.columns, (task.target, task.guidance_column))
     target = task.target if task else layout.target
-    labels = (task.kind if task else layout.kind) == "classification"
+    kind_of_task = task.kind if task else layout.kind
     found: list[Problem] = []
     for row in table.rows:
         if template:
@@ -99,7 +101,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
             names = [one for one in needed if not str(row.fields.get(one) or "").strip()]
         if target and not target_texts(row, target) and not what_it_is(row.fields.get(target)):
             names.append(target)
-        for kind, message in _not_text(row, task, template, target, labels):
+        for kind, message in _not_text(row, task, template, target, kind_of_task):
             found.append(Problem(kind, str(row.source), message, "error", row.id, name))
         for field in names:
             kind = "empty" if field in row.fields else "missing"
@@ -110,7 +112,7 @@ def _fields(name: str, table: Table, task: Task | None, problems: list[Problem])
 
 
 def _not_text(
-    row: Row, task: Task | None, template: Template | None, target: str, labels: bool
+    row: Row, task: Task | None, template: Template | None, target: str, kind: Kind
 ) -> Iterator[tuple[str, str]]:
     """What of a row is no text although it has to be: kind and message."""
     if template and task:
@@ -121,11 +123,11 @@ def _not_text(
     if not target or not what_it_is(answer):
         return
     several = target_texts(row, target)
-    if labels and len(several) > 1:
-        yield (
-            "several_labels",
-            Message("the row has several labels ({names}), and one label a row is learned", names=", ".join(several)),
-        )
+    if kind == "multilabel" and isinstance(answer, list) and not any(map(what_it_is, answer)):
+        return
+    if kind == "classification" and len(several) > 1:
+        form = "the row has several labels ({names}), and one label a row is learned; --task multilabel learns several"
+        yield "several_labels", Message(form, names=", ".join(several))
     elif not several or isinstance(answer, Mapping):
         yield (
             "not_text",
@@ -149,22 +151,30 @@ def _tags(name: str, tables: Mapping[str, Table], task: Task | None, problems: l
     return found
 
 
-def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | None) -> Iterator[Problem]:
+def _of_entry(entry: Entry, several: bool) -> list[str]:
+    """The label of a row, or its labels where it may have several."""
+    return entry.answer.split("\n") if several and entry.answer else [] if several else [entry.answer]
+
+
+def _labels(
+    tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | None, several: bool
+) -> Iterator[Problem]:
     first = next(iter(tables), "")
-    known = set(task.labels) if task else {entry.answer for entry in entries if entry.split == first}
+    if task:
+        known = set(task.labels)
+    else:
+        known = {label for entry in entries if entry.split == first for label in _of_entry(entry, several)}
     shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
-    for entry in entries:
-        if entry.answer not in known:
-            near = nearest(entry.answer, known)
+    for entry, label in ((one, label) for one in entries for label in _of_entry(one, several)):
+        if label not in known:
+            near = nearest(label, known)
             meant = Message("; did you mean {near!r}?", near=near) if near else ""
             yield entry.problem(
                 "unknown_label",
-                Message(
-                    "the label {answer!r} is not one of {shown}{meant}", answer=entry.answer, shown=shown, meant=meant
-                ),
+                Message("the label {answer!r} is not one of {shown}{meant}", answer=label, shown=shown, meant=meant),
             )
     for name, table in tables.items():
-        counts = _balance(entries, name)
+        counts = _balance(entries, name, several)
         if not counts:
             continue
         for label in sorted(known - set(counts)):
@@ -199,8 +209,8 @@ def _labels(tables: Mapping[str, Table], entries: Sequence[Entry], task: Task | 
                 yield Problem("imbalance", table.name, message, "warning", "", name)
 
 
-def _balance(entries: Sequence[Entry], split: str) -> dict[str, int]:
-    counts = Counter(entry.answer for entry in entries if entry.split == split)
+def _balance(entries: Sequence[Entry], split: str, several: bool) -> dict[str, int]:
+    counts = Counter(label for entry in entries if entry.split == split for label in _of_entry(entry, several))
     return {label: counts[label] for label in sorted(counts)}
 
 
@@ -305,7 +315,16 @@ def _unused(table: Table, task: Task | None) -> str:
     return Message("not used: {names}", names=", ".join(parts)) if parts else ""
 
 
-def _notes(tables: Mapping[str, Table], task: Task | None) -> Iterator[str]:
+def _labels_a_row(table: Table, target: str) -> str:
+    """How many rows have how many labels: ``labels a row: 0 in 3 rows, 1 in 20, 2 in 5``."""
+    counts = Counter(len(target_texts(row, target)) for row in table.rows)
+    shown = [
+        f"{number} in {count:,}{' rows' * (place == 0)}" for place, (number, count) in enumerate(sorted(counts.items()))
+    ]
+    return Message("labels a row: {names}", names=", ".join(shown))
+
+
+def _notes(tables: Mapping[str, Table], task: Task | None, several: bool) -> Iterator[str]:
     for name, table in tables.items():
         cells = [str(row.fields.get(one) or "") for row in table.rows[:500] for one in table.layout.inputs]
         share = cjk_share(cells)
@@ -314,6 +333,8 @@ def _notes(tables: Mapping[str, Table], task: Task | None) -> Iterator[str]:
             parts.append(Message("read as {encoding}", encoding=table.encoding))
         if _unused(table, task):
             parts.append(_unused(table, task))
+        if several:
+            parts.append(_labels_a_row(table, task.target if task else table.layout.target))
         if share > 0.05:
             parts.append(Message("mostly Chinese, Japanese or Korean") if share > 0.5 else Message("mixed scripts"))
         yield Message("{parts}", parts=parts)

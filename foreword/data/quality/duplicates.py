@@ -54,8 +54,8 @@ def _conflicts(group: Sequence[Entry]) -> Iterator[Problem]:
             other = next(one for label, one in firsts.items() if label != entry.answer)
             message = Message(
                 "labelled {answer!r} here and {a!r} at {source}",
-                answer=entry.answer,
-                a=other.answer,
+                answer=entry.answer.replace("\n", "; "),
+                a=other.answer.replace("\n", "; "),
                 source=other.row.source,
             )
             yield entry.problem("conflict", message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -111,15 +111,26 @@ def _strata(
     table: Table, seed: int, stratify: bool = True, group_duplicates: bool = True, column: str | None = None
 ) -> dict[str, list[list[int]]]:
     """Label -> its groups of rows, in an order that the seed draws; one stratum where there are no labels."""
-    by_label = stratify and table.layout.kind == "classification"
+    by_label = stratify and table.layout.kind in ("classification", "multilabel")
+    counts = (
+        Counter(label for row in table.rows for label in target_texts(row, table.layout.target)) if by_label else {}
+    )
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for group in _groups(table, group_duplicates, column):
-        label = (target_texts(table.rows[group[0]], table.layout.target)[:1] or ("",))[0] if by_label else ""
+        label = _stratum(table, group[0], counts) if by_label else ""
         strata[label].append(group)
     dice = random.Random(seed)
     for _, members in sorted(strata.items()):
         dice.shuffle(members)
     return strata
+
+
+def _stratum(table: Table, index: int, counts: Mapping[str, int]) -> str:
+    """A row's label; where it has several, the rarest of them."""
+    labels = target_texts(table.rows[index], table.layout.target)
+    if table.layout.kind == "classification":
+        labels = labels[:1]
+    return min(labels, key=lambda label: (counts[label], label), default="")
 
 
 def _size(name: str, asked: float | int, total: int) -> int:

@@ -13,6 +13,7 @@ from foreword.data.readers.semantic_roles import expand_roles, has_roles
 from foreword.data.row import Problem, Raw, make_rows, unusable, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import Kind, recognise
+from foreword.data.task.label_sets import with_lists
 from foreword.data.task.tagging import find_columns, join_lists
 from foreword.errors import DataError
 from foreword.messages import Message
@@ -38,7 +39,7 @@ def read(
         inputs: columns of the input; empty: recognised.
         target: column of the label or completion; None: recognised.
         labelled: False when the rows need no target (data to predict on).
-        kind: classification, generation or tagging; None: recognised.
+        kind: classification, multilabel, generation or tagging; None: recognised.
 
     Raises:
         DataError: the data cannot be read, have no rows or several splits, or their columns are not recognised. A
@@ -91,6 +92,8 @@ def _table(content: Content, inputs: Sequence[str], target: str | None, labelled
         layout = replace(layout, turns=first.turns)
     if layout.kind == "classification":
         rows = unified(rows, layout.target)
+    if layout.kind == "multilabel" and layout.target:
+        rows = with_lists(rows, layout.target)
     return Table(rows, columns, content.name, layout, problems, content.digest, content.encoding)
 
 

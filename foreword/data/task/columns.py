@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from foreword.data.row import Row, is_missing, label_text, references, what_it_is
+from foreword.data.task.label_sets import are_label_lists
 from foreword.data.task.tagging import TAGS, WORDS, find_columns
 from foreword.errors import DataError
 from foreword.messages import Message
 
-Kind = Literal["classification", "generation", "tagging"]
+Kind = Literal["classification", "multilabel", "generation", "tagging"]
 
 _LABELS = ("label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "标签", "类别")
 _TEXTS = ("text", "sentence", "review", "content", "tweet", "utterance", "query", "document", "文本", "内容", "评论")
@@ -127,6 +128,8 @@ def recognise(
     layout = _tagged(columns, tuple(inputs), target) if kind in (None, "tagging") else None
     if layout is None:
         layout = _by_target(columns, rows, tuple(inputs), target) if target else _by_name(columns, rows, tuple(inputs))
+    if layout is not None and kind is None and layout.kind != "tagging" and _label_lists(layout, rows):
+        kind = "multilabel"
     if layout is not None:
         return _of_kind(_without_leaks(layout, columns, rows, tuple(inputs)), kind, columns, rows, tuple(inputs))
     if not labelled:
@@ -142,6 +145,11 @@ def recognise(
     raise DataError("the columns are not recognised", expected=expected, received=listed, hint=hint)
 
 
+def _label_lists(layout: Layout, rows: Sequence[Row]) -> bool:
+    """Whether the target holds lists of labels; of a text to write, lists are references, unless it is called so."""
+    return layout.kind == "classification" and are_label_lists(rows, layout.target)
+
+
 def _of_kind(
     layout: Layout, kind: Kind | None, columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]
 ) -> Layout:
@@ -153,7 +161,9 @@ def _of_kind(
         raise DataError(
             Message("the columns are not those of a {kind}", kind=kind), received=", ".join(columns), hint=hint
         )
-    chosen = inputs or (_label_inputs(columns, layout.target) if kind == "classification" else layout.inputs)
+    chosen = inputs or (
+        _label_inputs(columns, layout.target) if kind in ("classification", "multilabel") else layout.inputs
+    )
     optional = tuple(name for name in layout.optional if name in chosen)
     return _without_leaks(_layout(kind, chosen, layout.target, optional), columns, rows, inputs)
 

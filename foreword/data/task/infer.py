@@ -7,7 +7,7 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn, TypedDict, Unpack
 
@@ -17,8 +17,9 @@ from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
+from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of
 from foreword.data.task.tagging import OUTSIDE, is_bio, tag_set
-from foreword.data.task.task import Decoding, Task
+from foreword.data.task.task import METRIC_NAMES, Decoding, Task
 from foreword.data.task.template import parsed
 from foreword.data.task.template_marks import ANSWER, MASK, WORDS
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
@@ -85,21 +86,30 @@ def make_task(
     _refuse_not_text(source, table)
     if labels and kind == "generation":
         _refuse_labels(table)
-    words = _words(labels, table) if kind == "classification" else {}
+    words = _words(labels, table) if kind in ("classification", "multilabel") else {}
+    several = kind == "multilabel"
+    absent = absent_words((one for some in words.values() for one in some), chinese)
     turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
     first_words = {label: some[0] for label, some in spaced.items()}
     more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
-        kind, source, "", table.layout.target, first_words, metric or _metric(table, kind),
+        kind, source, "", table.layout.target, first_words, _asked_metric(metric, kind) or _metric(table, kind),
         turns=turns, more_words=more_words, **given,
+        absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
         first = [some[0].strip() for some in words.values()]
-        guidance = _guidance(first, chinese) if kind == "classification" else ""
+        asked = guidance_of(first, absent, chinese) if several else _guidance(first, chinese)
+        guidance = asked if words else ""
     elif draft.guidance_form != "text" and not column:
         guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
     return replace(draft, guidance=guidance)
+
+
+def _asked_metric(metric: str | None, kind: Kind) -> str | None:
+    """The metric that was asked for, by its name for this kind of task."""
+    return METRIC_ALIASES.get(metric, metric) if metric and kind == "multilabel" else metric
 
 
 def _refuse_labels(table: Table) -> NoReturn:
@@ -222,6 +232,8 @@ def _metric(table: Table, kind: Kind) -> str:
     if kind == "classification":
         largest = max(Counter(answers).values(), default=0)
         return "macro_f1" if largest > _SKEWED * len(answers) else "accuracy"
+    if kind == "multilabel":
+        return METRIC_NAMES[kind][0]
     if table.layout.target.lower() in ("summary", "highlights"):
         return "rouge_l"
     short = sum(len(_WORD.findall(text)) <= _FEW_WORDS for text in answers)
@@ -238,14 +250,14 @@ def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> 
     layout = table.layout.without(guidance_column)
     if kind == "tagging":
         return f"{{{{ {_reference(layout.inputs[0])} }}}}"
-    if kind == "classification":
+    if kind in ("classification", "multilabel"):
         colon = "：" if chinese else ": "
         if len(layout.inputs) == 1:
             name = "文本" if chinese else "Text"
             lines = f"{name}{colon}{{{{ {_reference(layout.inputs[0])} }}}}\n"
         else:
             lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
-        return lines + ("标签：" if chinese else "Label:")
+        return lines + ("标签：" if chinese else "Labels:" if kind == "multilabel" else "Label:")
     required = [name for name in layout.inputs if name not in layout.optional]
     if tuple(name.lower() for name in layout.inputs) in GAPS:
         before, after = map(_reference, layout.inputs)
@@ -294,9 +306,9 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     Raises:
         VerbalizerError: a label is in no row, and one of the rows' that was not given looks like it.
     """
-    if table.layout.kind != "classification":
+    if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    counts = Counter(_labels_in_rows(table))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -335,6 +347,12 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
+def _labels_in_rows(table: Table) -> Iterator[str]:
+    """Every label of every row, where a row may have several; else the first of each."""
+    most = None if table.layout.kind == "multilabel" else 1
+    return (text for row in table.rows for text in target_texts(row, table.layout.target)[:most])
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -348,7 +366,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(text for row in table.rows for text in target_texts(row, table.layout.target)[:1])
+    counts = Counter(_labels_in_rows(table))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(

@@ -14,10 +14,11 @@ from foreword.data.task.template import Template, parsed
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
 from foreword.messages import Message
 
-__all__ = ["METRIC_NAMES", "Decoding", "Task"]
+__all__ = ["METRIC_NAMES", "PLAIN_THRESHOLD", "Decoding", "Task"]
 
 METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "micro_f1"),
+    "multilabel": ("labels_micro_f1", "labels_macro_f1", "labels_exact"),
     "generation": (
         "bleu", "chrf", "rouge_l", "rouge_1", "rouge_2", "exact_match", "token_f1", "distinct_1", "distinct_2",
         "perplexity",
@@ -25,6 +26,8 @@ METRIC_NAMES: dict[Kind, tuple[str, ...]] = {
     "tagging": ("span_f1", "token_accuracy", "span_precision", "span_recall"),
 }  # fmt: skip
 """The metrics that fit each kind of task; the first is the plain choice."""
+PLAIN_THRESHOLD = 0.5
+"""Where a label of several is said that has no threshold of its own."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Task:
     """A task.
 
     Attributes:
-        kind: classification, generation or tagging.
+        kind: classification, multilabel (several labels a row), generation or tagging.
         template: Jinja2 source of the text made of one row.
         guidance: the instruction; what a prefix starts from. It stands in front of the text, unless the template has a
             place for it (``{{ guidance }}``) or a span of the text gives way to it.
@@ -52,6 +55,8 @@ class Task:
         more_words: label -> further words that stand for it as well; a label is as probable as all of its words.
         turns: the field with a conversation's turns, which a chat template writes as turns; "": there is none.
         calibration: label -> what the untrained prompt says for it without any content (log p), taken off its scores.
+        absent: multilabel: the words that say that no label fits, as they follow the text.
+        thresholds: multilabel: label -> the probability above which it is said; a label that is not in it: one half.
 
     Raises:
         SettingsError: kind, metric and the rest do not fit each other.
@@ -77,6 +82,8 @@ class Task:
     more_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     turns: str = ""
+    absent: str = ""
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, get_args(Kind))
@@ -104,6 +111,11 @@ class Task:
         return mode_of(self)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether a row as a whole is answered with labels: one, or several."""
+        return self.kind in ("classification", "multilabel")
+
+    @property
     def masked(self) -> bool:
         """Whether a masked language model is asked for the words at ``{{ mask }}``."""
         return parsed(self.template).masked
@@ -112,6 +124,10 @@ class Task:
     def label_words(self) -> dict[str, tuple[str, ...]]:
         """Label -> every text that stands for it, the first the verbalizer's."""
         return {label: (first, *self.more_words.get(label, ())) for label, first in self.verbalizer.items()}
+
+    def threshold(self, label: str) -> float:
+        """The probability above which a label is said, where a row may have several."""
+        return self.thresholds.get(label, PLAIN_THRESHOLD)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -148,7 +164,8 @@ class Task:
             raise _wrong_type("task.verbalizer", "an object of label: words", words)
         values["verbalizer"] = dict(words)
         values["more_words"] = _more_words(values.get("more_words", {}))
-        values["calibration"] = _calibration(values.get("calibration", {}))
+        values["calibration"] = _numbers("calibration", values.get("calibration", {}))
+        values["thresholds"] = _numbers("thresholds", values.get("thresholds", {}))
         return cls(**values)
 
 
@@ -233,7 +250,7 @@ def _check_columns(task: Task, template: Template) -> None:
 
 
 def _check_marks(task: Task, template: Template) -> None:
-    if template.masked and (task.kind != "classification" or task.head or task.chat):
+    if template.masked and (not task.has_labels or task.head or task.chat):
         raise SettingsError(
             "{{ mask }} asks a masked language model for the words of a label",
             where="template",
@@ -265,9 +282,9 @@ def _more_words(found: object) -> dict[str, tuple[str, ...]]:
     return {str(label): tuple(words) for label, words in found.items()}
 
 
-def _calibration(found: object) -> dict[str, float]:
+def _numbers(name: str, found: object) -> dict[str, float]:
     if not isinstance(found, Mapping) or not all(type(one) in (int, float) for one in found.values()):
-        raise _wrong_type("task.calibration", "an object of label: number", found)
+        raise _wrong_type(f"task.{name}", "an object of label: number", found)
     return {str(label): float(value) for label, value in found.items()}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from foreword.data.row import Row, references
+from foreword.data.task.label_sets import joined, labels_of_cell, separator_of
 from foreword.data.task.tagging import words_of
 from foreword.data.task.task import Task
 from foreword.data.task.template import Template, parsed
@@ -44,6 +45,7 @@ class Example:
         tags: tagging: index of each word's tag in ``task.labels``, -1 where it is none of them.
         words: tagging: the words, as text.
         replaced: a span of it gave way to the guidance.
+        fits: several labels a row: for each label 1 where the row has it, else 0; (): not known.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Example:
     tags: tuple[int, ...] = ()
     words: str = ""
     replaced: bool = False
+    fits: tuple[int, ...] = ()
 
     def behind(self, lead: Sequence[int]) -> Example:
         """The same row with the tokens ``lead`` in front."""
@@ -92,11 +95,18 @@ class Encoder:
             DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
         """
         task, how = self.task, (self.tokenizer, self.special_tokens)
+        if task.kind == "multilabel":
+            plain = _texts(rows, [()] * len(rows), RowEncoder(task, *how, self.guided), self.first_k)
+            examples = [_with_labels(one, row, task, labelled) for one, row in zip(plain, rows, strict=True)]
+            return self._short_enough(rows, examples, max_length)
         targets = [_target(row, task, labelled) for row in rows]
         if task.kind == "tagging":
             examples = list(_tagged(rows, targets, task, WordEncoder(task, *how, self.first_k, self.guided)))
         else:
             examples = list(_texts(rows, targets, RowEncoder(task, *how, self.guided), self.first_k))
+        return self._short_enough(rows, examples, max_length)
+
+    def _short_enough(self, rows: Sequence[Row], examples: list[Example], max_length: int | None) -> list[Example]:
         if max_length is not None:
             _refuse_long(rows, examples, self.words, max_length, self.special_tokens)
         return examples
@@ -122,7 +132,7 @@ class Encoder:
     @cached_property
     def words(self) -> int:
         """Tokens of the longest words of a label; 0 where labels have none."""
-        if self.task.kind != "classification" or self.task.head:
+        if not self.task.has_labels or self.task.head:
             return 0
         return max((len(words) for some in label_ids(self.task, self.tokenizer) for words in some), default=0)
 
@@ -154,6 +164,21 @@ def _texts(
         yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut, replaced=replaced)
 
 
+def _with_labels(example: Example, row: Row, task: Task, labelled: bool) -> Example:
+    """The example with the row's labels, of which there may be several or none."""
+    value = row.fields.get(task.target)
+    labels = labels_of_cell(value, separator_of([value]))
+    if labels is None and labelled:
+        raise _no_target(row, task)
+    unknown = [label for label in labels or () if label not in task.verbalizer]
+    if unknown and labelled:
+        raise _unknown_label(row, task, unknown[0])
+    if labels is None or unknown:
+        return example
+    fits = tuple(int(label in labels) for label in task.labels)
+    return replace(example, fits=fits, reference=joined(label for label in task.labels if label in labels))
+
+
 def _tagged(
     rows: Sequence[Row], targets: Sequence[tuple[str, ...]], task: Task, encoder: WordEncoder
 ) -> Iterator[Example]:
@@ -176,16 +201,20 @@ def _tagged(
 def _target(row: Row, task: Task, labelled: bool) -> tuple[str, ...]:
     found = references(row.fields.get(task.target))
     if not found and labelled:
-        raise DataError(
-            Message("the row has no {target!r}", target=task.target),
-            where=str(row.source),
-            hint="run the check on this file",
-        )
+        raise _no_target(row, task)
     if found and labelled and task.kind == "classification" and found[0] not in task.verbalizer:
-        known = ", ".join(task.labels)
-        hint = "add it to --labels, or run the check on this file"
-        raise DataError("unknown label", where=str(row.source), expected=known, received=found[0], hint=hint)
+        raise _unknown_label(row, task, found[0])
     return found
+
+
+def _no_target(row: Row, task: Task) -> DataError:
+    problem = Message("the row has no {target!r}", target=task.target)
+    return DataError(problem, where=str(row.source), hint="run the check on this file")
+
+
+def _unknown_label(row: Row, task: Task, label: str) -> DataError:
+    hint = "add it to --labels, or run the check on this file"
+    return DataError("unknown label", where=str(row.source), expected=", ".join(task.labels), received=label, hint=hint)
 
 
 def _shortened(

@@ -14,8 +14,10 @@ import jinja2
 
 from foreword.data.task.guidance import in_front
 from foreword.data.task.infer import separator
+from foreword.data.task.label_sets import NO_LABEL
 from foreword.data.task.task import Task
 from foreword.errors import SettingsError, TemplateError, VerbalizerError
+from foreword.messages import Message
 
 _CONTENT = "\u2045CONTENT\u2046"
 _ANSWER = "\u2045ANSWER\u2046"
@@ -241,7 +243,8 @@ def mask_id(tokenizer: Tokenizer) -> int:
 
 
 def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[list[int]]]:
-    """The ids of each label's words (one or several texts), in the order of ``task.labels``.
+    """The ids of each label's words (one or several texts), in the order of ``task.labels``; last those of the words
+    for no label, where the task has such.
 
     Where the words of one label begin another's (``1`` and ``10``, ``A`` and ``A+``), all of them carry an end, so that
     each is a whole answer and the shorter one has no head start.
@@ -250,6 +253,8 @@ def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[list[int]]]:
         VerbalizerError: words that tokenise to nothing, or to the same ids as another label's; words of which one
             begins another, where the tokenizer has nothing that ends them.
     """
+    if task.absent:
+        task = replace(task, verbalizer={**task.verbalizer, NO_LABEL: task.absent}, absent="")
     ids = [[answer_ids(task, tokenizer, text) for text in words] for words in task.label_words.values()]
     _refuse_same(task, ids)
     begun = None if task.masked else _begins_another(task, ids)
@@ -268,14 +273,15 @@ def label_ids(task: Task, tokenizer: Tokenizer) -> list[list[list[int]]]:
 
 def label_end_note(task: Task, tokenizer: Tokenizer) -> list[str]:
     """What is to be said of the end that the labels' words carry: a line, or none."""
-    if task.kind != "classification" or task.head or task.masked:
+    if not task.has_labels or task.head or task.masked:
         return []
     ids = [[answer_ids(task, tokenizer, text) for text in words] for words in task.label_words.values()]
     begun = _begins_another(task, ids)
     if begun is None:
         return []
     end = repr(str(tokenizer.decode(label_end(task, tokenizer))))
-    return [f"label words end with {end}, because {begun[0]!r} begins {begun[1]!r}"]
+    form = "label words end with {end}, because {a!r} begins {b!r}"
+    return [Message(form, end=end, a=begun[0], b=begun[1])]
 
 
 def label_end(task: Task, tokenizer: Tokenizer) -> list[int]:

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from foreword.errors import DataError, SettingsError
-from foreword.evaluation.metrics import spans, text_overlap
+from foreword.evaluation.metrics import label_f1, spans, text_overlap
 from foreword.evaluation.statistics.sufficient_statistics import MACRO_F1, PERPLEXITY, Array, SumStatistic, mean_of
 from foreword.messages import Message
 
-Kind = Literal["classification", "generation", "tagging"]
+Kind = Literal["classification", "multilabel", "generation", "tagging"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ METRICS: dict[str, Metric] = {
         Metric("macro_f1", "Macro F1", "higher", "classification", 1, MACRO_F1),
         # With one label a row, every miss is one false positive and one false negative: micro F1 is accuracy.
         Metric("micro_f1", "Micro F1", "higher", "classification", 1, mean_of(_equal), form="proportion"),
+        Metric("labels_micro_f1", "Micro F1 of labels", "higher", "multilabel", 1, label_f1.LABELS_MICRO_F1),
+        Metric("labels_macro_f1", "Macro F1 of labels", "higher", "multilabel", 1, label_f1.LABELS_MACRO_F1),
+        Metric("labels_exact", "All labels right", "higher", "multilabel", 1, label_f1.LABELS_EXACT, form="proportion"),
         Metric("exact_match", "Exact match", "higher", "generation", 1, mean_of(_same_text), form="proportion"),
         Metric("token_f1", "Token F1", "higher", "generation", 1, text_overlap.rouge_n(1), form="mean"),
         Metric("bleu", "BLEU", "higher", "generation", 100, text_overlap.bleu()),
@@ -127,6 +130,7 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
+    "multilabel": ("labels_micro_f1", "labels_macro_f1", "labels_exact"),
     "generation": ("exact_match", "token_f1", "bleu", "chrf", "rouge_l", "distinct_2"),
     "tagging": ("span_f1", "span_precision", "span_recall", "token_accuracy"),
 }

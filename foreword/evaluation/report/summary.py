@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from foreword.errors import DataError, SettingsError
+from foreword.evaluation.metrics.label_f1 import label_report
 from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, Metric, classification_report, get_metric
 from foreword.evaluation.metrics.spans import all_alike, span_report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction, groups_of
@@ -32,7 +33,7 @@ def evaluate(
 
     Args:
         predictions: answers with their golds.
-        kind: ``classification``, ``generation`` or ``tagging``.
+        kind: ``classification``, ``multilabel``, ``generation`` or ``tagging``.
         metrics: names; empty means the defaults of the kind (and perplexity when the rows carry it).
         labels: the task's classes in order (classification); more classes may occur.
         level, n, seed: of the intervals.
@@ -40,8 +41,8 @@ def evaluate(
     Returns ``{"kind", "rows", "metrics": {name: {value, low, high, level, rows, method, better}},
     "baseline": {output, share, metrics} (the most frequent gold label, and what always saying it reaches),
     "constant": whether all outputs are equal,
-    "tokens": .., "ms": .., "report": per class (classification) or type of span (tagging)}``. ``low`` and ``high`` are
-    None where there is no interval (distinct-n, a single row).
+    "tokens": .., "ms": .., "report": per class or label, or type of span (tagging)}``. ``low`` and ``high`` are None
+    where there is no interval (distinct-n, a single row).
 
     Raises DataError when there is no row or a row has no gold, SettingsError for an unknown metric.
     """
@@ -59,6 +60,9 @@ def evaluate(
         "ms": round(sum(p.ms for p in predictions if math.isfinite(p.ms)), 3),
     }
     golds = [prediction.gold for prediction in predictions]
+    if kind == "multilabel":
+        result["baseline"] = _baseline(predictions, names)
+        result["report"] = label_report(outputs, golds, labels)
     if kind == "classification":
         result["baseline"] = _baseline(predictions, names)
         result["report"] = classification_report(outputs, golds, labels or sorted(set(golds)))

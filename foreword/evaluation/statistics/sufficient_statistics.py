@@ -76,13 +76,14 @@ def _class_rows(outputs: Sequence[Any], references: Sequence[Any]) -> Array:
     return table.reshape(len(golds), -1)
 
 
-def _macro(sums: Array) -> Array:
+def macro(sums: Array) -> Array:
+    """F1 averaged over the classes that occur, of sums of hits, said and gold a class ``[..., 3 C]``."""
     hit, said, gold = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
     present = (said + gold) > 0
     return ratio(np.sum(ratio(2 * hit, said + gold), axis=-1), present.sum(axis=-1).astype(np.float64))
 
 
-MACRO_F1 = SumStatistic(_class_rows, _macro)
+MACRO_F1 = SumStatistic(_class_rows, macro)
 """F1 averaged over the classes that occur among outputs or references, as scikit-learn's ``average="macro"``;
 S = 3 C: hits, said, gold. In a resample, a class that does not occur is not averaged over."""
 

@@ -59,7 +59,7 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
         )
     if task.masked and isinstance(base, Base):
         refuse_headless(base.model)
-    if task.kind == "classification" and not (task.head or task.masked) and base.kind == "encoder":
+    if task.has_labels and not (task.head or task.masked) and base.kind == "encoder":
         raise SettingsError(
             Message("{architecture} is an encoder: it has no words to answer with", architecture=base.architecture),
             where="--base",
@@ -86,7 +86,7 @@ def _refuse_encoder_decoder(task: Task, base: Outline | Base) -> None:
             where="--base",
             hint="choose a base such as BERT, RoBERTa, ModernBERT or MiniLM",
         )
-    if task.head and task.kind == "classification":
+    if task.head and task.has_labels:
         raise SettingsError(
             Message(
                 "{architecture} is an encoder-decoder; it classifies by the words that it writes",

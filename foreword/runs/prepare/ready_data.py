@@ -148,6 +148,7 @@ def shown(task: Task) -> list[str]:
     elif task.head:
         lines.append(Message("labels {names}", names=", ".join(task.labels)))
     elif task.verbalizer:
-        words = ((label, " or ".join(map(repr, some))) for label, some in task.label_words.items())
+        words = [(label, " or ".join(map(repr, some))) for label, some in task.label_words.items()]
+        words += [("no label", repr(task.absent))] if task.absent else []
         lines.append(Message("label words {names}", names=", ".join(f"{label} -> {said}" for label, said in words)))
     return lines

@@ -28,7 +28,7 @@ def settings_template(data: str | None, base: str | None) -> tuple[str, list[str
         inferred = task_of(table, TaskOptions())
         notes = shown(inferred)
         task = {"template": inferred.template, "guidance": inferred.guidance}
-        if inferred.kind == "classification":
+        if inferred.has_labels:
             task["labels"] = {label: str(words).strip() for label, words in inferred.verbalizer.items()}
         task["metric"] = inferred.metric
     docs, training = field_docs(TaskOptions), TrainSettings()

@@ -24,7 +24,7 @@ def data_notes(prepared: Prepared) -> Iterator[str]:
             rows[problem.split].add(problem.row_id)
     for split, ids in rows.items():
         yield Message("{n} rows of {split} have nearly the same text as rows of a later split", n=len(ids), split=split)
-    if prepared.task.kind == "classification":
+    if prepared.task.has_labels:
         for split, balance in prepared.report.balance.items():
             for label in prepared.task.labels:
                 if not balance.get(label):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foreword.core.inject.value import Foreword
+from foreword.data.task.label_sets import METRIC_ALIASES
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.evaluation.metrics.metric_registry import DEFAULT_METRICS, get_metric, moves
@@ -14,6 +15,7 @@ from foreword.evaluation.predict import Asker, Report
 from foreword.evaluation.predictions import GOLD_NLL, GOLD_TOKENS, Prediction
 from foreword.evaluation.report.summary import same_answers
 from foreword.evaluation.statistics.association import unrelated_p
+from foreword.evaluation.thresholds import at_thresholds, choose_thresholds
 from foreword.training.loop import Score
 
 
@@ -36,8 +38,11 @@ class DevScore:
 
 def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
     """The score of some answers with their golds, higher is better; its loss is the mean -log p of the right answers
-    (of their tokens, where they are written), ``nan`` where the answers do not tell."""
+    (of their tokens, where they are written), ``nan`` where the answers do not tell. Where a row may have several
+    labels, they are those above the thresholds that are best here."""
     metric = get_metric(metric_name)
+    if metric.kind == "multilabel":
+        found = at_thresholds(found, choose_thresholds(found))
     tokens = sum(p.scores.get(GOLD_TOKENS, math.nan) for p in found)
     if math.isfinite(tokens):
         loss = sum(p.scores[GOLD_NLL] for p in found) / max(1.0, tokens)
@@ -52,6 +57,14 @@ def score_of(metric_name: str, found: Sequence[Prediction]) -> Score:
     constant = len(found) > 1 and same_answers([p.output for p in found], metric.kind)
     chance = unrelated_p([p.output for p in found], [p.gold for p in found]) if metric.kind == "classification" else 0.0
     return Score(figure if metric.better == "higher" else -figure, loss, constant, chance)
+
+
+def with_thresholds(asker: Asker, value: Foreword, dev: Sequence[Example]) -> Asker:
+    """The asker with the thresholds that are best for ``value`` on dev, where a row may have several labels."""
+    if asker.task.kind != "multilabel":
+        return asker
+    thresholds = choose_thresholds(asker.answer(value, dev))
+    return replace(asker, task=replace(asker.task, thresholds=thresholds))
 
 
 def with_and_without(
@@ -71,6 +84,8 @@ def with_and_without(
 def metric_names(task: Task, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """What is told of a task: its own metric and what is asked for; () means the defaults of its kind."""
     defaults = DEFAULT_METRICS[task.kind]
+    if task.kind == "multilabel":
+        asked = tuple(METRIC_ALIASES.get(name, name) for name in asked)
     if not asked and task.metric in (*defaults, "perplexity"):
         return ()
     return tuple(dict.fromkeys((task.metric, *(asked or defaults))))

@@ -45,7 +45,7 @@ def _manifest(prepared: Prepared, outcome: Outcome, evaluation: Evaluation) -> M
             "first_k": prepared.request.task_options.first_k,
             "learning_rate": None if trial is None else trial.learning_rate,
         },
-        task=plain_settings(prepared.task.to_json()),
+        task=plain_settings(evaluation.task.to_json()),
         positions=find_sites(prepared.base.model).positions if value.num_virtual_tokens else "content",
         data_lock=plain_settings(prepared.lock.to_json(ids=False)),
         metrics={name: MetricRecord(**figure) for name, figure in figures.items()},
@@ -66,7 +66,7 @@ def _golden(prepared: Prepared, answers: Sequence[Prediction]) -> list[Golden]:
             input=plain_settings(row.fields),
             input_ids=list(example.input_ids),
             output=answer.output,
-            scores=[answer.scores[label] for label in labels] if prepared.task.kind == "classification" else None,
+            scores=[answer.scores[label] for label in labels] if prepared.task.has_labels else None,
         )
         for row, example, answer in zip(table.rows, prepared.examples[split], answers, strict=False)
     ]

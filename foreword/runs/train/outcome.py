@@ -11,6 +11,7 @@ from typing import Any
 
 from foreword.artifact.manifest import MAX_GOLDEN
 from foreword.core.inject.value import Foreword
+from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import compare, evaluate
@@ -18,7 +19,7 @@ from foreword.evaluation.statistics.differences import Difference
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import Prepared, say_nothing
 from foreword.runs.train.alarms import alarms_on_test
-from foreword.runs.train.dev_score import metric_names, with_and_without
+from foreword.runs.train.dev_score import metric_names, with_and_without, with_thresholds
 from foreword.training.loop import Score
 from foreword.training.lr_search import Sweep
 
@@ -79,6 +80,7 @@ class Evaluation:
         answers: predictions of ``prompt`` and ``foreword`` on test, where there is one, and of ``golden`` rows.
         systems: the figures of the first two.
         difference: foreword minus prompt, paired.
+        task: what is saved: with thresholds chosen on dev for the outcome, where a row may have several labels.
         guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
         notes: words that were cut off, a sentence a split, and what the answers on test warn of.
     """
@@ -87,13 +89,13 @@ class Evaluation:
     systems: Mapping[str, dict[str, Any]]
     difference: Difference | None
     guidance: Mapping[str, dict[str, float]]
+    task: Task
     notes: tuple[str, ...] = ()
 
 
 def evaluate_outcome(prepared: Prepared, outcome: Outcome, folder: Path) -> Evaluation:
     """Ask both systems the test rows; their answers are written to ``folder/predictions``."""
-    task = prepared.task
-    answers = _answers(prepared, outcome)
+    answers, task = _answers(prepared, outcome)
     for name, rows in answers.items():
         write_jsonl(folder / "predictions" / f"{name}.jsonl", rows)
     names = metric_names(task, prepared.request.task_options.metrics)
@@ -107,11 +109,11 @@ def evaluate_outcome(prepared: Prepared, outcome: Outcome, folder: Path) -> Eval
         wanted = {**({} if outcome.prompt is None else {"prompt": outcome.prompt}), "foreword": outcome.value}
         guidance = with_and_without(prepared.asker, prepared.examples["dev"], prepared.plain["dev"], wanted)
     notes = [*cut_words(prepared.examples), *(alarms_on_test(answers, systems) if outcome.learned else [])]
-    return Evaluation(answers, systems, difference, guidance, tuple(notes))
+    return Evaluation(answers, systems, difference, guidance, task, tuple(notes))
 
 
-def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]]:
-    """Predictions on test of both systems, and on the golden rows."""
+def _answers(prepared: Prepared, outcome: Outcome) -> tuple[dict[str, list[Prediction]], Task]:
+    """Predictions on test of both systems, and on the golden rows; the task as the outcome was asked."""
     report = prepared.request.progress or say_nothing
     rows = prepared.examples.get("test", [])
     systems = {}
@@ -119,11 +121,14 @@ def _answers(prepared: Prepared, outcome: Outcome) -> dict[str, list[Prediction]
         systems["prompt"] = outcome.prompt
     if rows:
         systems["foreword"] = outcome.value
+    dev = prepared.examples["dev"]
+    askers = {name: with_thresholds(prepared.asker, value, dev) for name, value in systems.items()}
     answers = {
-        name: prepared.asker.answer(value, rows, partial(report, f"test: {name}")) for name, value in systems.items()
+        name: askers[name].answer(value, rows, partial(report, f"test: {name}")) for name, value in systems.items()
     }
-    answers["golden"] = prepared.asker.answer(outcome.value, (rows or prepared.examples["dev"])[:MAX_GOLDEN])
-    return answers
+    asker = askers["foreword"] if rows else with_thresholds(prepared.asker, outcome.value, dev)
+    answers["golden"] = asker.answer(outcome.value, (rows or dev)[:MAX_GOLDEN])
+    return answers, asker.task
 
 
 def cut_words(examples: Mapping[str, Sequence[Example]]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.core.inject.value import Foreword
+from foreword.data.task.task import Task
 from foreword.data.tokens.tokenize import label_end_note
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.rows_to_read import rows_to_read
@@ -59,7 +60,7 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     """For people, what the run came to."""
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
-    ends = label_end_note(prepared.task, prepared.base.tokenizer)
+    ends = [*label_end_note(prepared.task, prepared.base.tokenizer), *_thresholds(evaluation.task)]
     lines = [*shown(prepared.task), *ends, *(Message("note: {text}", text=named(alarm)) for alarm in alarms)]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
@@ -83,6 +84,12 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
         )
     )
     return "\n".join(map(say_if_known, lines))
+
+
+def _thresholds(task: Task) -> list[str]:
+    """Above which probability a label is said, where that was chosen on dev."""
+    shown = ", ".join(f"{label} {task.thresholds[label]:.2f}" for label in task.labels if label in task.thresholds)
+    return [Message("thresholds chosen on dev: {names}", names=shown)] if shown else []
 
 
 def _contents(value: Foreword) -> str:
@@ -211,6 +218,8 @@ def title_of(prepared: Prepared) -> Message:
         return Message("{file}: {a} or {b}?", file=file, a=task.labels[0], b=task.labels[1])
     if task.kind == "classification":
         return Message("{file}: which of {n} labels?", file=file, n=len(task.labels))
+    if task.kind == "multilabel":
+        return Message("{file}: which of {n} labels, one or several?", file=file, n=len(task.labels))
     if task.kind == "tagging":
         return Message("{file}: which words are marked?", file=file)
     return Message("{file}: what to write?", file=file)

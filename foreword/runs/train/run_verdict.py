@@ -93,7 +93,7 @@ def useless(rows: Sequence[Prediction], kind: str, metric: str, strict: bool = T
     golds = {row.gold for row in rows}
     if len(rows) > 1 and len(golds) > 1 and same_answers([row.output for row in rows], kind):
         return Message("the foreword gives the same answer to every test row")
-    if kind != "classification" or len(golds) < 2:
+    if kind not in ("classification", "multilabel") or len(golds) < 2:
         return None
     label = Counter(row.gold for row in rows).most_common(1)[0][0]
     difference = compare(rows, [replace(row, output=label) for row in rows], metric)

@@ -16,6 +16,7 @@ from foreword.core.passes.masked_scores import refuse_headless
 from foreword.data.readers.read import read
 from foreword.data.row import Row
 from foreword.data.table import Table
+from foreword.data.task.columns import Kind
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.data.tokens.examples import Encoder, Example
@@ -227,7 +228,8 @@ def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = Fals
     task = opened.task
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     if labelled:
-        return _readable(read(data, inputs=fields, target=task.target), skip_bad)
+        kind: Kind | None = "multilabel" if task.kind == "multilabel" else None
+        return _readable(read(data, inputs=fields, target=task.target, kind=kind), skip_bad)
     return _readable(read(data, inputs=fields, labelled=False), skip_bad)
 
 

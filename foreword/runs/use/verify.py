@@ -135,7 +135,7 @@ def golden_rows(
     examples = Encoder(task, tokenizer, special).encode(chosen, labelled=False)
 
     def answered(value: Foreword) -> list[Golden]:
-        scored = task.kind == "classification"
+        scored = task.has_labels
         return [
             Golden(
                 input=cast(Any, dict(row.fields)),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from foreword.data.task.label_sets import joined
 from foreword.data.task.tagging import words_of
+from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.errors import SettingsError
 from foreword.serve.app.service import Service, unless_gone
@@ -25,14 +27,17 @@ router = APIRouter(prefix="/v1")
 
 @router.post("/classify", response_model=None)
 async def classify(body: ClassifyRequest, request: Request) -> Response:
-    """The label of each row, and the probability of every label."""
+    """The label of each row (its labels, where it may have several), and the probability of every label."""
     answer_id = f"labels-{secrets.token_hex(12)}"
-    served = await _asked(request, body.model, answer_id, "classification")
+    served = await _asked(request, body.model, answer_id, "classification", "multilabel")
     items = body.input if isinstance(body.input, list) else [body.input]
     fields = [fields_of_text(served.task, item) if isinstance(item, str) else item for item in items]
     examples, answers = await _scored(request, served, fields)
     data = []
     for index, answer in enumerate(answers):
+        if served.task.kind == "multilabel":
+            data.append({"index": index, **_several(served.task, answer.probabilities)})
+            continue
         label = max(answer.probabilities, key=answer.probabilities.__getitem__)
         share = answer.probabilities[label]
         data.append({"index": index, "label": label, "probability": share, "probabilities": answer.probabilities})
@@ -60,13 +65,21 @@ async def tag(body: TagRequest, request: Request) -> Response:
     return JSONResponse(_body(answer_id, served, examples, data))
 
 
-async def _asked(request: Request, model: str, answer_id: str, kind: str) -> Served:
+def _several(task: Task, probabilities: Mapping[str, float]) -> dict[str, Any]:
+    """The labels above their thresholds, where a row may have several: ``label`` has them in one text."""
+    labels = [label for label in task.labels if probabilities[label] > task.threshold(label)]
+    return {"label": joined(labels), "labels": labels, "probabilities": probabilities}
+
+
+async def _asked(request: Request, model: str, answer_id: str, *kinds: str) -> Served:
     service: Service = request.app.state.service
     served = await service.foreword(model, answer_id)
-    if served.task.kind != kind:
-        routes = {"classification": "/v1/classify", "tagging": "/v1/tag"}
+    if served.task.kind not in kinds:
+        routes = {"classification": "/v1/classify", "multilabel": "/v1/classify", "tagging": "/v1/tag"}
         hint = f"POST {routes.get(served.task.kind, '/v1/chat/completions')}"
-        raise SettingsError(f"{model} is no foreword for {kind}", where="model", received=served.task.kind, hint=hint)
+        raise SettingsError(
+            f"{model} is no foreword for {kinds[0]}", where="model", received=served.task.kind, hint=hint
+        )
     return served
 
 

@@ -52,7 +52,7 @@ def _score(jobs: Sequence[ScoreJob]) -> list[Scored]:
 def _of_row(job: ScoreJob, head: Head, outputs: Outputs) -> Scored:
     assert isinstance(head, Chooser)
     task = job.served.task
-    shares = head.scores(outputs, job.served.value).softmax(-1)
+    shares = head.logp(outputs, job.served.value).exp()
     if not isinstance(head, Tag):
         return Scored(dict(zip(task.labels, shares[0].tolist(), strict=True)))
     return Scored({}, _tags(job.example, shares, task.labels))

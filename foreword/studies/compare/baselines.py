@@ -10,6 +10,7 @@ from typing import Any
 from foreword.data.quality.split import input_text
 from foreword.data.row import references
 from foreword.data.table import Table
+from foreword.data.task.label_sets import joined
 from foreword.data.task.tagging import words_of
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
@@ -24,6 +25,8 @@ def baselines(prepared: Prepared) -> dict[str, Callable[[], dict[str, Any]]]:
     kind, metric = prepared.task.kind, prepared.task.metric
     if kind == "classification":
         return {"majority": lambda: majority(prepared), "tfidf": lambda: tfidf(prepared)}
+    if kind == "multilabel":
+        return {"majority": lambda: majority(prepared), "nearest": lambda: nearest(prepared)}
     if kind == "tagging":
         return {"one_tag": lambda: one_tag(prepared), "word_tags": lambda: word_tags(prepared)}
     # A copied answer has no likelihood.
@@ -37,6 +40,8 @@ def _texts(table: Table) -> list[str]:
 
 
 def _golds(table: Table) -> list[str]:
+    if table.layout.kind == "multilabel":
+        return [joined(references(row.fields.get(table.layout.target))) for row in table.rows]
     return [(references(row.fields.get(table.layout.target)) or ("",))[0] for row in table.rows]
 
 

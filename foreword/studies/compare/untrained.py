@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.thresholds import at_thresholds, choose_thresholds
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.dev_score import score_of
 from foreword.studies.compare.settings import CompareOptions
@@ -88,6 +89,9 @@ class Prompts:
         predictions = {"dev": best[3]}
         if "test" in self.prepared.tables:
             predictions["test"] = self.judge.answer(chosen, range(self.dev, len(self.judge.rows)))
+        if self.prepared.task.kind == "multilabel":
+            limits = choose_thresholds(best[3])
+            predictions = {split: at_thresholds(rows, limits) for split, rows in predictions.items()}
         task = chosen.asked(self.prepared.task, self.judge.shown)
         return {
             "predictions": predictions,

@@ -94,7 +94,13 @@ def imitate(
 def _shown(asker: Asker, wanted: Sequence[Prediction]) -> list[int]:
     """Places of rows to show as examples, every answer in turn; none where there are few rows or no words to write."""
     task = asker.task
-    if not task.verbalizer or task.masked or task.chat or parsed(task.template).soft or len(wanted) < 3 * _SHOWN:
+    if (
+        task.kind != "classification"
+        or task.masked
+        or task.chat
+        or parsed(task.template).soft
+        or len(wanted) < 3 * _SHOWN
+    ):
         return []
     groups: dict[str, list[int]] = {}
     for place, one in enumerate(wanted):

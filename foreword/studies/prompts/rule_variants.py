@@ -106,7 +106,7 @@ def wordings(best: Variant, task: Task) -> Iterator[Variant]:
         yield best.made(
             "rules", Message("opening {quoted}", quoted=repr(opening.strip())), guidance=opening + body + rest
         )
-    for ending in _ENDINGS[tongue, task.kind]:
+    for ending in _ENDINGS.get((tongue, task.kind), ()):
         ends = Message("ending {quoted}", quoted=repr(ending))
         yield best.made("rules", ends, guidance=body + glue + ending + rest if body else ending + rest)
     if best.labels:
