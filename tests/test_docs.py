@@ -224,8 +224,8 @@ def _command(command: str) -> tuple[int, str]:
 
 def _package_file(block: Block) -> str:
     """The path that a block's first line names, for a block that is a file of the package."""
-    found = re.match(r"# (foreword/\S+\.py)\n", block.text)
-    return found.group(1) if found and block.language == "python" else ""
+    found = re.match(r"# (foreword/\S+\.(?:py|toml))\n", block.text)
+    return found.group(1) if found and block.language in ("python", "toml") else ""
 
 
 _RUNNER = """
@@ -246,7 +246,8 @@ def _run_with_package_files(blocks: list[Block], folder: Path) -> None:
         if path:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(block.text, encoding="utf-8")
-            rooms.add(str(Path(path).parent))
+            room = Path(path).parent
+            rooms.add(str(room if path.endswith(".py") else room.parent))
         elif block.language == "python":
             page += block.text + "\n"
         elif block.language == "text" and block.follows:

@@ -8,22 +8,31 @@ tool.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from functools import cache
-from importlib import resources
+from importlib import import_module
+from pathlib import Path
 
-LANGUAGES = ("zh",)
-"""Languages with a catalogue; English needs none."""
+
+def _folders() -> Iterator[Path]:
+    for place in import_module("foreword.messages").__path__:
+        yield from (folder for folder in sorted(Path(place).iterdir()) if any(folder.glob("*.toml")))
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Languages with a catalogue; English needs none."""
+    return tuple(dict.fromkeys(folder.name for folder in _folders()))
 
 
 @cache
 def _entries(language: str) -> dict[str, str]:
     """Every entry of a language's catalogue, whatever file and table it stands in."""
     entries: dict[str, str] = {}
-    for file in sorted(resources.files("foreword.messages").joinpath(language).iterdir(), key=lambda one: one.name):
-        if not file.name.endswith(".toml"):
-            continue
-        for table in tomllib.loads(file.read_text(encoding="utf-8")).values():
-            entries |= table
+    for folder in _folders():
+        for file in sorted(folder.glob("*.toml")) if folder.name == language else ():
+            for table in tomllib.loads(file.read_text(encoding="utf-8")).values():
+                entries |= table
     return entries
 
 
@@ -34,4 +43,4 @@ def known_ids(language: str = "zh") -> frozenset[str]:
 
 def template(message_id: str, language: str) -> str | None:
     """What a message's text is made from in a language; None where the catalogue does not have it."""
-    return _entries(language).get(message_id) if language in LANGUAGES else None
+    return _entries(language).get(message_id) if language in languages() else None

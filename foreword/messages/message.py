@@ -16,7 +16,7 @@ from typing import Any
 
 from foreword.messages.catalogue import known_ids, template
 
-_COMMA = {"en": ", ", "zh": "、"}
+_COMMA = {"zh": "、"}  # between the items of a list, where it is not ", "
 
 
 class _Formatter(string.Formatter):
@@ -29,7 +29,7 @@ class _Formatter(string.Formatter):
         if conversion == "r":
             return repr(value)
         if isinstance(value, (list, tuple)):
-            value = _COMMA[self.language].join(said_in(item, self.language) for item in value)
+            value = _COMMA.get(self.language, ", ").join(said_in(item, self.language) for item in value)
         if isinstance(value, Exception) and value.args and isinstance(value.args[0], Message):
             value = value.args[0]
         if isinstance(value, Message):
@@ -39,7 +39,7 @@ class _Formatter(string.Formatter):
         return value
 
 
-_FORMATTERS = {language: _Formatter(language) for language in _COMMA}
+_ENGLISH = _Formatter("en")
 
 
 class Message(str):
@@ -54,7 +54,7 @@ class Message(str):
     arguments: Mapping[str, Any]
 
     def __new__(cls, message_id: str, /, **arguments: Any) -> Message:
-        message = super().__new__(cls, _FORMATTERS["en"].format(message_id, **arguments))
+        message = super().__new__(cls, _ENGLISH.format(message_id, **arguments))
         message.id, message.arguments = message_id, arguments
         return message
 
@@ -63,7 +63,7 @@ class Message(str):
         other = template(self.id, language)
         if other is None:
             return str(self)
-        return _FORMATTERS[language].format(other, **self.arguments)
+        return _Formatter(language).format(other, **self.arguments)
 
     def to_json(self) -> dict[str, Any]:
         """``{"id", "arguments"}``; arguments that are messages in the same form."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from foreword.messages.catalogue import LANGUAGES, template
+from foreword.messages.catalogue import languages, template
 from foreword.messages.message import Message
 
 ENGLISH = "en"
@@ -24,7 +24,7 @@ def language_of(environ: Mapping[str, str]) -> str:
     for name in ("FOREWORD_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         asked = environ.get(name, "").replace("-", "_").split(".")[0].split("_")[0].lower()
         if asked:
-            return asked if asked in LANGUAGES else ENGLISH
+            return asked if asked in languages() else ENGLISH
     return ENGLISH
 
 

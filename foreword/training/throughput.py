@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from transformers import PreTrainedModel
@@ -25,10 +25,15 @@ class Throughput:
     """
 
     def __init__(self, model: PreTrainedModel, trained: bool = False) -> None:
-        self._per_token = operations(model, 1, trained)
-        self._rate = _rate(model.device, model.dtype)
+        self._model, self._trained = model, trained
         self.tokens, self.seconds = 0, 0.0
         self.begin()
+
+    @cached_property
+    def _floor(self) -> float | None:
+        """Seconds that the arithmetic of a token takes here; None where it cannot be counted."""
+        count = operations(self._model, 1, self._trained)
+        return count / _rate(self._model.device, self._model.dtype) if count else None
 
     def begin(self) -> None:
         """The time until now was not a step's."""
@@ -48,4 +53,4 @@ class Throughput:
             return {}
         speed = self.tokens / self.seconds
         found = {"tokens_per_second": round(speed, 1)}
-        return found | ({"share_of_floor": round(speed * self._per_token / self._rate, 3)} if self._per_token else {})
+        return found | ({"share_of_floor": round(speed * self._floor, 3)} if self._floor else {})

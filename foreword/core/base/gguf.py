@@ -34,11 +34,6 @@ _FULL_PRECISION_LIMIT = 1_000_000_000
 _DIGITS_ALONE = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether the path is a file whose name ends in ``.gguf``, in any case."""
-    return path.suffix.lower() == ".gguf"
-
-
 def convert_gguf(path: Path, *, progress: Progress | None = None) -> Path:
     """The folder that holds the GGUF's model, tokenizer and chat template, made if it is not there yet.
 

@@ -17,8 +17,8 @@ import torch
 from foreword.core.base.architecture import Kind, kind_of
 from foreword.core.base.device import pick_device, pick_dtype
 from foreword.core.base.fingerprint import fingerprint, fingerprint_differences, weights_digest
-from foreword.core.base.gguf import Progress, convert_gguf, is_gguf
-from foreword.core.base.locate import check_folder, commit_of, explained, resolve, stored_formats
+from foreword.core.base.gguf import Progress, convert_gguf
+from foreword.core.base.locate import check_folder, commit_of, explained, is_gguf, resolve, stored_formats
 from foreword.errors import BaseError
 from foreword.messages import Message
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import torch
 
-from foreword.core.base.gguf import is_gguf
 from foreword.errors import BaseError, ForewordError, ResourceError, UnsupportedBaseError
 from foreword.messages import Message
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the path is a file whose name ends in ``.gguf``, in any case."""
+    return path.suffix.lower() == ".gguf"
 
 
 def resolve(spec: str | Path) -> tuple[str, bool]:

@@ -22,13 +22,15 @@ from foreword.core.attention.pass_context import current, holding
 from foreword.core.attention.sources import Front
 from foreword.core.base.device import tensor_on
 from foreword.core.inject import initial_values, soft_slots
-from foreword.core.inject.base_changes import changes_of
+from foreword.core.inject.base_changes import BaseChanges, changes_of
 from foreword.core.inject.in_force import Bank, InForce
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.stack_hooks import hook_model, owned
 from foreword.core.inject.value import EMPTY, Foreword, KeyValue
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.messages import Message
+
+_NO_CHANGES = BaseChanges()
 
 
 class Injection:
@@ -70,8 +72,11 @@ class Injection:
             values.append(EMPTY)
         last, device = len(values) - 1, self.model.device
         index = None if rows is None else [last if r is None else r for r in rows]
-        changes = changes_of(self.model, values, index)
-        changes.hook(self.hold, self.model, self._owned)
+        changes = _NO_CHANGES
+        if any(value.adapters or value.weights for value in values):
+            changes = changes_of(self.model, values, index)
+            changes.hook(self.hold, self.model, self._owned)
+        slotted = any(value.slots is not None for value in values)
         return InForce(
             self.map,
             self._owned,
@@ -81,7 +86,7 @@ class Injection:
             tensor_on([f.num_virtual_tokens for f in values], device),
             self._banks(values),
             _side_by_side([f.prompt for f in values]),
-            soft_slots.bank_of(values, self.map.embedding_size),
+            soft_slots.bank_of(values, self.map.embedding_size) if slotted else None,
             changes,
         )
 

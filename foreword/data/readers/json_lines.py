@@ -48,14 +48,6 @@ def _skip(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def looks_like_json(text: str) -> bool:
-    """Whether a text is JSON whatever its name says: it begins with an object, or with a list of objects."""
-    start = _skip(text, 0)
-    if text.startswith("[", start):
-        return text.startswith("{", _skip(text, start + 1))
-    return re.match(r'\{\s*"(?:[^"\\]|\\.)*"\s*:', text[start : start + 1000]) is not None
-
-
 def read_jsonl(text: str, file: str) -> Raw | Mapping[str, Raw]:
     """One JSON object a line; blank lines are skipped, a line that is not an object is a problem.
 

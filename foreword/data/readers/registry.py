@@ -6,9 +6,12 @@ a reader comes before the built-in ones of the same suffix.
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import PurePath
 
@@ -16,7 +19,7 @@ from foreword.data.readers.charset import decode
 from foreword.data.readers.conll import looks_like_conll, read_conll
 from foreword.data.readers.delimited import looks_like_table, read_csv, read_tsv
 from foreword.data.readers.excel import read_excel
-from foreword.data.readers.json_lines import looks_like_json, read_json, read_jsonl
+from foreword.data.readers.json_lines import read_json, read_jsonl
 from foreword.data.readers.parquet import read_arrow, read_parquet
 from foreword.data.readers.plain_text import read_plain_text
 from foreword.data.row import Raw
@@ -25,6 +28,7 @@ from foreword.errors import DataError
 from foreword.messages import Message
 
 GROUP = "foreword.readers"
+_JSON = re.compile(r'[ \t\r\n]*(?:\[[ \t\r\n]*\{|\{\s*"(?:[^"\\]|\\.)*"\s*:)')
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,22 @@ READERS = (
 _BY_NAME = {reader.name: reader for reader in READERS}
 
 
+@cache
+def _of_folder() -> tuple[Reader, ...]:
+    """The ``READER`` of each file of this folder that has one."""
+    folder = "foreword.data.readers"
+    files = [import_module(f"{folder}.{file.name}") for file in pkgutil.iter_modules(import_module(folder).__path__)]
+    return tuple(file.READER for file in files if isinstance(getattr(file, "READER", None), Reader))
+
+
 def added_readers() -> tuple[Reader, ...]:
-    """The readers that other packages add, sorted by the names of their entry points.
+    """The readers that a file of this folder adds as its ``READER``, and those that other packages add, sorted by the
+    names of their entry points.
 
     Raises:
         DataError: an entry point that is no reader.
     """
-    readers = []
+    readers = [*_of_folder()]
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         reader = entry.load()
         if not isinstance(reader, Reader):
@@ -155,7 +168,7 @@ def _by_content(content: FileContent, named: Reader | None) -> Reader:
     """A text's reader: what is unmistakable in the text comes before its name."""
     text = content.text
     kind = named.name if named else ""
-    if kind in ("", "csv", "tsv", "txt") and looks_like_json(text):
+    if kind in ("", "csv", "tsv", "txt") and _looks_like_json(text):
         return _BY_NAME["json"]
     if kind in ("", "tsv", "txt") and looks_like_conll(text):
         return _BY_NAME["conll"]
@@ -167,3 +180,8 @@ def _by_content(content: FileContent, named: Reader | None) -> Reader:
         return _BY_NAME[kind]
     first = text.lstrip().split("\n", 1)[0]
     return _BY_NAME["tsv" if "\t" in first else "csv" if any(mark in first for mark in ",;|") else "txt"]
+
+
+def _looks_like_json(text: str) -> bool:
+    """Whether a text is JSON whatever its name says: it begins with an object, or with a list of objects."""
+    return _JSON.match(text) is not None

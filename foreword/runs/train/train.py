@@ -24,9 +24,8 @@ from foreword.runs.train.interrupt import Interrupts, interruptible
 from foreword.runs.train.outcome import Outcome
 from foreword.runs.train.result import TrainResult
 from foreword.runs.train.run_record import record_run, to_resume
-from foreword.runs.train.sweep_progress import SweepProgress
 from foreword.runs.train.training_rows import ablated, facts_of
-from foreword.runs.train.trials import TRIALS, TrialMaker
+from foreword.runs.train.trials import TRIALS, SweepProgress, TrialMaker
 from foreword.runs.workers.launch import launched
 from foreword.settings.layers import resolve
 from foreword.settings.schema import ProgressCall, TrainRequest
