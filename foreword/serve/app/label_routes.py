@@ -28,6 +28,7 @@ router = APIRouter(prefix="/v1")
 @router.post("/classify", response_model=None)
 async def classify(body: ClassifyRequest, request: Request) -> Response:
     """The label of each row (its labels, where it may have several), and the probability of every label."""
+    service: Service = request.app.state.service
     answer_id = f"labels-{secrets.token_hex(12)}"
     served = await _asked(request, body.model, answer_id, "classification", "multilabel")
     items = body.input if isinstance(body.input, list) else [body.input]
@@ -41,6 +42,11 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         label = max(answer.probabilities, key=answer.probabilities.__getitem__)
         share = answer.probabilities[label]
         data.append({"index": index, "label": label, "probability": share, "probabilities": answer.probabilities})
+    for number, row in enumerate(fields):
+        # One id a row: that of the request for its first.
+        await service.answered(
+            f"{answer_id}-{number}" if number else answer_id, served, row, str(data[number]["label"])
+        )
     return JSONResponse(_body(answer_id, served, examples, data))
 
 

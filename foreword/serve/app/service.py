@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +17,18 @@ from foreword.errors import SettingsError
 from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
+from foreword.serve.app.shadows import Shadows
 from foreword.serve.engine.engine import Engine
 from foreword.serve.engine.jobs import Done, Event, Scored, ScoreJob, WriteJob
 from foreword.serve.engine.library import BASE, Library, Watched, base_task
 from foreword.serve.engine.llamacpp_remote import LlamaCppRemote
+from foreword.serve.engine.prompting import row_of
 from foreword.serve.engine.remote import Remote
-from foreword.serve.engine.sampling import Sampling
+from foreword.serve.engine.sampling import Sampling, sampling_of
 from foreword.serve.engine.served import Served, end_tokens
 from foreword.serve.engine.vllm_remote import VllmRemote
 from foreword.serve.wire.api_errors import ApiError
+from foreword.studies.feedback.request_log import RequestLog
 
 log = logging.getLogger("foreword.serve")
 T = TypeVar("T")
@@ -64,6 +67,8 @@ class Service:
             self.watched.look()
             self.experiments = Experiments(map(parse, settings.splits), settings.feedback)
             self._check_splits()
+            self.shadows = Shadows(settings.shadows, self.library.entry)
+            self.log = None if settings.request_log is None else RequestLog(settings.request_log, settings.log_days)
         except BaseException:
             self.engine.stop(finish=False)
             raise
@@ -123,6 +128,26 @@ class Service:
             for job, future in zip(jobs, futures, strict=True):
                 job.cancel()
                 future.cancel()
+
+    async def answered(self, answer: str, served: Served, fields: Mapping[str, Any], output: str) -> None:
+        """Write an answer down, and ask the foreword that stands in its shadow."""
+        if self.log is not None:
+            await asyncio.to_thread(self.log.add, answer, served.name, dict(fields), output)
+        other = self.shadows.of(served.name)
+        if other is not None and len(self.engine.waiting) < self.settings.limits.queue // 2:
+            self.shadows.run(self._shadow(served.name, other, fields, output))
+
+    async def _shadow(self, name: str, other: str, fields: Mapping[str, Any], output: str) -> None:
+        served = await asyncio.to_thread(self.library.get, other)
+        example = await asyncio.to_thread(row_of, served, fields, self.library.entry(other).first_k)
+        if served.task.kind == "classification":
+            [scored] = await self.scored(served, [example])
+            theirs = max(scored.probabilities, key=scored.probabilities.__getitem__)
+        else:
+            sampling = sampling_of(served.task.decoding, served.task.decoding.max_new_tokens)
+            async with self.written([Row(served, tuple(example.input_ids), sampling, True)]) as answers:
+                theirs = "".join([event.text async for _, event in answers.events()])
+        self.shadows.note(name, theirs == output)
 
     def note(self, served: Served, done: Done) -> None:
         """Count an answer."""

@@ -28,6 +28,8 @@ class ServeSettings:
         watch_seconds: how often the folders are looked at.
         splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
         feedback: the file that keeps their scores.
+        shadows: ``A=B``: what A is asked, B is asked too, and its answer is only compared.
+        request_log, log_days: where requests and answers are written down, and for how long they stay.
         engine, url, engine_dir: what writes instead of this process (``llamacpp``, ``vllm``), where it listens, and the
             folder in which it looks for forewords.
 
@@ -49,6 +51,9 @@ class ServeSettings:
     watch_seconds: float = 2.0
     splits: tuple[str, ...] = ()
     feedback: Path | None = None
+    shadows: tuple[str, ...] = ()
+    request_log: Path | None = None
+    log_days: int = 30
     engine: str | None = None
     url: str | None = None
     engine_dir: Path | None = None

@@ -23,7 +23,6 @@ from foreword.export.llamacpp import LlamaCpp
 from foreword.export.llamacpp_state import VERSIONS, StateLayout, encode_state
 from foreword.serve.engine.jobs import WriteJob
 from foreword.serve.engine.remote import EngineFaultError
-from foreword.serve.engine.sampling import Sampling
 from foreword.storage import write_atomically
 
 _PLACEHOLDER = 0
@@ -76,15 +75,17 @@ class LlamaCppRemote:
                 "llama-server takes no LoRA and no soft slots with a request", where="model",
                 hint="export it, and start llama-server with --lora",
             )  # fmt: skip
-        if sampling.logprobs is not None or sampling.no_repeat_ngram_size or sampling.min_tokens:
+        counted = sampling.presence_penalty or sampling.frequency_penalty  # llama.cpp counts the prompt's tokens too
+        if sampling.logprobs is not None or sampling.no_repeat_ngram_size or sampling.min_tokens or counted:
             raise SettingsError(
-                "not behind llama-server", received="logprobs, min_tokens or no_repeat_ngram_size",
+                "not behind llama-server",
+                received="logprobs, min_tokens, no_repeat_ngram_size, or a presence or frequency penalty",
                 hint="leave them out",
-            )  # fmt: skip
+            )
 
     def ask(self, job: WriteJob, slot: int) -> list[int]:
         """The answer's tokens; an error unless the server used every virtual token."""
-        front, options = job.served.front, _options(job.sampling)
+        front, options = job.served.front, _options(job)
         length = front.num_virtual_tokens
         try:
             if not length:
@@ -110,12 +111,12 @@ class LlamaCppRemote:
         return name
 
 
-def _options(sampling: Sampling) -> dict[str, Any]:
+def _options(job: WriteJob) -> dict[str, Any]:
     """A request's sampling as llama-server calls it; its own defaults that would change it are switched off."""
+    sampling = job.sampling
     options: dict[str, Any] = {
         "n_predict": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p, "min_p": 0.0,
         "top_k": 1 if sampling.temperature == 0 else sampling.top_k, "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": -1, "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_last_n": job.tokens,
     }  # fmt: skip
     return options if sampling.seed is None else {**options, "seed": sampling.seed % 2**31}
