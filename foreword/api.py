@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from foreword.serve.app.chat_session import chat
     from foreword.serve.app.run_server import serve
     from foreword.studies.cross_validation import FoldsResult, cross_validate, resume_folds
+    from foreword.studies.distill.distill import distill, resume_distillation
+    from foreword.studies.distill.distill_result import DistillResult
+    from foreword.studies.distill.settings import DistillSettings
     from foreword.studies.feedback.feedback import FeedbackResult, feedback
     from foreword.studies.input_length import sweep
     from foreword.studies.transfer.transfer import transfer
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 # name -> where it is defined.
 HOME = {
+    "DistillResult": "foreword.studies.distill.distill_result",
+    "DistillSettings": "foreword.studies.distill.settings",
     "FeedbackResult": "foreword.studies.feedback.feedback",
     "FoldsResult": "foreword.studies.cross_validation",
     "Foreword": "foreword.core.inject.value",
@@ -42,6 +47,7 @@ HOME = {
     "chat": "foreword.serve.app.chat_session",
     "check": "foreword.runs.prepare.check_data",
     "cross_validate": "foreword.studies.cross_validation",
+    "distill": "foreword.studies.distill.distill",
     "doctor": "foreword.runs.use.inspect_files",
     "dry_run": "foreword.runs.train.dry_run",
     "evaluate": "foreword.runs.use.use",
@@ -57,6 +63,7 @@ HOME = {
     "predict_all": "foreword.runs.workers.pool",
     "read": "foreword.data.readers.read",
     "resume": "foreword.runs.train.train",
+    "resume_distillation": "foreword.studies.distill.distill",
     "resume_folds": "foreword.studies.cross_validation",
     "run_all": "foreword.runs.workers.pool",
     "save": "foreword.artifact.store",
@@ -68,10 +75,11 @@ HOME = {
     "verify": "foreword.runs.use.verify",
 }
 __all__ = [
-    "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport", "Workers", "attach", "base", "chat",
-    "check", "cross_validate", "doctor", "dry_run", "evaluate", "export", "feedback", "generate", "import_",
-    "injected", "load", "load_base", "ls", "predict", "predict_all", "read", "resume", "resume_folds", "run_all",
-    "save", "serve", "show", "sweep", "train", "transfer", "verify",
+    "DistillResult", "DistillSettings", "FeedbackResult", "FoldsResult", "Foreword", "TrainResult", "VerifyReport",
+    "Workers", "attach", "base", "chat", "check", "cross_validate", "distill", "doctor", "dry_run", "evaluate",
+    "export", "feedback", "generate", "import_", "injected", "load", "load_base", "ls", "predict", "predict_all",
+    "read", "resume", "resume_distillation", "resume_folds", "run_all", "save", "serve", "show", "sweep", "train",
+    "transfer", "verify",
 ]  # fmt: skip
 
 

@@ -295,7 +295,7 @@ class ForewordGenerator(_Estimator):
 
 @lru_cache(maxsize=1)
 def _load(name: str) -> Base:
-    return find_base(name)
+    return find_base(name, dtype="auto")
 
 
 def _loaded(base: str | Base, template: str | None) -> str | Base:

@@ -113,6 +113,13 @@ class Manifest(_Strict):
             datetime.fromisoformat(value)
         return value
 
+    @property
+    def dtype(self) -> str | None:
+        """The number format of the base that the answers in the file are of; None where the file does not say."""
+        training = self.settings.get("training")
+        known = self.settings.get("dtype") or (training.get("dtype") if isinstance(training, dict) else None)
+        return None if known in (None, "auto") else str(known)
+
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {figure.value:.3g}" for name, figure in self.metrics.items())
         parts = [self.method, f"on {self.base.id}", figures, f"{len(self.golden)} golden rows", self.created]

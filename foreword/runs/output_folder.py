@@ -25,12 +25,12 @@ R = TypeVar("R")
 # What says that a folder is that of a run, and what else runs write; anything else in a folder is the user's own.
 RECORDS = (
     "run.json", "settings.yaml", "trainer_log.jsonl", "report.json", "model.foreword", "search.json", "compare.json",
-    "folds.json",
+    "folds.json", "distill.json",
 )  # fmt: skip
 _WRITTEN = (
     *RECORDS, LOCK, "report.md", "report.html", "report.zh-CN.md", "predictions", "trials", "base", "ablation", "all",
     "answers", "cache", "curve", "before.json", "done.json", "flagged.jsonl", "guidance.txt", "label_next.jsonl",
-    "latency.json", "proposals", "rounds.jsonl", "spent.json", "systems", "worker.json",
+    "latency.json", "proposals", "rounds.jsonl", "spent.json", "systems", "teacher", "worker.json",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class TrainSettings:
         early_stopping_patience: evaluations without a better dev metric before training stops; 0 means never.
         seed: of initial values and of the order of rows.
         gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
-        dtype: precision of the base model; auto chooses by the device.
+        dtype: precision of the base; auto: the fastest that is as good on this machine. What is learned is in float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         max_length: tokens a row may have with everything in front of it; None means the base model's context.
         num_threads: CPU threads; 0 leaves the choice to torch.
@@ -96,7 +96,7 @@ class TrainSettings:
     early_stopping_patience: Whole = 3
     seed: Whole = 13
     gradient_checkpointing: bool = False
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     device: str = "auto"
     max_length: Annotated[int | None, Range(least=1)] = None
     num_threads: Whole = 0

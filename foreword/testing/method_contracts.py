@@ -8,13 +8,14 @@ Your own method is checked the same way once its file stands in foreword/methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, StaticCache
 
 from foreword.core.attention.checkpointing import checkpointing
 from foreword.core.inject.injection import injected
@@ -24,6 +25,7 @@ from foreword.core.inject.value import Foreword
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.methods.base import Start, Writer, make, make_writer, registry
 from foreword.testing.families import FAMILIES, REFUSED, tiny
+from foreword.testing.variants import PLAIN, Contract, Variant
 
 
 def byte_tokenizer(chat: bool = False, mask: bool = False) -> PreTrainedTokenizerFast:
@@ -87,8 +89,12 @@ def output(
     if model.config.is_encoder_decoder:
         # Soft slots stand in what an encoder reads.
         arguments["decoder_input_ids"] = ids.clamp(min=0) if decoder_ids is None else decoder_ids
-    if find_sites(model).kind != "encoder":
+    kind = find_sites(model).kind
+    if kind != "encoder":
         arguments["use_cache"] = False
+    if kind == "decoder" and model.generation_config.cache_implementation == "static":
+        room = StaticCache(config=model.config, max_cache_len=ids.shape[1] + 8)
+        arguments |= {"use_cache": True, "past_key_values": room}
     out: Tensor = model(**arguments)[0]
     return out
 
@@ -140,9 +146,9 @@ def gradients(model: PreTrainedModel, writer: Writer, checkpoint: bool = False) 
     return {n: p.grad.clone() for n, p in writer.named_parameters() if p.requires_grad and p.grad is not None}
 
 
-def check_gradients(method: str, family: str) -> None:
+def check_gradients(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 1: every trainable parameter gets a gradient, also right after an evaluation."""
-    model = tiny(family)
+    model = on.tiny(family)
     writer = writer_for(method, model)
     if registry()[method].silent_start:
         moved(writer)
@@ -156,12 +162,12 @@ def check_gradients(method: str, family: str) -> None:
         assert not dead, f"{method} on {family}: no gradient for {dead}"
 
 
-def check_mixed_batch(method: str, family: str) -> None:
+def check_mixed_batch(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 4: rows with different forewords, and none, in one batch equal the rows alone, whatever the padding.
 
     A method whose rows cannot share a batch says so, and such a batch is refused.
     """
-    model = tiny(family)
+    model = on.tiny(family)
     kind = find_sites(model).kind
     a, b = (trained_for(method, model, text, seed) for text, seed in ((TEXT, 1), (TEXT[:3], 2)))
     if not registry()[method].per_row:
@@ -183,7 +189,7 @@ def check_mixed_batch(method: str, family: str) -> None:
             with torch.no_grad(), injected(model, [one] if one else []):
                 alone = output(model, own[i], None, answers[i : i + 1] if kind == "encoder-decoder" else None)
             got = together[i] if kind == "encoder-decoder" else together[i][mask[i].bool()]
-            close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
+            on.close(got, alone[0], 1e-4, f"{method} on {family}, row {i}, {side} padding")
 
 
 def _check_refused(method: str, model: PreTrainedModel, a: Foreword, b: Foreword) -> None:
@@ -195,9 +201,9 @@ def _check_refused(method: str, model: PreTrainedModel, a: Foreword, b: Foreword
             pass
 
 
-def check_generate(method: str, family: str) -> None:
+def check_generate(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 5: teacher-forced logits equal those of ``generate``, unmodified."""
-    model = tiny(family)
+    model = on.tiny(family)
     if find_sites(model).kind == "encoder":
         return  # an encoder does not generate
     value = trained_for(method, model)
@@ -219,14 +225,15 @@ def check_generate(method: str, family: str) -> None:
             forced = output(model, ids, None, made.sequences[:, :-1])
         else:
             forced = output(model, made.sequences)[:, ids.shape[1] - 1 : -1]
-    close(forced, stepwise, 1e-4, f"{method} on {family}")
+    on.close(forced, stepwise, 1e-4, f"{method} on {family}")
 
 
-def check_base_untouched(method: str, family: str) -> None:
+def check_base_untouched(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 6: the base is bit-equal after training, and after leaving the context, also by an exception."""
-    model = tiny(family)
+    model = on.tiny(family)
     before = {n: p.clone() for n, p in model.state_dict().items()}
-    ids, implementation = sample_ids(), model.config._attn_implementation
+    ids, implementation, stood = sample_ids(), model.config._attn_implementation, _standing(model)
+    assert not (on.left and any(any(parts) for parts in stood)), f"{family}: a hook stayed behind"
     with torch.no_grad():
         plain = output(model, ids)
     writer = writer_for(method, model)
@@ -241,17 +248,23 @@ def check_base_untouched(method: str, family: str) -> None:
         pass
     assert all(torch.equal(before[n], p) for n, p in model.state_dict().items()), f"{family}: the base changed"
     assert model.config._attn_implementation == implementation
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules()), f"{family}: a hook stayed behind"
-    assert not any("forward" in vars(m) for m in model.modules()), f"{family}: a hook stayed behind"
-    assert all(type(m._parameters) is dict for m in model.modules()), f"{family}: weights stayed behind"
+    assert _standing(model) == stood, f"{family}: a hook or weights stayed behind"
     with torch.no_grad():
         assert torch.equal(plain, output(model, ids)), f"{family}: other outputs after leaving"
 
 
-def check_text_start(method: str, family: str) -> None:
+def _standing(model: PreTrainedModel) -> list[tuple[bool, bool, bool]]:
+    """Whether something stands on each module: a function, other weights, a hook of torch's."""
+    return [
+        ("forward" in vars(m), type(m._parameters) is not dict, bool(m._forward_pre_hooks or m._forward_hooks))
+        for m in model.modules()
+    ]
+
+
+def check_text_start(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 7: initialised from a text, step 0 is the base with that text in front, or where the slots stand; also
     with the content longer than a sliding window."""
-    model = tiny(family)
+    model = on.tiny(family)
     value = writer_for(method, model).write().detach()
     kind = find_sites(model).kind
     # Keys and values of a text that did not see the content are another thing in an encoder; a soft prompt is not.
@@ -262,31 +275,32 @@ def check_text_start(method: str, family: str) -> None:
         # Where nothing that was learned stands in the row or in front of it, the text itself does.
         learned = value.slots is not None or value.num_virtual_tokens > 0
         with torch.no_grad():
-            expected = output(model, around(ids, TEXT, place), None, ids)
+            with nullcontext() if on.left else injected(model):
+                expected = output(model, around(ids, TEXT, place), None, ids)
             with injected(model, [value]):
                 got = output(model, behind(value, ids, place) if learned else around(ids, TEXT, place), None, ids)
         if value.num_virtual_tokens and kind != "encoder-decoder":
             expected = expected[:, len(TEXT) :]
-        close(got, expected, 1e-4, f"{method} on {family}, {place}")
+        on.close(got, expected, 1e-4, f"{method} on {family}, {place}")
 
 
-def check_checkpointing(method: str, family: str) -> None:
+def check_checkpointing(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 8: gradient checkpointing gives the same gradients."""
-    model = tiny(family)
+    model = on.tiny(family)
     if not model.supports_gradient_checkpointing:
         return
     writer = writer_for(method, model)
     plain, recomputed = gradients(model, writer), gradients(model, writer, checkpoint=True)
     assert plain.keys() == recomputed.keys()
     for name, gradient in plain.items():
-        close(recomputed[name], gradient, 1e-5, f"{method} on {family}: {name}")
+        on.close(recomputed[name], gradient, 1e-5, f"{method} on {family}: {name}")
 
 
-def check_threads(method: str, family: str) -> None:
+def check_threads(method: str, family: str, on: Variant = PLAIN) -> None:
     """Contract 10: two threads with different forewords on one base, at the same time, each get their own answers."""
     from concurrent.futures import ThreadPoolExecutor
 
-    model = tiny(family)
+    model = on.tiny(family)
     values = [trained_for(method, model, text, seed) for text, seed in ((TEXT, 1), (TEXT[:3], 2))]
     chosen: list[Foreword | None] = [values[0], values[1], None, values[1], values[0]]
     ids = sample_ids()
@@ -302,16 +316,12 @@ def check_threads(method: str, family: str) -> None:
     with ThreadPoolExecutor(len(chosen)) as pool:
         for _ in range(3):
             for got, expected in zip(pool.map(answer, chosen), alone, strict=True):
-                close(got, expected, 1e-5, f"{method} on {family}")
+                on.close(got, expected, 1e-5, f"{method} on {family}")
 
 
-def close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    """Equal within ``tolerance``, relative to the largest expected value where that is above 1."""
-    difference = (got - expected).abs().max().item() / max(1.0, expected.abs().max().item())
-    assert difference <= tolerance, f"{what}: differs by {difference:.1e}, allowed {tolerance:.0e}"
+close = PLAIN.close
 
-
-CONTRACTS: dict[str, Callable[[str, str], None]] = {
+CONTRACTS: dict[str, Contract] = {
     "1 gradients": check_gradients,
     "4 mixed batch": check_mixed_batch,
     "5 generate": check_generate,
@@ -322,13 +332,13 @@ CONTRACTS: dict[str, Callable[[str, str], None]] = {
 }
 
 
-def check_method(name: str, families: tuple[str, ...] = tuple(FAMILIES)) -> None:
+def check_method(name: str, families: tuple[str, ...] = tuple(FAMILIES), on: Variant = PLAIN) -> None:
     """Run every contract of this module for one method on every family that it reaches."""
     for family in families:
         if not reaches(name, family):
             continue
         for contract in CONTRACTS.values():
-            contract(name, family)
+            contract(name, family, on)
 
 
 __all__ = [

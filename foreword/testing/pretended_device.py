@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PLACE = torch.device("meta")
@@ -193,6 +194,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "histc":  # on whole numbers CUDA has it, the CPU not
         values = [values[0].float(), *values[1:]]
     out = func(*values, **named)
+    if there and torch.Tag.inplace_view in func.tags:
+        with no_dispatch():  # what the tensor on the device says of its shape changes with its numbers
+            func(*args, **kwargs)
     if isinstance(out, Tensor) and func._schema.is_mutable:
         return args[0]
     return _each(_placed, out) if target else out

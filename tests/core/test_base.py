@@ -88,7 +88,7 @@ def test_the_fingerprint_is_of_the_stored_weights_whatever_the_number_format(
     bases = {dtype: load_base(folder, dtype=dtype) for dtype in ("float32", "bfloat16", "float16", "auto")}
     assert {name: str(base.dtype) for name, base in bases.items()} == {
         **{name: f"torch.{name}" for name in ("float32", "bfloat16", "float16")},
-        "auto": f"torch.{stored}",
+        "auto": "torch.float32",  # it is small
     }
     assert len({json.dumps(base.fingerprint) for base in bases.values()}) == 1
 

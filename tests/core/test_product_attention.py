@@ -57,7 +57,7 @@ def test_a_query_that_sees_nothing_stays_a_number() -> None:
 
 
 def test_it_is_for_bfloat16_on_cpu_and_rows_that_are_not_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_has_fast_products", lambda: True)
+    monkeypatch.setattr(module, "has_fast_products", lambda: True)
     query, key, _ = _given(torch.bfloat16)
     assert is_faster(query, key, None)
     assert not is_faster(query.float(), key.float(), None)

@@ -3,87 +3,91 @@ twice, moved, left by an exception."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from foreword.core.inject.injection import injected
-from foreword.testing import method_contracts
-from foreword.testing.method_contracts import CONTRACTS, close, sample_ids, tiny, trained_for, writer_for
-from foreword.training.attach import attach
+from foreword.core.inject.sites import find_sites
+from foreword.testing.method_contracts import CONTRACTS, sample_ids, tiny, trained_for
+from foreword.testing.saved_contracts import SAVED_CONTRACTS
+from foreword.testing.variants import PLAIN, VARIANTS
 
-Change = Callable[[PreTrainedModel], PreTrainedModel]
-METHODS = ("prefix", "prompt", "lora", "full", "slots")
-
-
-def compiled(model: PreTrainedModel) -> PreTrainedModel:
-    model.compile(backend="eager")
-    return model
-
-
-def static(model: PreTrainedModel) -> PreTrainedModel:
-    assert model.generation_config is not None
-    model.generation_config.cache_implementation = "static"
-    return model
-
-
-def attached_twice(model: PreTrainedModel) -> PreTrainedModel:
-    first = attach(model, writer_for("prefix", model))
-    second = attach(model, writer_for("lora", model))
-    first.detach()
-    base: PreTrainedModel = second.detach()
-    return base
-
-
-def attached_and_moved(model: PreTrainedModel) -> PreTrainedModel:
-    attached = attach(model, writer_for("prefix", model))
-    attached.to(torch.float64)  # type: ignore[arg-type]
-    attached.to(torch.float32)  # type: ignore[arg-type]
-    base: PreTrainedModel = attached.detach()
-    return base
-
-
-def after_an_exception(model: PreTrainedModel) -> PreTrainedModel:
-    with pytest.raises(IndexError), injected(model, [trained_for("prefix", model)]):
-        model(input_ids=torch.tensor([[10**6]]))
-    with pytest.raises(IndexError), injected(model, [trained_for("lora", model)]):
-        model(input_ids=torch.tensor([[10**6]]))
-    return model
-
-
-def run(monkeypatch: pytest.MonkeyPatch, change: Change, contract: str, method: str, family: str = "llama") -> None:
-    monkeypatch.setattr(method_contracts, "tiny", lambda name, *args: change(tiny(name, *args)))
-    CONTRACTS[contract](method, family)
-
-
-@pytest.mark.parametrize("contract", CONTRACTS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("change", [attached_twice, attached_and_moved, after_an_exception])
-def test_contracts_hold_afterwards(monkeypatch: pytest.MonkeyPatch, change: Change, method: str, contract: str) -> None:
-    run(monkeypatch, change, contract, method)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma3", "deepseek_v3"])
-def test_a_static_cache_decodes_as_the_whole_pass(monkeypatch: pytest.MonkeyPatch, family: str, method: str) -> None:
-    run(monkeypatch, static, "5 generate", method, family)
-
-
+ALL = {**CONTRACTS, **SAVED_CONTRACTS}
 # torch's tracer reads .grad of tensors that are none of its leaves.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+METHODS = ("prefix", "prompt", "lora")
+QUICK = [name for name in VARIANTS if name != "compiled"]
+
+
+def test_the_contracts_are_the_ten_of_the_design() -> None:
+    assert sorted(int(name.split()[0]) for name in ALL) == list(range(1, 11))
+
+
+def applies(variant: str, contract: str, family: str) -> bool:
+    """An encoder keeps nothing in a cache and does not generate."""
+    return find_sites(tiny(family)).kind != "encoder" or (variant != "static cache" and contract != "5 generate")
+
+
+def products(*variants: str) -> list[tuple[str, str, str, str]]:
+    """Every variant, family, method and contract that there is."""
+    every = itertools.product(variants, ("llama", "t5", "bert"), METHODS, ALL)
+    return [(v, family, method, contract) for v, family, method, contract in every if applies(v, contract, family)]
+
+
+@pytest.mark.parametrize(("variant", "family", "method", "contract"), products(*QUICK))
+def test_every_contract_holds(variant: str, family: str, method: str, contract: str) -> None:
+    ALL[contract](method, family, VARIANTS[variant])
+
+
 @pytest.mark.compat
-@pytest.mark.parametrize("contract", ["1 gradients", "5 generate", "6 base untouched", "10 threads"])
-@pytest.mark.parametrize("method", ["prefix", "lora"])
-def test_contracts_hold_compiled(monkeypatch: pytest.MonkeyPatch, method: str, contract: str) -> None:
+@pytest.mark.long
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize(("variant", "family", "method", "contract"), products("compiled"))
+def test_every_contract_holds_compiled(variant: str, family: str, method: str, contract: str) -> None:
+    ALL[contract](method, family, VARIANTS[variant])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mistral", "gemma3", "deepseek_v3"])
+@pytest.mark.parametrize("method", [*METHODS, "full", "slots"])
+def test_a_static_cache_decodes_as_the_whole_pass(family: str, method: str) -> None:
+    CONTRACTS["5 generate"](method, family, VARIANTS["static cache"])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("contract", ["1 gradients", "4 mixed batch", "8 checkpointing"])
+def test_other_families_in_bfloat16(family: str, method: str, contract: str) -> None:
+    CONTRACTS[contract](method, family, VARIANTS["bfloat16"])
+
+
+@pytest.mark.parametrize("contract", ALL)
+@pytest.mark.parametrize("method", ["full", "slots"])
+def test_weights_and_slots_when_short_or_attached(method: str, contract: str) -> None:
+    for variant in ("bfloat16", "attached twice"):
+        if contract != "9 export":
+            ALL[contract](method, "llama", VARIANTS[variant])
+
+
+@pytest.mark.parametrize("contract", SAVED_CONTRACTS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["llama", "t5", "bert"])
+def test_what_is_written_keeps_its_contracts(family: str, method: str, contract: str) -> None:
+    SAVED_CONTRACTS[contract](method, family, PLAIN)
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What torch compiles for one test is of no use to the next."""
     torch._dynamo.reset()
-    run(monkeypatch, compiled, contract, method)
+    yield
+    torch._dynamo.reset()
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.usefixtures("forgotten")
 def test_a_compiled_base_sees_every_foreword_that_comes_and_goes() -> None:
-    torch._dynamo.reset()
     model, ids = tiny("llama"), sample_ids()
     values = {method: trained_for(method, model) for method in ("prefix", "lora", "full")}
 
@@ -101,15 +105,3 @@ def test_a_compiled_base_sees_every_foreword_that_comes_and_goes() -> None:
     got = outputs()
     for name, logits in expected.items():
         torch.testing.assert_close(got[name], logits, atol=1e-5, rtol=0, msg=name)
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bert", "t5"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("contract", [name for name in CONTRACTS if name[0] in "1468"])
-def test_contracts_hold_in_bfloat16(monkeypatch: pytest.MonkeyPatch, contract: str, method: str, family: str) -> None:
-    """Up to what three digits leave; a row of another foreword is off by far more."""
-    short = lambda model: model.to(torch.bfloat16)  # noqa: E731
-    monkeypatch.setattr(
-        method_contracts, "close", lambda got, want, _, what: close(got.float(), want.float(), 0.08, what)
-    )
-    run(monkeypatch, short, contract, method, family)

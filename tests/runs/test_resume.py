@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from foreword import api
 from foreword.artifact.store import load
 from foreword.cli.main import main
+from foreword.core.base.precision import Precision
 from foreword.errors import DataError, Interrupted, ResumeError, SettingsError
+from foreword.messages import Message
 from foreword.settings.schema import TrainRequest
 from foreword.training.loop import Trial
 
@@ -325,7 +328,15 @@ def test_killed_processes(
     """Killed twice at random moments, interrupted once, then gone on with: the file is that of the run in peace."""
     folder, dice = tmp_path / "killed", random.Random()
     task = {"guidance": "Say yes or no.\n", "template": "{{ text }}:"}
-    settings = {**SWEEP, "num_train_epochs": 20.0, "early_stopping_patience": 0, "save_steps": 3, "eval_steps": 12}
+    # settings.yaml has the precision that was chosen, so it is said in both.
+    settings: dict[str, Any] = {
+        **SWEEP,
+        "num_train_epochs": 20.0,
+        "early_stopping_patience": 0,
+        "save_steps": 3,
+        "eval_steps": 12,
+    }
+    settings["dtype"] = "float32"
     api.train(request_of(labelled, base("llama"), tmp_path / "whole", task=task, settings=settings))
     config = tmp_path / "task.yaml"
     config.write_text((tmp_path / "whole" / "settings.yaml").read_text())
@@ -396,3 +407,28 @@ def test_auto_batches_are_found_once_and_change_nothing(
         request_of(labelled, base("llama"), tmp_path / "whole", settings={"per_device_train_batch_size": 16})
     )
     assert made.dev == whole.dev
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    choice = Precision(dtype, Message("the base is small"))
+    monkeypatch.setattr("foreword.core.base.load.best_precision", lambda config, kind, device: choice)
+
+
+def test_a_run_keeps_the_precision_that_was_chosen_when_it_began(
+    tmp_path: Path, labelled: str, base: Callable[[str], str], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    chosen(monkeypatch, torch.bfloat16)
+    made = api.train(request_of(labelled, base("llama"), whole))
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 3, kill)
+        with pytest.raises(Killed):
+            api.train(request_of(labelled, base("llama"), stopped))
+    chosen(monkeypatch, torch.float32)
+    again = api.resume(stopped)
+    assert facts(stopped) == facts(whole)
+    assert load(again.file)[1].dtype == "bfloat16"
+    assert json.loads((stopped / "report.json").read_text())["base"]["precision"] == "bfloat16"
+    assert "dtype: bfloat16" in (whole / "settings.yaml").read_text()
+    assert "the base in bfloat16: the base is small" in made.text
+    assert api.verify(made.file).ok

@@ -182,6 +182,10 @@ def _row_by_row(build: Callable[..., Tensor | None]) -> Callable[..., Tensor | N
         packed = current().packed
         if packed is not None:
             kwargs |= {"batch_size": 1, "q_length": packed.width, "kv_length": packed.width, "attention_mask": None}
+        padding = kwargs.get("attention_mask")
+        if isinstance(padding, Tensor) and padding.device.type != "cpu" and torch.is_grad_enabled():
+            # Whether it could be left out would be asked of the accelerator, and a training step would wait for it.
+            kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         return build(*args, **kwargs)
 
     return mask

@@ -27,7 +27,8 @@ _UNSEEN = -1e30
 
 
 @cache
-def _has_fast_products() -> bool:
+def has_fast_products() -> bool:
+    """Whether this processor multiplies in bfloat16."""
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -35,7 +36,7 @@ def is_faster(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     """Whether :func:`product_attention` is the fastest for these: query ``[B, Hq, T, D]``, key ``[B, H, S, D]``."""
     heads, queries, keys = query.shape[1], query.shape[2], key.shape[2]
     fits = queries > 1 and heads * queries * keys <= _MOST and (mask is None or mask.shape[1] == 1)
-    return fits and query.device.type == "cpu" and query.dtype == torch.bfloat16 and _has_fast_products()
+    return fits and query.device.type == "cpu" and query.dtype == torch.bfloat16 and has_fast_products()
 
 
 def product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:

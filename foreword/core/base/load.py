@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from foreword.core.base.architecture import Kind, kind_of
-from foreword.core.base.device import pick_device, pick_dtype
+from foreword.core.base.device import number_format, pick_device, pick_dtype
 from foreword.core.base.fingerprint import fingerprint, fingerprint_differences, weights_digest
 from foreword.core.base.gguf import Progress, convert_gguf
 from foreword.core.base.locate import check_folder, commit_of, explained, is_gguf, resolve, stored_formats
+from foreword.core.base.precision import best_precision
 from foreword.errors import BaseError
 from foreword.messages import Message
 
@@ -51,6 +52,7 @@ class Base:
         fingerprint: four digests, see :mod:`foreword.core.base.fingerprint`.
         context: the longest input in tokens; None when the model has no fixed limit.
         hidden_size: E, the width of the model's hidden states.
+        why: why it is in this number format, where that was left open.
     """
 
     model: PreTrainedModel
@@ -62,11 +64,19 @@ class Base:
     fingerprint: dict[str, str]
     context: int | None
     hidden_size: int
+    why: Message | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
+
+    def precision(self) -> dict[str, str]:
+        """For reports: the number format, and why it is that one where that was left open."""
+        return {
+            "precision": number_format(self.dtype),
+            **({} if self.why is None else {"why this precision": self.why}),
+        }
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +99,8 @@ def load_base(
     Args:
         spec: a hub id, a folder, or a ``.gguf`` file (converted once into the cache).
         device: ``auto`` (CUDA when there is one, else the CPU), or a torch device such as ``cpu``, ``cuda:1``, ``mps``.
-        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the checkpoint's own.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the fastest that is as good on this machine
+            (:mod:`foreword.core.base.precision`).
         revision: a branch, tag or commit of the hub; not for local files.
         task_head: for encoders: keep the pretrained masked-language head (``AutoModelForMaskedLM``); without it the
             bare encoder is loaded, without a pooler where the class allows that. No effect on the other kinds, whose
@@ -117,12 +128,17 @@ def load_base(
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
         if progress is not None:
             progress("load model", 0, 1)
+        why = None
+        if number == "auto":
+            config = _config(folder, how)
+            chosen = best_precision(config, kind_of(config), place)
+            number, why = chosen.dtype, chosen.why
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
         model = model.to(place)
         if progress is not None:
             progress("load model", 1, 1)
-    return base_of(model, tokenizer, id=name, revision=commit, stored=stored)
+    return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why)
 
 
 def _narrows(folder: str, commit: str | None, dtype: Any) -> bool:
@@ -176,14 +192,20 @@ def base_of(
     )
 
 
+def _config(folder: str, how: dict[str, Any]) -> Any:
+    import transformers
+
+    from foreword.core.base import lstm  # noqa: F401 (registers its config and model)
+
+    return transformers.AutoConfig.from_pretrained(folder, **how)
+
+
 def _load(
     folder: str, how: dict[str, Any], dtype: Any, task_head: bool, accept: Callable[[Outline], None] | None
 ) -> tuple[Any, Any]:
     import transformers
 
-    from foreword.core.base import lstm  # noqa: F401 (registers its config and model)
-
-    config = transformers.AutoConfig.from_pretrained(folder, **how)
+    config = _config(folder, how)
     kind = kind_of(config)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     if accept is not None:

@@ -96,7 +96,9 @@ class _Steps:
     def of(cls, mask: Tensor | None, width: int) -> _Steps | None:
         """The steps under a mask ``[B, >= T]``; None where every token counts."""
         own = None if mask is None else mask[:, -width:].bool()
-        if own is None or bool(own.all()):
+        # In a training step an accelerator is not asked, which would have to be waited for.
+        asked = own is not None and (own.device.type == "cpu" or not torch.is_grad_enabled())
+        if own is None or (asked and bool(own.all())):
             return None
         return cls(own.sum(-1), (~own).long().argsort(dim=-1, stable=True))
 

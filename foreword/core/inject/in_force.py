@@ -17,6 +17,7 @@ from foreword.core.attention.hooks import HookSet
 from foreword.core.attention.pass_context import current
 from foreword.core.attention.sources import Front
 from foreword.core.inject.base_changes import BaseChanges
+from foreword.core.inject.learned_positions import refuse_longer
 from foreword.core.inject.sites import SiteMap
 from foreword.core.inject.soft_slots import SlotBank
 from foreword.core.inject.value import Foreword
@@ -130,11 +131,12 @@ class InForce:
         rows, length = tokens.shape[:2]
         packed, cache = current().packed, arguments.get("past_key_values")
         past = 0 if cache is None else cache.get_seq_length()
+        width = length if packed is None else packed.width
         if self.map.chunk is not None or self.map.stretches_at is not None:
-            longest = max(value.num_virtual_tokens for value in self.values)
-            self.map.check_length(longest, int(past) + (length if packed is None else packed.width))
+            self.map.check_length(self._longest, int(past) + width)
         if packed is not None:
             arguments["position_ids"] = arguments["position_ids"] + self.lengths[self.index(packed.rows)[packed.owner]]
+            self._refuse_longer(int(past) + width, arguments["position_ids"])
             return
         positions, mask = arguments.get("position_ids"), arguments.get("attention_mask")
         if positions is None and isinstance(mask, Tensor) and mask.ndim == 2:
@@ -142,6 +144,17 @@ class InForce:
         elif positions is None:
             positions = torch.arange(length, device=tokens.device)[None] + past
         arguments["position_ids"] = positions.expand(rows, -1) + self._per_row(self.lengths, rows)[:, None]
+        self._refuse_longer(int(past) + width, arguments["position_ids"])
+
+    @property
+    def _longest(self) -> int:
+        return max(value.num_virtual_tokens for value in self.values)
+
+    def _refuse_longer(self, tokens: int, positions: Tensor) -> None:
+        """Refuse positions that the base has not learned. Only where ``tokens``, padding counted, might need them are
+        the positions themselves looked at, for which an accelerator would have to be waited for."""
+        if self.map.learned is not None and self._longest + tokens > self.map.learned:
+            refuse_longer(self.map.learned, self._longest, int(positions.max()) + 1)
 
     def before_encoder(self, arguments: dict[str, Any], embed: Callable[[Tensor], Tensor]) -> None:
         """Put each row's soft prompt in front of its embeddings: prompt, content, padding."""
@@ -150,6 +163,8 @@ class InForce:
         ids, embeddings = arguments.pop("input_ids", None), arguments.get("inputs_embeds")
         embeddings = embed(ids) if embeddings is None else embeddings
         rows, length = embeddings.shape[:2]
+        if self.map.learned is not None:
+            refuse_longer(self.map.learned, self.prompts.shape[1], self.prompts.shape[1] + length)
         mask = arguments.get("attention_mask")
         mask = torch.ones(rows, length, dtype=torch.long, device=embeddings.device) if mask is None else mask
         prompt = self.prompts[self.index(rows)].to(embeddings)
@@ -183,7 +198,12 @@ class InForce:
     def before_decoder(self, arguments: dict[str, Any]) -> None:
         """The cross-attention of an encoder-decoder sees the soft prompt's outputs too: widen its mask."""
         mask, states = arguments.get("encoder_attention_mask"), arguments.get("encoder_hidden_states")
-        if self.prompts is None or mask is None or states is None or mask.ndim != 2 or mask.shape[1] == states.shape[1]:
+        if self.prompts is None or states is None:
+            return
+        if mask is None and len({value.num_virtual_tokens for value in self.values}) > 1:
+            # Rows without padding of their own have some where their soft prompts have different lengths.
+            mask = states.new_ones(states.shape[0], states.shape[1] - self.prompts.shape[1], dtype=torch.long)
+        if mask is None or mask.ndim != 2 or mask.shape[1] == states.shape[1]:
             return
         arguments["encoder_attention_mask"] = self._behind(
             torch.ones_like(mask[:, :1]).expand(-1, self.prompts.shape[1]), mask

@@ -24,6 +24,7 @@ from foreword.core.base.device import tensor_on
 from foreword.core.inject import initial_values, soft_slots
 from foreword.core.inject.base_changes import BaseChanges, changes_of
 from foreword.core.inject.in_force import Bank, InForce
+from foreword.core.inject.learned_positions import refuse_longer
 from foreword.core.inject.sites import SiteMap, find_sites
 from foreword.core.inject.stack_hooks import hook_model, owned
 from foreword.core.inject.value import EMPTY, Foreword, KeyValue
@@ -135,6 +136,8 @@ class Injection:
             )
         if self.map.kind != "decoder":
             return value
+        if self.map.learned is not None:
+            refuse_longer(self.map.learned, len(value.prompt), len(value.prompt))
         return replace(value, prompt=None, sites=initial_values.from_embeddings(self.model, value.prompt))
 
     def _banks(self, values: Sequence[Foreword]) -> dict[str, Bank]:

@@ -23,6 +23,7 @@ from foreword.core.attention.pass_context import aside, within
 from foreword.core.attention.routing import refuse_kernel, routed, watched
 from foreword.core.attention.sources import Call
 from foreword.core.base.architecture import Kind, kind_of
+from foreword.core.inject.learned_positions import learned_positions
 from foreword.core.inject.text_probe import depth_of, more_than_keys_and_values, same_states
 from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.messages import Message
@@ -79,6 +80,7 @@ class SiteMap:
             into the first; None for no such bound.
         stretches_at: tokens beyond which the model turns all its positions otherwise (longrope, dynamic NTK): a
             foreword's keys are those of shorter rows; None for no such bound.
+        learned: positions that the stack that reads the content has learned; None where it computes them.
     """
 
     sites: dict[str, Site]
@@ -89,6 +91,7 @@ class SiteMap:
     moves_positions: bool
     chunk: int | None = None
     stretches_at: int | None = None
+    learned: int | None = None
 
     @property
     def positions(self) -> Literal["cache", "content"]:
@@ -195,7 +198,8 @@ def _probe(model: PreTrainedModel) -> SiteMap:
     counting = counting_stack(model, modules) if kind == "decoder" else None
     stateful = any(site.kind == "state" for site in sites.values())
     recurrent = kind == "decoder" and not stateful and _keeps_a_state(model, counting)
-    return SiteMap(sites, modules, kind, size, recurrent, counting is not None, _chunk(model), _stretches_at(model))
+    bounds = _chunk(model), _stretches_at(model), learned_positions(model)
+    return SiteMap(sites, modules, kind, size, recurrent, counting is not None, *bounds)
 
 
 @contextmanager

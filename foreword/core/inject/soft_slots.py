@@ -7,11 +7,14 @@ token like any other, with a position of its own, also for a recurrent layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from foreword.core.base.device import tensor_on
 from foreword.core.inject.value import Foreword
@@ -34,22 +37,51 @@ class SlotBank:
     def fill(self, embeddings: Tensor, ids: Tensor, index: Tensor) -> Tensor:
         """``embeddings`` ``[B, T, E]`` with each placeholder of ``ids`` ``[B, T]`` replaced by its vector.
 
+        Nothing in here waits for an accelerator in a training step; there a vector that is missing is not a number, so
+        that the step's loss is refused.
+
         Args:
             index: each row's place in the bank ``[B, 1]``, or each token's ``[B, T]``.
 
         Raises:
             SettingsError: a placeholder for a slot that the row's foreword does not have.
         """
-        rows, places = (ids < 0).nonzero(as_tuple=True)
-        slots, owners = -1 - ids[rows, places], index.expand(ids.shape)[rows, places]
-        if bool((slots >= self.counts[owners]).any()):
+        placed, slots = ids < 0, -1 - ids
+        missing = placed & (slots >= self.counts[index])
+        if (ids.device.type == "cpu" or not torch.is_grad_enabled()) and bool(missing.any()):
             raise SettingsError(
                 "a row has a soft slot that its foreword does not fill",
                 expected=Message("slots 0 to {value}, of a foreword that has them", value=int(self.counts.max()) - 1),
                 received=f"slot {int(slots.max())}",
                 hint="give the row the foreword that was trained with its template",
             )
-        return embeddings.index_put((rows, places), self.values[owners, slots].to(embeddings))
+        forewords, longest, _ = self.values.shape
+        nothing = forewords * longest
+        which = torch.where(placed, index * longest + slots, nothing)
+        which = torch.where(missing, nothing + 1, which)
+        vectors: Tensor = _Looked.apply(self.values.flatten(0, 1), which)  # type: ignore[no-untyped-call]
+        return torch.where(placed[..., None], vectors.to(embeddings), embeddings)
+
+
+class _Looked(torch.autograd.Function):
+    """Rows of a table ``[N, E]`` by ``which [B, T]``; N stands for zeros and N + 1 for what is not a number.
+
+    The backward pass is a product: the plain one adds up in another order each time on CUDA, where tokens share a row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, which: Tensor) -> Tensor:
+        ctx.save_for_backward(which)
+        ctx.rows = len(table)
+        filled = torch.cat([table, table.new_zeros(1, table.shape[1]), table.new_full((1, table.shape[1]), math.nan)])
+        return nn.functional.embedding(which, filled)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
+        (which,) = ctx.saved_tensors
+        taken = which.flatten() == torch.arange(ctx.rows, device=which.device)[:, None]
+        return taken.to(given) @ given.flatten(0, 1), None
 
 
 def bank_of(forewords: Sequence[Foreword], size: int) -> SlotBank | None:

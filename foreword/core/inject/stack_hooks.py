@@ -86,9 +86,12 @@ def _filling(embedding: nn.Module, forward: Forward) -> Forward:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         source = source_for(embedding)
-        if not isinstance(source, InForce) or source.slots is None or not args or not bool((args[0] < 0).any()):
+        if not isinstance(source, InForce) or source.slots is None or not args:
             return forward(*args, **kwargs)
         ids, packed = args[0], current().packed
+        # An accelerator is not asked what it was given: where there is no slot, nothing is filled.
+        if ids.device.type == "cpu" and not bool((ids < 0).any()):
+            return forward(*args, **kwargs)
         output = forward(ids.clamp(min=0), *args[1:], **kwargs)
         if packed is None:
             return source.slots.fill(output, ids, source.index(ids.shape[0])[:, None])

@@ -49,7 +49,7 @@ def masked_scores(
             which,
             words.repeat(len(inputs), 1).flatten(),
             input_ids=batch.ids,
-            attention_mask=batch.mask,
+            attention_mask=batch.seen,
         ).view(len(inputs), length, len(found))
         columns |= dict(zip(found, logp.mean(1).unbind(1), strict=True))
     return torch.stack([columns[number] for number in range(len(choices))], 1)

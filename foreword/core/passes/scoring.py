@@ -23,7 +23,7 @@ from foreword.core.attention.pass_context import holding
 from foreword.core.attention.routing import route
 from foreword.core.base.device import sent, tensor_on
 from foreword.core.inject.sites import backbone, find_sites
-from foreword.core.passes.output_layer import log_probs, word_logits
+from foreword.core.passes.output_layer import log_probs, logits_at, word_logits
 from foreword.errors import SettingsError
 
 Ids = Sequence[int]
@@ -31,10 +31,14 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Padded:
-    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token."""
+    """Rows as tensors: ids ``[B, T]`` and mask ``[B, T]``, 1 where there is a token.
+
+    ``seen`` is the mask for a model, which asks an accelerator for its contents: None where all is ones.
+    """
 
     ids: Tensor
     mask: Tensor
+    seen: Tensor | None
 
 
 def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right") -> Padded:
@@ -46,7 +50,8 @@ def pad(rows: Sequence[Ids], fill: int, device: torch.device, side: str = "right
         place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[i, place] = torch.tensor(list(row), dtype=torch.long)
         mask[i, place] = 1
-    return Padded(sent(ids, device), sent(mask, device))
+    there = sent(mask, device)
+    return Padded(sent(ids, device), there, None if all(len(r) == width for r in rows) else there)
 
 
 def refuse_empty(rows: Sequence[Ids]) -> None:
@@ -71,11 +76,12 @@ class _Laid:
 
     ids: Tensor
     mask: Tensor
+    seen: Tensor | None
     packed: Packed | None
 
     def arguments(self) -> dict[str, Any]:
         """What the model is called with."""
-        given = {"input_ids": self.ids, "attention_mask": self.mask}
+        given = {"input_ids": self.ids, "attention_mask": self.seen}
         return given if self.packed is None else given | {"position_ids": self.packed.positions}
 
     def at(self, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,9 +117,10 @@ def _lay(model: PreTrainedModel, rows: Sequence[Ids], fill: int) -> _Laid:
     """End to end where the model allows it."""
     if packable(model):
         ids = tensor_on([[token for row in rows for token in row]], model.device)
-        return _Laid(ids, torch.ones_like(ids), Packed([len(r) for r in rows], model.device))
+        mask = torch.ones_like(ids)
+        return _Laid(ids, mask, mask, Packed([len(r) for r in rows], model.device))
     batch = pad(rows, fill, model.device)
-    return _Laid(batch.ids, batch.mask, None)
+    return _Laid(batch.ids, batch.mask, batch.seen, None)
 
 
 def choice_scores(
@@ -214,11 +221,56 @@ def completion_losses(
     model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
 ) -> tuple[Tensor, Tensor]:
     """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
+    with _completing(model, inputs, targets, fill) as asked:
+        labels = tensor_on([token for t in targets for token in t], model.device)
+        logp = log_probs(model, asked.at, torch.arange(len(labels), device=model.device), labels, **asked.arguments)
+    return -logp, asked.rows
+
+
+def completion_word_log_probs(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], words: Tensor, fill: int
+) -> tuple[Tensor, Tensor]:
+    """log p of K words at the place of every target token ``[N, K]``, given what stands before it, and each one's row
+    ``[N]``.
+
+    Args:
+        words: token ids ``[N, K]``.
+    """
+    with _completing(model, inputs, targets, fill) as asked:
+        which = torch.arange(len(words), device=model.device).repeat_interleave(words.shape[1])
+        logp = log_probs(model, asked.at, which, words.flatten(), **asked.arguments)
+    return logp.view_as(words), asked.rows
+
+
+def likeliest_words(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], k: int, fill: int
+) -> tuple[Tensor, Tensor]:
+    """The k likeliest words (or all, where there are fewer) at the place of every target token ``[N, k]``, and log p of
+    each ``[N, k]``."""
+    with _completing(model, inputs, targets, fill) as asked:
+        logp = logits_at(model, *asked.at, **asked.arguments).log_softmax(-1)
+    logp, words = logp.topk(min(k, logp.shape[-1]))
+    return words, logp
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """Where the tokens of completions are read in a pass: place ``at``, and their ``rows`` ``[N]``."""
+
+    at: tuple[Tensor, Tensor]
+    rows: Tensor
+    arguments: dict[str, Any]
+
+
+@contextmanager
+def _completing(
+    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+) -> Iterator[_Completion]:
+    """The pass over inputs and completions belongs in here."""
     refuse_empty(inputs)
     device = model.device
     owners = [b for b, t in enumerate(targets) for _ in t]
     rows = tensor_on(owners, device)
-    labels = tensor_on([token for t in targets for token in t], device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
         begin = beginning(model)
@@ -226,9 +278,9 @@ def completion_losses(
         places = [len(begin) - 1 + i for t in targets for i in range(len(t))]
         arguments = {
             "input_ids": batch.ids,
-            "attention_mask": batch.mask,
+            "attention_mask": batch.seen,
             "decoder_input_ids": answer.ids,
-            "decoder_attention_mask": answer.mask,
+            "decoder_attention_mask": answer.seen,
         }
         at, packed = (rows, tensor_on(places, device)), None
     else:
@@ -236,8 +288,7 @@ def completion_losses(
         places = [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))]
         at, packed, arguments = laid.at(rows, tensor_on(places, device)), laid.packed, laid.arguments()
     with _running(model, packed, owners, places):
-        logp = log_probs(model, at, torch.arange(len(labels), device=device), labels, **arguments)
-    return -logp, rows
+        yield _Completion(at, rows, arguments)
 
 
 def last_states(model: PreTrainedModel, **inputs: Any) -> Tensor:
@@ -275,7 +326,7 @@ def states_at(
 ) -> tuple[Tensor, Tensor]:
     """The last hidden state ``[N, E]`` at the given places of each row, row by row, and each one's row ``[N]``."""
     batch = pad(inputs, fill, model.device)
-    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.mask)
+    hidden = last_states(model, input_ids=batch.ids, attention_mask=batch.seen)
     rows = tensor_on([b for b, own in enumerate(places) for _ in own], hidden.device, torch.long)
     at = tensor_on([place for own in places for place in own], hidden.device, torch.long)
     return hidden[rows, at].float(), rows

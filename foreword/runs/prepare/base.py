@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foreword.core.base.device import number_format
 from foreword.core.base.load import Base, Outline, load_base
 from foreword.data.table import Table
 from foreword.data.task.task import Task
 from foreword.errors import Interrupted
+from foreword.messages import Message, restored, stored
+from foreword.runs.output_folder import RECORDS
 from foreword.runs.train.interrupt import interruptible
 from foreword.samples import textgenrnn
 from foreword.settings.schema import FETCHED, SCRATCH, BaseSettings, ProgressCall, TrainRequest
@@ -19,6 +23,8 @@ from foreword.storage import building
 from foreword.training.from_scratch.build_base import Text, build_base, untrained_base
 
 FOLDER = "base"
+PRECISION = "precision"
+"""Where a run's record says in which number format its base was."""
 _FETCH = dict(zip(FETCHED, (textgenrnn,), strict=True))
 
 
@@ -72,8 +78,37 @@ def base_for(
                 return untrained
             folder = built(name, texts, request.base_settings, report)
         name = folder
-    options = {"device": settings.device, "dtype": settings.dtype, "task_head": task.masked}
-    return find_base(name, **options, accept=accept, progress=report)
+    dtype: str = settings.dtype
+    why = None
+    if dtype == "auto":
+        dtype, why = _recorded_precision(Path(request.output_dir))
+    options = {"device": settings.device, "dtype": dtype, "task_head": task.masked}
+    base = find_base(name, **options, accept=accept, progress=report)
+    return replace(base, why=base.why or why)
+
+
+def precision_of(base: Base) -> dict[str, Any]:
+    """What a run's record says under :data:`PRECISION`, so that the run is gone on with in it."""
+    return {"dtype": number_format(base.dtype), "why": stored(base.why)}
+
+
+def _recorded_precision(folder: Path) -> tuple[str, Message | None]:
+    """The setting of ``dtype`` for the run recorded in ``folder``, and why that was chosen; ``auto`` for none."""
+    for name in RECORDS:
+        if name.endswith(".json") and (folder / name).is_file():
+            try:
+                record = json.loads((folder / name).read_text(encoding="utf-8"))[PRECISION]
+                why = restored(record["why"])
+                return str(record["dtype"]), why if isinstance(why, Message) else None
+            except (ValueError, KeyError, TypeError):  # damage is told of where the record is read for itself
+                continue
+    return "auto", None
+
+
+def precision_note(base: Base) -> list[Message]:
+    """In which number format the base ran, where that was chosen for the user; for people."""
+    form = "the base in {dtype}: {why}"
+    return [] if base.why is None else [Message(form, dtype=number_format(base.dtype), why=base.why)]
 
 
 def keep_base(base: Base, request: TrainRequest, folder: Path) -> Base:

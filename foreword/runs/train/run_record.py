@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foreword.core.base.device import number_format
 from foreword.data.quality.split import DataLock
 from foreword.errors import ResumeError, SettingsError
 from foreword.messages import Message
+from foreword.runs.prepare.base import PRECISION, precision_of
 from foreword.runs.prepare.prepare import Prepared
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
@@ -36,6 +38,7 @@ def record_run(folder: Path, prepared: Prepared, *, name: str = _NAME, more: Map
     record: dict[str, Any] = {
         "request": {**prepared.request.to_json(), **(more or {})},
         "base": prepared.base.fingerprint,
+        PRECISION: precision_of(prepared.base),
         "data": prepared.lock.to_json(),
         "started_in": str(Path.cwd()),
     }
@@ -92,7 +95,7 @@ def _resolved(prepared: Prepared) -> dict[str, Any]:
     task = {**settings["task"], "template": prepared.task.template, "metric": prepared.task.metric}
     if prepared.task.guidance and task["guidance_file"] is None:
         task["guidance"] = prepared.task.guidance
-    return {**settings, "task": task}
+    return {**settings, "dtype": number_format(prepared.base.dtype), "task": task}
 
 
 def _from_here(request: Mapping[str, Any], started_in: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from foreword.evaluation.report.summary import figure_text, footnote, heading, n
 from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message, say_if_known
+from foreword.runs.prepare.base import precision_note
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.data_notes import data_notes
@@ -61,7 +62,8 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
     ends = [*label_end_note(prepared.task, prepared.base.tokenizer), *_thresholds(evaluation.task)]
-    lines = [*shown(prepared.task), *ends, *(Message("note: {text}", text=named(alarm)) for alarm in alarms)]
+    lines = [*shown(prepared.task), *ends, *precision_note(prepared.base)]
+    lines += [Message("note: {text}", text=named(alarm)) for alarm in alarms]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.
         told = evaluation.difference if verdict.state in ("better", "worse", "cannot_tell") else None
@@ -158,6 +160,7 @@ def _report(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, result
             "revision": base.revision,
             "architecture": base.architecture,
             "kind": base.kind,
+            **base.precision(),
             **base.fingerprint,
         },
         "method": {"name": prepared.method.name, **plain_settings(prepared.method.settings())},

@@ -10,6 +10,7 @@ from typing import Any
 from foreword.artifact.manifest import Manifest
 from foreword.artifact.store import load
 from foreword.core.base.load import Base
+from foreword.core.base.precision import readable
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.masked_scores import refuse_headless
@@ -90,13 +91,12 @@ def open_foreword(file: str | Path, base: str | Base | None = None, progress: Pr
     """
     value, manifest = load(file)
     task = Task.from_json(manifest.task)
-    training = manifest.settings.get("training")
-    dtype = training.get("dtype", "float32") if isinstance(training, Mapping) else "float32"
+    dtype = readable(manifest.dtype)
     if base is None:
         of = manifest.base
-        base = find_base(of.id, dtype=str(dtype), revision=of.revision, task_head=task.masked, progress=progress)
+        base = find_base(of.id, dtype=dtype, revision=of.revision, task_head=task.masked, progress=progress)
     if not isinstance(base, Base):
-        base = find_base(base, dtype=str(dtype), task_head=task.masked, progress=progress)
+        base = find_base(base, dtype=dtype, task_head=task.masked, progress=progress)
     loaded = base
     if task.masked:
         refuse_headless(loaded.model)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from foreword.artifact.manifest import MAX_GOLDEN, Golden, Manifest
+from foreword.artifact.manifest import MAX_GOLDEN, Golden
 from foreword.core.base.device import number_format
 from foreword.core.base.load import Base
 from foreword.core.inject.sites import find_sites
@@ -70,7 +70,7 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
     rows = tuple(Row(str(i), g.input, Source(str(file), i + 1)) for i, g in enumerate(golden))
     examples = opened.encoder.encode(rows, labelled=False)
     answers = opened.asker.answer(opened.value, examples)
-    written, here = _format_of(opened.manifest), number_format(opened.base.dtype)
+    written, here = opened.manifest.dtype, number_format(opened.base.dtype)
     tolerance = _TOLERANCE if written in (None, here) else _ROUNDED
     out = [
         _replayed(index, wanted, list(example.input_ids), answer, opened.task.labels, tolerance)
@@ -104,13 +104,6 @@ def _replayed(
         "received": answer.output,
         "change": change,
     }
-
-
-def _format_of(manifest: Manifest) -> str | None:
-    """The number format of the base that the golden rows were asked of; None where the file does not say."""
-    training = manifest.settings.get("training")
-    known = manifest.settings.get("dtype") or (training.get("dtype") if isinstance(training, Mapping) else None)
-    return None if known in (None, "auto") else str(known)
 
 
 def _other_format(written: str, here: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -18,6 +18,7 @@ import uvicorn
 
 from foreword.artifact.peek import peek
 from foreword.core.base.load import Base
+from foreword.core.base.precision import readable
 from foreword.errors import ForewordError, SettingsError
 from foreword.runs.prepare.base import find_base
 from foreword.serve.app.create_app import FINISH_SECONDS, create_app
@@ -100,12 +101,11 @@ def base_for(
     if base is None and not listed:
         raise SettingsError("no base to serve on", hint="give --base, or a .foreword file that names one")
     if not listed:
-        return find_base(str(base), device=device, dtype=dtype or "float32", progress=progress)
+        return find_base(str(base), device=device, dtype=dtype or "auto", progress=progress)
     manifest = peek(listed[0]).manifest
     # An encoder keeps its language head where a template has a mask for it to fill.
     masked = "{{ mask }}" in str(manifest.task.get("template", ""))
-    training, record = manifest.settings.get("training"), manifest.base
-    trained = str(training.get("dtype", "float32")) if isinstance(training, dict) else "float32"
+    record, trained = manifest.base, readable(manifest.dtype, device)
     how: dict[str, Any] = {"device": device, "dtype": dtype or trained, "task_head": masked, "progress": progress}
     if base is not None:
         return find_base(base, **how)

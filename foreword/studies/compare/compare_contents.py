@@ -56,7 +56,12 @@ def report_facts(done: Work, plan: Plan, decision: Decision) -> dict[str, Any]:
         "rows": compare_report.read_rows(done.systems, decision, prepared.task.metric),
         "again": f"foreword reproduce {done.folder}/report.json",
         "data": _data(done),
-        "base": {"id": prepared.base.id, "revision": prepared.base.revision, **prepared.base.fingerprint},
+        "base": {
+            "id": prepared.base.id,
+            "revision": prepared.base.revision,
+            **prepared.base.precision(),
+            **prepared.base.fingerprint,
+        },
         "task": plain_settings(prepared.task.to_json()),
         "settings": plain_settings(prepared.request.settings.to_json()),
         "plan": plan.to_json(),

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from foreword.core.base.architecture import Kind
-from foreword.core.base.device import tensor_on
+from foreword.core.base.device import sent, tensor_on
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
+from foreword.errors import SettingsError
 from foreword.plugins import registered
 
 
@@ -88,6 +89,15 @@ class Answer:
     tokens: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     gold: tuple[float, int] | None = None
+
+
+@dataclass(frozen=True)
+class Soft:
+    """What a teacher says to one row: log p ``[N, K]`` of K words at each of N places, and which words these are ``[N,
+    K]``. A classification has one place, and its words are the numbers of its classes."""
+
+    words: Tensor
+    logp: Tensor
 
 
 class Objective(ABC):
@@ -155,6 +165,28 @@ class Head(Objective):
     def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
         """What the model says to each row of ``batch``."""
 
+    def taught(self, asked: Asked, batch: Sequence[Example], k: int) -> list[Soft]:
+        """What the model, with its foreword in front, says to each row of ``batch``, for another foreword to learn: at
+        most ``k`` words a place.
+
+        Raises:
+            SettingsError: such answers are not learned from a teacher.
+        """
+        raise SettingsError(
+            "what a teacher says cannot be learned with this head",
+            where="--task",
+            expected="classification by label words, or generation",
+            received=self.name,
+        )
+
+    def imitating(self, model: PreTrainedModel, batch: Sequence[Example], taught: Sequence[Soft]) -> Outputs:
+        """One pass over the rows of ``batch``, for :meth:`divergences`."""
+        return self.outputs(model, batch)
+
+    def divergences(self, found: Outputs, taught: Sequence[Soft], foreword: Foreword) -> Tensor:
+        """The Kullback-Leibler divergence from the teacher's words ``[N]``, one for each place of the rows."""
+        raise NotImplementedError
+
     def passed(self, asked: Asked, batch: Sequence[Example]) -> Outputs:
         """One pass without gradients, with the foreword in front."""
         with torch.no_grad(), injected(asked.model, [asked.value]):
@@ -178,6 +210,14 @@ class Chooser(Head):
             answers.append(Answer(labels[best], scores[best], len(row.input_ids), by_label))
         return answers
 
+    def taught(self, asked: Asked, batch: Sequence[Example], k: int) -> list[Soft]:
+        logp = self.logp(self.passed(asked, batch), asked.value).float().cpu()
+        return [Soft(torch.arange(logp.shape[1])[None], row[None]) for row in logp]
+
+    def divergences(self, found: Outputs, taught: Sequence[Soft], foreword: Foreword) -> Tensor:
+        scores = self.scores(found, foreword).log_softmax(-1)
+        return divergence(sent(torch.cat([one.logp for one in taught]), scores.device), scores)
+
     def logp(self, found: Outputs, foreword: Foreword) -> Tensor:
         """log p of the classes ``[N, C]``."""
         with torch.no_grad():
@@ -198,6 +238,14 @@ def linear(states: Tensor, foreword: Foreword) -> Tensor:
     """The logits ``[N, C]`` of a foreword's trained weights for states ``[N, E]``."""
     weight, bias = foreword.head["weight"], foreword.head["bias"]
     return states @ weight.to(states).T + bias.to(states)
+
+
+def divergence(taught: Tensor, said: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence ``[N]`` of K words, and of all others as one, of log p ``[N, K]`` each."""
+    share = taught.exp()
+    left, other = (1 - share.sum(-1)).clamp(min=0), (1 - said.exp().sum(-1)).clamp(min=1e-6)
+    rest = torch.where(left > 1e-6, left * (left.clamp(min=1e-6).log() - other.log()), 0.0)
+    return (share * (taught - said)).sum(-1) + rest
 
 
 def fill_of(tokenizer: Tokenizer) -> int:

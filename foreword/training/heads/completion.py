@@ -11,12 +11,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from foreword.core.base.architecture import Kind
+from foreword.core.base.device import sent
+from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
-from foreword.core.passes.scoring import completion_losses
+from foreword.core.passes.scoring import completion_losses, completion_word_log_probs, likeliest_words
 from foreword.data.task.task import Task
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import Tokenizer
-from foreword.training.heads.base import Answer, Asked, Head, Outputs, fill_of
+from foreword.training.heads.base import Answer, Asked, Head, Outputs, Soft, divergence, fill_of
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,22 @@ class Complete(Head):
         return [
             Answer(text, tokens=tokens, gold=gold) for (text, tokens), gold in zip(written, likelihood, strict=True)
         ]
+
+    def taught(self, asked: Asked, batch: Sequence[Example], k: int) -> list[Soft]:
+        inputs, targets = [(*self.lead, *row.input_ids) for row in batch], [row.target_ids for row in batch]
+        with torch.no_grad(), injected(asked.model, [asked.value]):
+            words, logp = likeliest_words(asked.model, inputs, targets, k, self.fill)
+        sizes = [len(target) for target in targets]
+        return [Soft(*row) for row in zip(words.cpu().split(sizes), logp.cpu().split(sizes), strict=True)]
+
+    def imitating(self, model: PreTrainedModel, batch: Sequence[Example], taught: Sequence[Soft]) -> Outputs:
+        inputs, targets = [(*self.lead, *row.input_ids) for row in batch], [row.target_ids for row in batch]
+        words = sent(torch.cat([one.words for one in taught]), model.device)
+        logp, rows = completion_word_log_probs(model, inputs, targets, words, self.fill)
+        return Outputs(logp, rows, sizes=tuple(map(len, targets)))
+
+    def divergences(self, found: Outputs, taught: Sequence[Soft], foreword: Foreword) -> Tensor:
+        return divergence(sent(torch.cat([one.logp for one in taught]), found.values.device), found.values)
 
     def _likelihood(self, found: Outputs, batch: Sequence[Example]) -> list[tuple[float, int]]:
         """-log p of each row's completion and its tokens."""

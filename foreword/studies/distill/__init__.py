@@ -1,0 +1,1 @@
+"""A short foreword that answers like a long context."""
