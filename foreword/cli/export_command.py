@@ -31,7 +31,8 @@ def command(
 ) -> int:
     """Write a foreword in another engine's format.
 
-    The base is loaded to make sure that it fits.
+    The base is loaded to make sure that it fits. With --verify the engine, where it is installed, is asked the file's
+    golden rows.
     """
     if to == "list":
         with work():
@@ -46,8 +47,10 @@ def command(
     with work(loads=True) as progress:
         from foreword.export.convert import export
 
-        asked = (engine_python or True) if verify else False
-        result = export(file, output_dir, format=to, settings=settings, base=base, verify=asked, progress=progress)
+        result = export(
+            file, output_dir, format=to, settings=settings, base=base, verify=verify and (engine_python or True),
+            progress=progress,
+        )  # fmt: skip
     show(result, json)
     return 0
 

@@ -60,8 +60,8 @@ def export(
         format: the name of a format (docs/export.md).
         settings: of the format.
         base: a base to use instead of the one that the file names; it must be the same model.
-        verify: ask the engine the file's golden rows afterwards and compare its tokens with ours; a text is the path
-            of a Python that has the engine.
+        verify: ask the engine the file's golden rows afterwards and compare its tokens with ours; the path of a Python
+            that has the engine, or True for this one.
 
     Returns:
         The format, the folder, its files, the guidance text, which the other tool does not put in front, and how many
@@ -74,10 +74,10 @@ def export(
     chosen = make_format(format, settings)
     opened = open_foreword(file, base, progress)
     folder = Path(output_dir)
-    with _large_files(folder) as scratch:
+    python = verify if isinstance(verify, str) else None
+    with _working_folder(folder) as scratch:
         exporting = Exporting(Path(file).stem, opened.value, opened.manifest, opened.base, folder, scratch)
         files = chosen.write(exporting)
-        python = verify if isinstance(verify, str) else None
         if verify:
             engine_of(chosen, exporting, python)
         names = sorted([*files, *_place(files, exporting)])
@@ -99,7 +99,7 @@ def _place(files: Mapping[str, bytes], exporting: Exporting) -> list[str]:
 
 
 @contextmanager
-def _large_files(folder: Path) -> Iterator[Path]:
+def _working_folder(folder: Path) -> Iterator[Path]:
     """An empty folder on the disk of ``folder``, gone at the end; nothing is made where an export is refused."""
     above = next(path for path in folder.absolute().parents if path.is_dir())
     with explained(folder), TemporaryDirectory(prefix=".partial-export-", dir=above) as scratch:
