@@ -23,6 +23,9 @@ class ServeFlags(options.OutputFlags):
     shadow: Annotated[
         list[str] | None, typer.Option(metavar="A=B", help="Ask B too, unseen, what A is asked. May be repeated.")
     ]
+    calibrate: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="Labelled rows that NAME did not learn from.")
+    ]
     request_log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write requests and answers down; off by default.")
     ]
@@ -83,8 +86,15 @@ def command(
 
 def _more(flags: ServeFlags) -> dict[str, Any]:
     """The settings among the shared flags."""
-    names = ("engine", "url", "engine_dir", "request_log", "log_days")
-    return {**{name: flags[name] for name in names}, "shadows": tuple(flags["shadow"] or ()) or None}
+    return {
+        "engine": flags["engine"],
+        "url": flags["url"],
+        "engine_dir": flags["engine_dir"],
+        "request_log": flags["request_log"],
+        "log_days": flags["log_days"],
+        "shadows": tuple(flags["shadow"] or ()) or None,
+        "calibrate": tuple(flags["calibrate"] or ()) or None,
+    }
 
 
 def _new_key(path: Path | None, name: str, admin: bool, machine: bool) -> int:

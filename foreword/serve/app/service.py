@@ -14,6 +14,7 @@ from foreword.core.base.load import Base
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import end_id
 from foreword.errors import SettingsError
+from foreword.serve.app import calibration
 from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
@@ -67,6 +68,10 @@ class Service:
             self.watched.look()
             self.experiments = Experiments(map(parse, settings.splits), settings.feedback)
             self._check_splits()
+            self.calibrations = {
+                self._digest(name): self._calibrated(name, path)
+                for name, path in map(calibration.parse, settings.calibrate)
+            }
             self.shadows = Shadows(settings.shadows, self.library.entry)
             self.log = None if settings.request_log is None else RequestLog(settings.request_log, settings.log_days)
         except BaseException:
@@ -79,6 +84,18 @@ class Service:
                 self.library.entry(name)
             if experiment.name in self.library.names():
                 raise SettingsError("a split has the name of a file", where="--split", received=experiment.name)
+
+    def _digest(self, name: str) -> str:
+        return self.library.entry(name).peek.digest
+
+    def _calibrated(self, name: str, path: Path) -> calibration.Calibration:
+        fitted = calibration.calibrated_on(self.library, name, path)
+        log.info("calibrated", extra={"fields": {"foreword": name, **fitted.to_json()}})
+        return fitted
+
+    def calibration(self, name: str) -> calibration.Calibration | None:
+        """What a foreword's probabilities were calibrated to, as long as it is the same foreword."""
+        return self.calibrations.get(self._digest(name))
 
     async def watch(self) -> None:
         """Look at the folders now and then, for ever."""
@@ -133,12 +150,14 @@ class Service:
         """Write an answer down, and ask the foreword that stands in its shadow."""
         if self.log is not None:
             await asyncio.to_thread(self.log.add, answer, served.name, dict(fields), output)
-        other = self.shadows.of(served.name)
+        other = self.shadows.of(served.name) if served.task.kind in ("classification", "generation") else None
         if other is not None and len(self.engine.waiting) < self.settings.limits.queue // 2:
             self.shadows.run(self._shadow(served.name, other, fields, output))
 
     async def _shadow(self, name: str, other: str, fields: Mapping[str, Any], output: str) -> None:
         served = await asyncio.to_thread(self.library.get, other)
+        if served.task.kind != self.library.get(name).task.kind:
+            return
         example = await asyncio.to_thread(row_of, served, fields, self.library.entry(other).first_k)
         if served.task.kind == "classification":
             [scored] = await self.scored(served, [example])

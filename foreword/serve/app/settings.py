@@ -29,6 +29,7 @@ class ServeSettings:
         splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
         feedback: the file that keeps their scores.
         shadows: ``A=B``: what A is asked, B is asked too, and its answer is only compared.
+        calibrate: ``NAME=FILE``: labelled rows on which a foreword's probabilities are calibrated at the start.
         request_log, log_days: where requests and answers are written down, and for how long they stay.
         engine, url, engine_dir: what writes instead of this process (``llamacpp``, ``vllm``), where it listens, and the
             folder in which it looks for forewords.
@@ -52,6 +53,7 @@ class ServeSettings:
     splits: tuple[str, ...] = ()
     feedback: Path | None = None
     shadows: tuple[str, ...] = ()
+    calibrate: tuple[str, ...] = ()
     request_log: Path | None = None
     log_days: int = 30
     engine: str | None = None

@@ -31,6 +31,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     form = Envelope(True, body.model)
     served = await service.foreword(body.model, form.id, body.user)
+    fields: Mapping[str, Any]
     if body.fields is None and not body.messages:
         raise SettingsError("there is nothing to answer", where="messages", expected="messages, or fields")
     if body.model == BASE:
@@ -56,6 +57,7 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     form = Envelope(False, body.model)
     served = await service.foreword(body.model, form.id, body.user)
+    fields: list[Mapping[str, Any]]
     if body.fields is None and body.prompt is None:
         raise SettingsError("there is nothing to go on with", where="prompt", expected="a prompt, or fields")
     texts = [] if body.prompt is None else [body.prompt] if isinstance(body.prompt, str) else body.prompt
@@ -86,7 +88,7 @@ def _refuse_label(served: Served) -> None:
         )
 
 
-async def _row_ids(service: Service, served: Served, fields: dict[str, Any]) -> list[int]:
+async def _row_ids(service: Service, served: Served, fields: Mapping[str, Any]) -> list[int]:
     first_k = service.library.entry(served.name).first_k
     example = await asyncio.to_thread(row_of, served, fields, first_k)
     return list(example.input_ids)
