@@ -63,11 +63,11 @@ def _fetched(repo: str, file: str, revision: str | None) -> Path:
         return Path(hf_hub_download(repo, file, **options))
     except Exception as problem:  # the hub's client raises errors of several libraries
         raise BaseError(
-            Message("the file cannot be fetched from the hub: {problem}", problem=_first_line(problem)),
+            Message(
+                "the file cannot be fetched from the hub: {name}: {why}",
+                name=type(problem).__name__,
+                why=next(iter(str(problem).splitlines()), "")[:300],
+            ),
             where=f"hf://{repo}/{file}",
             hint="check the name, whether you may read it (hf auth login), and HF_HUB_OFFLINE",
         ) from problem
-
-
-def _first_line(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {next(iter(str(problem).splitlines()), '')[:300]}"
