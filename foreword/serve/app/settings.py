@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreword.errors import SettingsError
+from foreword.serve.app.addresses import is_loopback
 from foreword.serve.engine.engine import EngineLimits
 
 PORT = 8265
@@ -68,13 +68,3 @@ class ServeSettings:
                 received=self.host,
                 hint="make one with `foreword serve --new-key NAME --keys FILE`, then start with --keys FILE",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
