@@ -113,14 +113,15 @@ def load_base(
         UnsupportedBaseError: not a text model, or it needs code or pickles that are never run.
         ResourceError: the device is not there, or its memory is too small.
         SettingsError: an unknown device or dtype.
+
+    >>> from foreword import load_base
+    >>> base = load_base("base")
+    >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
+    ('decoder', False)
     """
     place, number = pick_device(device), pick_dtype(dtype)
     name, local = resolve(spec)
-    folder: str = name
-    if local:
-        path = Path(name)
-        folder = str(convert_gguf(path, progress=progress) if is_gguf(path) else path)
-        check_folder(Path(folder))
+    folder = _folder_of(name, progress) if local else name
     # Converting a checkpoint of the hub to safetensors there is not ours to ask for.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with explained(name, local=local):
@@ -130,8 +131,7 @@ def load_base(
             progress("load model", 0, 1)
         why = None
         if number == "auto":
-            config = _config(folder, how)
-            chosen = best_precision(config, kind_of(config), place)
+            chosen = best_precision(config := _config(folder, how), kind_of(config), place)
             number, why = chosen.dtype, chosen.why
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
@@ -139,6 +139,13 @@ def load_base(
         if progress is not None:
             progress("load model", 1, 1)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why)
+
+
+def _folder_of(name: str, progress: Progress | None) -> str:
+    """A local base's folder, converted where it is a GGUF file. Raises BaseError where it is none."""
+    path = convert_gguf(Path(name), progress=progress) if is_gguf(Path(name)) else Path(name)
+    check_folder(path)
+    return str(path)
 
 
 def _narrows(folder: str, commit: str | None, dtype: Any) -> bool:
