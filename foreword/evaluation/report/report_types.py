@@ -64,7 +64,7 @@ class Ends(TypedDict):
 
 
 class PairedDifference(TypedDict):
-    """System a minus system b on the same rows; ``equivalence`` is the interval by which they are judged to be equal."""
+    """System a minus system b on the same rows; by ``equivalence``, an interval, they are judged to be equal."""
 
     metric: str
     a: float | None
