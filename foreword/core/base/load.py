@@ -126,8 +126,7 @@ def load_base(
             progress("load model", 0, 1)
         why = None
         if number == "auto":
-            config = _config(folder, how)
-            chosen = best_precision(config, kind_of(config), place)
+            chosen = best_precision(config := _config(folder, how), kind_of(config), place)
             number, why = chosen.dtype, chosen.why
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
