@@ -214,6 +214,16 @@ def attach(
 
     Raises:
         UnsupportedBaseError: the base is outside the attention interface.
+
+    >>> from foreword import attach, load_base
+    >>> from foreword.methods.base import Start, make, make_writer
+    >>> base = load_base("base")
+    >>> start = Start(base.model, ids=tuple(base.tokenizer("Reviews, one a line: ").input_ids))
+    >>> model = attach(base.model, make_writer(make("prefix"), start), base.tokenizer)
+    >>> model.foreword().num_virtual_tokens == len(start.ids)
+    True
+    >>> model.detach() is base.model
+    True
     """
     settle()
     modes = {module: module.training for module in model.modules()}

@@ -113,6 +113,11 @@ def load_base(
         UnsupportedBaseError: not a text model, or it needs code or pickles that are never run.
         ResourceError: the device is not there, or its memory is too small.
         SettingsError: an unknown device or dtype.
+
+    >>> from foreword import load_base
+    >>> base = load_base("base")
+    >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
+    ('decoder', False)
     """
     place, number = pick_device(device), pick_dtype(dtype)
     name, local = resolve(spec)
