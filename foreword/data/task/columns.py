@@ -73,7 +73,8 @@ class Layout:
 
     ``inputs`` are the fields the model sees (those in ``optional`` may be empty), ``target`` is the field it must give
     ("" for rows without one), ``description`` is shown to the user. ``turns`` is the field with a conversation's turns,
-    ``leaks`` are columns that say the label again and are therefore not taken as input.
+    ``plain`` is said of texts that are learned as they stand, ``leaks`` are columns that say the label again and are
+    therefore not taken as input.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Layout:
     description: str
     optional: tuple[str, ...] = ()
     turns: str = ""
+    plain: bool = False
     leaks: tuple[str, ...] = ()
 
     def without(self, column: str) -> Layout:
@@ -132,6 +134,9 @@ def recognise(
         kind = "multilabel"
     if layout is not None:
         return _of_kind(_without_leaks(layout, columns, rows, tuple(inputs)), kind, columns, rows, tuple(inputs))
+    plain = _text_columns(columns, "")
+    if labelled and not target and kind in (None, "generation") and len(plain) == 1 and (*inputs, *plain)[:1] == plain:
+        return Layout("generation", plain, "", f"{plain[0]} (plain text, learned as it stands)", plain=True)
     if not labelled:
         chosen = tuple(inputs) or _text_columns(columns, "")
         return Layout("generation", chosen, "", f"{' + '.join(chosen)} (no target)")
