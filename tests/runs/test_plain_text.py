@@ -55,7 +55,7 @@ def test_every_token_behind_the_first_is_learned_and_the_end() -> None:
     assert (first.target_ids[-1], list(first.target_ids).count(2)) == (2, 1)
     assert (len(second.input_ids), second.target_ids) == (1, (2,))
     [on] = Encoder(task, tok, False).encode(table.rows[:1], labelled=False)
-    assert (tok.decode(on.input_ids), on.target_ids) == ("Say </s> now", ())
+    assert (tok.decode(list(on.input_ids)), on.target_ids) == ("Say </s> now", ())
 
 
 def test_long_texts_are_cut_at_the_window_and_nothing_is_lost() -> None:
