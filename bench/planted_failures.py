@@ -1,6 +1,6 @@
 """Trainings of a tiny model that go wrong on purpose, and good ones: which raise an alarm?
 
-    python bench/planted_failures.py [--trainings 20]
+    python bench/planted_failures.py [--minutes 1]
 
 The task is to say whether a text has an x (yes) or a z (no) among other letters. The base is a random Llama of a few
 thousand values; a good training with prefix and head gets nine of ten rows right. Each
@@ -10,6 +10,7 @@ failure is planted alone; where the data are refused before training, that count
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timed_rounds import rounds
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -189,12 +191,13 @@ def planted(name: str, base: Path, folder: Path, seed: int) -> list[str]:
     return train(splits, base, folder, seed)
 
 
-def run(trainings: int, each: int = 3) -> dict[str, Any]:
+def run(seconds: float, each: int = 3, most: int = 100) -> dict[str, Any]:
     """``alarm_missed``: the share of failures without an alarm; ``alarm_false``: of good trainings with one.
 
     Args:
-        trainings: good ones.
+        seconds: for good trainings, as many as there is time for.
         each: trainings of each failure.
+        most: good trainings at most.
     """
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
@@ -203,10 +206,12 @@ def run(trainings: int, each: int = 3) -> dict[str, Any]:
             name: sum(bool(planted(name, base, root / f"{number}-{seed}", seed)) for seed in range(each)) / each
             for number, name in enumerate(FAILURES)
         }
-        told = [train(good(random.Random(seed)), base, root / f"good-{seed}", seed) for seed in range(trainings)]
+        numbers = itertools.islice(rounds(seconds), most)
+        told = [train(good(random.Random(seed)), base, root / f"good-{seed}", seed) for seed in numbers]
     return {
         "alarm_missed": 1 - sum(fired.values()) / len(fired),
-        "alarm_false": sum(map(bool, told)) / max(1, trainings),
+        "alarm_false": sum(map(bool, told)) / len(told),
+        "good_trainings": len(told),
         "alarms_fired": fired,
         "false_alarms": sorted({alarm for alarms in told for alarm in alarms}),
     }
@@ -214,7 +219,7 @@ def run(trainings: int, each: int = 3) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainings", type=int, default=20, help="good ones")
+    parser.add_argument("--minutes", type=float, default=1.0, help="for good trainings")
     parser.add_argument("--each", type=int, default=3, help="trainings of each failure")
     arguments = parser.parse_args()
-    print(json.dumps(run(arguments.trainings, arguments.each), indent=1))
+    print(json.dumps(run(60 * arguments.minutes, arguments.each), indent=1))

@@ -1,6 +1,6 @@
 """Does the verdict keep its promises? Simulated comparisons of systems whose true accuracies are known.
 
-    python bench/verdict.py [--families 1000] [--json]
+    python bench/verdict.py [--minutes 5] [--json]
 
 A family is what `foreword compare` decides together: three trained systems against one prompt, on the same rows. The
 conditions are 30 to 1,000 rows, accuracies from 0.5 to 0.98, one to five seeds, runs whose true accuracies differ by 0
@@ -12,10 +12,12 @@ to 3 points, and five patterns of agreement between systems (``simulated_systems
   At least 80%.
 - **coverage**: how many families have every true difference inside its interval?
 - **curve_coverage**, **folds**, **groups**, **equal** (`simulated_studies.py`): learning curves, cross-validation,
-  grouped rows, and "as good as" where the truth is just outside the margin.
+  grouped rows, and "as good as" where the truth is on the edge of the margin, with its power where there is none.
 - **alarm_missed**, **alarm_false** (`planted_failures.py`): trainings of a tiny model that went wrong, and good ones.
 
-Each row of the table has its worst condition. With 1,000 families the comparisons took half an hour on a busy core.
+The time is shared out beforehand. Every condition gets the same number of families, as many as there is time for; of
+each row of the table the worst conditions are then simulated again, anew and ten times as often: of a thousand
+conditions the worst of a first look is mostly chance.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from simulated_systems import (
     hits,
     unequal,
 )
+from timed_rounds import Row, averaged
 
 from foreword.evaluation.metrics.metric_registry import METRICS
 from foreword.evaluation.statistics.intervals import Sampling
@@ -137,85 +140,124 @@ def macro_f1(count: int, seed: int) -> dict[str, Any]:
     return {"families": count, "family_error": claimed / count, "coverage": inside / count}
 
 
-def summary(rows: Sequence[dict[str, Any]], key: str, worst: Any = max) -> dict[str, Any]:
-    """Mean and worst of a figure, with the condition of the worst."""
+FIGURES = ("family_error", "coverage", "power")
+
+
+def kind_of(row: Row) -> str:
+    """The row of the table that a condition belongs to."""
+    if len(set(row["deviations"])) > 1:
+        return f"{row['seeds']} seeds, runs of one method {100 * row['deviations'][-1]:g} points apart"
+    return f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}, runs {100 * row['deviations'][0]:g} points apart"
+
+
+def condition_of(row: Row) -> Condition:
+    """The condition that was measured."""
+    return Condition(**{name: row[name] for name in Condition.__dataclass_fields__})
+
+
+def candidates(rows: Sequence[Row], key: str, most: bool, count: int = 2) -> list[Condition]:
+    """The worst conditions of each row of the table."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row), []).append(row)
+    ranked = [sorted(some, key=lambda row: row[key], reverse=most)[:count] for some in kinds.values()]
+    return [condition_of(row) for some in ranked for row in some]
+
+
+def summary(rows: Sequence[Row], again: Sequence[Row], key: str, most: bool = True) -> dict[str, Any]:
+    """Mean of a figure over all conditions, and the worst of those that were simulated ``again``, with where."""
     if not rows:
-        return {"mean": None, "worst": None, "at": None}
-    extreme = worst(rows, key=lambda row: row[key])
-    at = {name: value for name, value in extreme.items() if name not in ("family_error", "coverage", "power")}
-    return {
-        "mean": float(np.mean([row[key] for row in rows])),
-        "worst": extreme[key],
-        "at": at,
-        "conditions": len(rows),
-    }
+        return {"mean": None, "worst": None, "at": None, "conditions": 0}
+    extreme = (max if most else min)(again or rows, key=lambda row: row[key])
+    at = {name: extreme[name] for name in (*Condition.__dataclass_fields__, "stated") if name in extreme}
+    mean = float(np.mean([row[key] for row in rows]))
+    return {"mean": mean, "worst": extreme[key], "at": at, "conditions": len(rows)}
 
 
-def table(measured: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def table(rows: Sequence[Row], again: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """A row for each number of seeds and spread of runs, and for runs that differ in one method only."""
-    out = {}
-    for seeds, deviation in RUNS:
-        some = [m for m in measured if m["seeds"] == seeds and set(m["deviations"]) == {deviation}]
-        out[f"{seeds} seed{'s' * (seeds > 1)}, runs {100 * deviation:g} points apart"] = summary(some, "family_error")
-    some = [m for m in measured if len(set(m["deviations"])) > 1]
-    out["3 seeds, runs of one method 3 points apart"] = summary(some, "family_error")
-    return out
+    kinds = list(dict.fromkeys(map(kind_of, rows)))
+    parts = {
+        kind: ([r for r in rows if kind_of(r) == kind], [r for r in again if kind_of(r) == kind]) for kind in kinds
+    }
+    return {kind: summary(some, worst, "family_error") for kind, (some, worst) in parts.items()}
 
 
-def run(count: int, seed: int = 13, every: Sequence[Condition] | None = None) -> dict[str, Any]:
-    """The simulated comparisons."""
+def run(seconds: float, seed: int = 13, every: Sequence[Condition] | None = None, count: int = 100) -> dict[str, Any]:
+    """The simulated comparisons.
+
+    Args:
+        seconds: for all of it, about.
+        every: the conditions; None: all that are possible, and those where one method alone is unstable.
+        count: families of each condition a round, and ten times as many of the worst ones.
+    """
     chosen = list(conditions()) if every is None else list(every)
-    measured = [measure(condition, count, seed) for condition in chosen]
-    one_method = [unequal(c) for c in chosen if c.seeds == 3 and c.deviations[-1] == 0.03]
-    measured += [measure(condition, count, seed) for condition in one_method]
     # A single run is claimed to be better itself, so its power is that of runs that are alike.
     asked = [c for c in chosen if c.seeds > 1 or not max(c.deviations)]
-    powers = [power(c, count, seed) for c in asked if c.agreement in ("shared rows", "own rows") and c.accuracy < 0.98]
-    found = [p for p in powers if p is not None]
-    alone = [m for m in measured if len(set(m["deviations"])) > 1]
-    measured = [m for m in measured if m not in alone]
-    hard = [m for m in measured if (m["accuracy"], max(m["deviations"])) == HARD]
-    rest = [m for m in measured if m not in hard]
-    small = [m for m in measured if m["rows"] <= 100 and not (m["seeds"] == 1 and max(m["deviations"]))]
-    errors, covers = summary(measured, "family_error"), summary([*measured, *found], "coverage", min)
+    asked = [c for c in asked if c.agreement in ("shared rows", "own rows") and c.accuracy < 0.98]
+    chosen += [unequal(c) for c in chosen if c.seeds == 3 and c.deviations[-1] == 0.03]
+    rows = averaged(chosen, lambda c, number: measure(c, count, seed + 100 * number), FIGURES, 0.45 * seconds)
+    found = averaged(asked, lambda c, number: power(c, count, seed + 100 * number), FIGURES, 0.25 * seconds)
+    worst = [*candidates(rows, "family_error", True), *candidates(rows, "coverage", False, 1)]
+    again = averaged(worst, lambda c, number: measure(c, 10 * count, seed + 7 + 100 * number), FIGURES, 0.2 * seconds)
+    weak = candidates(found, "power", False, 1)
+    weaker = averaged(weak, lambda c, number: power(c, 10 * count, seed + 7 + 100 * number), FIGURES, 0.1 * seconds)
+    return {**figures(rows, again), **powers(found, weaker), "conditions": [*rows, *again, *found, *weaker]}
+
+
+def figures(rows: Sequence[Row], again: Sequence[Row]) -> dict[str, Any]:
+    """False claims and coverage. Where one method alone is unstable, and where accuracies are as skewed as they can be,
+    the bound is 8%: these stand apart."""
+
+    def apart(some: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+        alone = [row for row in some if len(set(row["deviations"])) > 1]
+        hard = [row for row in some if row not in alone and (row["accuracy"], max(row["deviations"])) == HARD]
+        return [row for row in some if row not in alone and row not in hard], hard, alone
+
+    (plain, hard, alone), (plain_again, hard_again, alone_again) = apart(rows), apart(again)
+    small = [row for row in plain if row["rows"] <= 100 and not (row["seeds"] == 1 and max(row["deviations"]))]
+    every = summary([*plain, *hard], [*plain_again, *hard_again], "family_error")
+    covers = summary(rows, again, "coverage", most=False)
     return {
-        "families": count * len(measured),
-        "family_error": errors["mean"],
-        "worst_family_error": summary(rest, "family_error")["worst"],
-        "worst_family_error_skewed": summary(hard, "family_error")["worst"],
-        "family_error_one_method_apart": summary(alone, "family_error"),
-        "family_error_on_30_to_100_rows": summary(small, "family_error")["mean"],
-        "power": summary(found, "power", min)["mean"],
-        "worst_power": summary(found, "power", min),
+        "family_error": every["mean"],
+        "worst_family_error": summary(plain, plain_again, "family_error")["worst"],
+        "worst_family_error_skewed": summary(hard, hard_again, "family_error")["worst"],
+        "worst_family_error_one_method_apart": summary(alone, alone_again, "family_error")["worst"],
+        "family_error_on_30_to_100_rows": summary(small, [], "family_error")["mean"],
         "coverage": covers["mean"],
         "worst_coverage": covers["worst"],
-        "table": table([*measured, *alone]),
-        "conditions": [*measured, *alone, *found],
+        "table": table(rows, again),
     }
+
+
+def powers(found: Sequence[Row], again: Sequence[Row]) -> dict[str, Any]:
+    """How often the stated size is found."""
+    whole = summary(found, again, "power", most=False)
+    return {"power": whole["mean"], "worst_power": whole["worst"], "worst_power_at": whole["at"]}
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", type=int, default=1000, help="of each condition and kind")
-    parser.add_argument("--corpus", type=int, default=300, help="families judged by macro F1")
-    parser.add_argument("--trainings", type=int, default=100, help="good trainings of a tiny model; 0: no alarms")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for everything, about")
+    parser.add_argument("--no-alarms", action="store_true", help="train nothing")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    result = run(arguments.families)
-    result |= {"macro_f1": macro_f1(arguments.corpus, 13), **studies.run(arguments.families)}
-    if arguments.trainings:
+    seconds = 60 * arguments.minutes
+    result = run(0.45 * seconds)
+    (found,) = averaged([10], lambda count, number: macro_f1(count, 13 + number), FIGURES, 0.05 * seconds)
+    result |= {"macro_f1": found, **studies.run(0.3 * seconds)}
+    if not arguments.no_alarms:
         import planted_failures
 
-        result |= planted_failures.run(arguments.trainings)
+        result |= planted_failures.run(0.2 * seconds, each=1)
     if arguments.json:
-        print(json.dumps(result))
+        print(json.dumps({key: value for key, value in result.items() if key not in ("conditions", "studies")}))
         return
     for name, row in result["table"].items():
-        if row["mean"] is not None:
-            print(f"{name:44} {100 * row['mean']:5.1f}%  worst {100 * row['worst']:5.1f}%  {row['at']}")
+        print(f"{name:44} {100 * row['mean']:5.1f}%  worst {100 * row['worst']:5.1f}%  {row['at']}")
     for key, value in result.items():
-        if key not in ("table", "conditions"):
+        if key not in ("table", "conditions", "studies"):
             print(f"{key}: {value}")
 
 

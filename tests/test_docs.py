@@ -75,7 +75,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 _VERDICT = re.compile(
     "note: |warning: |the foreword (is|cannot)|The foreword (is|cannot)|Nothing (useful|learned)|"
-    "Beside the prompt alone|That was shown of this|There are only|By another metric|No dev row|"
+    "Beside the prompt alone|That was shown of this|There are only|By another metric|No (dev|test) row|"
     "The .* rows make|Paired difference in|.* of the test rows are|.* nearly repeat|.* fell from"
 )
 """Lines of a verdict: which of them a tiny base gets is chance."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.errors import BaseError, SettingsError
+from foreword.messages import Message
 
 FILE, SCHEME = "model.foreword", "hf:"
 _REPO = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
@@ -62,7 +63,11 @@ def _fetched(repo: str, file: str, revision: str | None) -> Path:
         return Path(hf_hub_download(repo, file, **options))
     except Exception as problem:  # the hub's client raises errors of several libraries
         raise BaseError(
-            f"the file cannot be fetched from the hub: {type(problem).__name__}: {str(problem).splitlines()[0][:300]}",
+            Message(
+                "the file cannot be fetched from the hub: {name}: {why}",
+                name=type(problem).__name__,
+                why=str(problem).splitlines()[0][:300],
+            ),
             where=f"hf://{repo}/{file}",
             hint="check the name, whether you may read it (hf auth login), and HF_HUB_OFFLINE",
         ) from problem

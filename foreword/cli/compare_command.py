@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Unpack
@@ -70,7 +71,7 @@ def command(
 
     Compares prompts, baselines and trained methods on the same rows.
     """
-    flags = options.settings(context)
+    began, flags = time.monotonic(), options.settings(context)
     many = {key: flags.pop(key, None) for key in ("workers", "ray")}
     if resume is not None:
         return _resume(resume, [*flags, *(["overwrite"] if overwrite else [])], shared["json"], many)
@@ -87,7 +88,7 @@ def command(
     ):
         from foreword.studies.compare.compare import compare
 
-        result = compare(replace(request, progress=progress), chosen, workers=_workers(**many))
+        result = compare(replace(request, progress=progress), chosen, workers=_workers(**many), began=began)
     return _end(result, shared["json"])
 
 

@@ -25,7 +25,7 @@ def command(
     ] = None,
     rows: Annotated[int, typer.Option(help="Rows to ask, at most.", min=4)] = 64,
     json: options.Json = False,
-    verbose: options.Verbose = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every figure; the traceback of an error.")] = False,
 ) -> int:
     """Explain what a foreword says and does.
 
@@ -35,5 +35,8 @@ def command(
         from foreword.studies.explain.explain import explain
 
         result = explain(file, data, base=base, output_dir=output_dir, rows=rows, progress=progress)
-    show(result, json)
+    if verbose and not json:
+        print(result.details())
+    else:
+        show(result, json)
     return 0

@@ -48,7 +48,7 @@ def command(
         from foreword.export.convert import export
 
         result = export(
-            file, output_dir, format=to, settings=settings, base=base, verify=verify, engine_python=engine_python,
+            file, output_dir, format=to, settings=settings, base=base, verify=verify and (engine_python or True),
             progress=progress,
         )  # fmt: skip
     show(result, json)

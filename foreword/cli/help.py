@@ -92,7 +92,7 @@ class Group(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """One section a heading."""
         names = self.list_commands(ctx)
-        limit = formatter.width - 6 - max(map(len, names))
+        limit = formatter.width - 6 - max(map(len, names)) if language() == "en" else 1000
         for heading in GROUPS:
             commands = {name: self.get_command(ctx, name) for name in names if group(name) == heading}
             rows = [(name, command.get_short_help_str(limit)) for name, command in commands.items() if command]

@@ -30,8 +30,9 @@ def command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Upload a foreword with a model card: what it does, figures with intervals, limits, licences, how to load it.
+    """Upload a foreword with a model card.
 
+    The card says what it does, figures with intervals, limits, licences, how to load it.
     The repository is private unless --public is given. `hf auth login` says who you are.
     """
     with work():

@@ -49,8 +49,7 @@ def export(
     format: str = "peft",
     settings: Mapping[str, Any] | None = None,
     base: str | Base | None = None,
-    verify: bool = False,
-    engine_python: str | None = None,
+    verify: bool | str = False,
     progress: ProgressCall | None = None,
 ) -> dict[str, Any]:
     """Write a ``.foreword`` file in another tool's format.
@@ -61,8 +60,8 @@ def export(
         format: the name of a format (docs/export.md).
         settings: of the format.
         base: a base to use instead of the one that the file names; it must be the same model.
-        verify: ask the engine the file's golden rows afterwards and compare its tokens with ours.
-        engine_python: a Python that has the engine; None: this one.
+        verify: ask the engine the file's golden rows afterwards and compare its tokens with ours; the path of a Python
+            that has the engine, or True for this one.
 
     Returns:
         The format, the folder, its files, the guidance text, which the other tool does not put in front, and how many
@@ -75,14 +74,15 @@ def export(
     chosen = make_format(format, settings)
     opened = open_foreword(file, base, progress)
     folder = Path(output_dir)
-    with _scratch(folder) as scratch:
+    python = verify if isinstance(verify, str) else None
+    with _working_folder(folder) as scratch:
         exporting = Exporting(Path(file).stem, opened.value, opened.manifest, opened.base, folder, scratch)
         files = chosen.write(exporting)
         if verify:
-            engine_of(chosen, exporting, engine_python)
+            engine_of(chosen, exporting, python)
         names = sorted([*files, *_place(files, exporting)])
         result = {"format": format, "folder": str(folder), "files": names, "text": opened.value.text}
-        return {**result, "verified": replay(chosen, exporting, engine_python)} if verify else result
+        return {**result, "verified": replay(chosen, exporting, python)} if verify else result
 
 
 def _place(files: Mapping[str, bytes], exporting: Exporting) -> list[str]:
@@ -99,7 +99,7 @@ def _place(files: Mapping[str, bytes], exporting: Exporting) -> list[str]:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def _working_folder(folder: Path) -> Iterator[Path]:
     """An empty folder on the disk of ``folder``, gone at the end; nothing is made where an export is refused."""
     above = next(path for path in folder.absolute().parents if path.is_dir())
     with explained(folder), TemporaryDirectory(prefix=".partial-export-", dir=above) as scratch:

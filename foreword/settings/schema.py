@@ -74,6 +74,8 @@ class TrainSettings:
             also the seeds of a method; auto: where that was measured to be faster.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
+        report_to: where loss, the metric on dev and the rate go at each evaluation, beside trainer_log.jsonl:
+            tensorboard, mlflow, wandb; none.
     """
 
     learning_rate: Rate = None
@@ -114,6 +116,7 @@ class TrainSettings:
     cache_disk_mib: Whole = 4096
     side_by_side: Literal["auto", "on", "off"] = "auto"
     guidance_share: str = "1"
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         settle(self)

@@ -134,7 +134,8 @@ def test_score_interval_has_a_width_when_every_row_is_right() -> None:
     assert interval.method == "wilson"
     assert interval.high == 1.0
     assert 0.8 < interval.low < 0.9
-    assert score_interval(["a", "b"] * 9, ["a"] * 18, MACRO).method == "bootstrap-wider"
+    assert score_interval(["a", "b"] * 9, ["a"] * 18, MACRO).method == "bootstrap-wider-dirichlet"
+    assert score_interval(["a", "b"] * 10, ["b", "a"] * 10, MACRO).method == "bootstrap-wider"
 
 
 def test_the_paired_proportion_interval_is_the_published_formula() -> None:

@@ -73,7 +73,7 @@ def test_an_engine_that_is_missing_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
     with pytest.raises(SettingsError, match="cannot be run"):
-        api.export(file_of(lora(base)), tmp_path / "out", base=base, verify=True, engine_python=str(tmp_path / "no"))
+        api.export(file_of(lora(base)), tmp_path / "out", base=base, verify=str(tmp_path / "no"))
 
 
 def test_an_engine_that_fails_shows_its_last_words(
@@ -85,7 +85,7 @@ def test_an_engine_that_fails_shows_its_last_words(
     python.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\necho out of memory >&2\nexit 3\n')
     python.chmod(0o755)
     with pytest.raises(ForewordError, match="it ended with 3") as problem:
-        api.export(file_of(lora(base)), tmp_path / "out", base=base, verify=True, engine_python=str(python))
+        api.export(file_of(lora(base)), tmp_path / "out", base=base, verify=str(python))
     assert "out of memory" in str(problem.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from foreword.errors import ResumeError, SettingsError
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import read_jsonl
 from foreword.evaluation.report.translator import Translator
+from foreword.evaluation.statistics.intervals import wilson_interval
 from foreword.settings.schema import TrainRequest
 from foreword.studies.cross_validation import FoldsResult, cross_validate, resume_folds
 from foreword.training.loop import Trial
@@ -75,6 +77,13 @@ def test_the_figures_are_those_of_all_answers(made: tuple[FoldsResult, TrainRequ
     for text in (report["title"], *(note for table in report["tables"] for note in table["notes"])):
         assert Translator(report["messages"]).known(text), text
     assert "3 folds" in result.render()
+    # What the interval is about stands beside the figures, and it is that of rows times the square root of 3 / 2.
+    assert "widened because folds share training rows" in result.render()
+    figure = result.systems["foreword"]["metrics"]["accuracy"]
+    plain = wilson_interval(value * 54, 54)
+    assert figure["method"] == "wilson-folds"
+    assert figure["high"] == pytest.approx(min(1.0, value + math.sqrt(1.5) * (plain.high - value)))
+    assert figure["low"] == pytest.approx(max(0.0, value - math.sqrt(1.5) * (value - plain.low)))
     assert not (Path(result.folder) / "fold-1" / "trials").exists()
 
 

@@ -106,7 +106,7 @@ def test_a_label_that_dev_lacks_is_told_with_the_figure_without_it(
         return "good" if i % 2 else "bad"
 
     test = [*rows(30, label, start=100), *rows(6, lambda _: "mixed", start=200)]
-    learned = [*rows(40, label), *rows(4, lambda _: "mixed", start=300)]
+    learned = [*rows(40, label), *rows(4, lambda _: "mixed", start=300), *rows(4, lambda _: "fair", start=320)]
     train(
         learned, dev=rows(20, label, start=400), test=test, base=llama, output_dir=tmp_path / "run", method="full",
         max_steps=6, learning_rate=0.01,
@@ -116,6 +116,8 @@ def test_a_label_that_dev_lacks_is_told_with_the_figure_without_it(
     (line,) = [line for line in english if line.startswith(lacks)]
     assert line.endswith(", paired, 30 rows).")
     assert any(line.startswith("开发集没有标签为 mixed 的行，所以没有照顾到它。去掉这些行后，") for line in chinese)
+    assert "No test row has the label fair: no figure here says anything of it." in english
+    assert "测试集没有标签为 fair 的行：这里没有任何数字说到它。" in chinese
 
 
 def test_short_answers_that_are_all_right_are_better_and_not_the_same(llama: str, tmp_path: Path) -> None:

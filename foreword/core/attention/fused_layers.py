@@ -32,26 +32,30 @@ _ROTARY = "apply_rotary_pos_emb"
 _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 # transformers has had its own class for it and torch's.
 _SILU: tuple[type, ...] = (nn.SiLU, type(ACT2FN["silu"]))
+_FORMATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class _Norm(torch.autograd.Function):
-    """``x / rms(x) * weight`` over the last dimension."""
+    """``x / rms(x) * weight`` over the last dimension: x is normed in float32, rounded to its own format, and weighted
+    there, as transformers' modules do."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        wide = x.float()
+        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
         scale = square.div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        out: Tensor = (x * scale).mul_(weight)
+        normed = wide * scale if wide is x else wide.mul_(scale)
+        out: Tensor = normed.to(x.dtype).mul_(weight)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
-        weighted = given * weight
-        along = torch.linalg.vecdot(weighted, x)[..., None] * (scale**3 / x.shape[-1])
-        return weighted.mul_(scale).addcmul_(x, along, value=-1), None, None
+        weighted, wide = (given * weight).float(), x.float()
+        along = torch.linalg.vecdot(weighted, wide)[..., None] * (scale**3 / x.shape[-1])
+        return weighted.mul_(scale).addcmul_(wide, along, value=-1).to(x.dtype), None, None
 
 
 class _Gated(torch.autograd.Function):
@@ -94,7 +98,8 @@ class _Rotated(torch.autograd.Function):
 def fused(model: PreTrainedModel) -> Iterator[None]:
     """Let this thread's passes of ``model`` that want gradients go through the operations above, where they are the
     model's own."""
-    modules, sources = fact(model, "fused", lambda: _replaceable(model))
+    # A verdict is of the number format in which it was found: rounding shows other things.
+    modules, sources = fact(model, f"fused {model.dtype}", lambda: _replaceable(model))
     hold = HookSet()
     for module in modules:
         hold.wrap(module, Level.FUSED, partial(_instead, module))
@@ -131,17 +136,20 @@ def _norm(module: Any, own: Forward) -> Forward:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not _wanted(args[0]) or args[0].dtype != torch.float32:
+        if kwargs or len(args) != 1 or not _wanted(args[0]) or args[0].dtype not in _FORMATS:
             return own(*args, **kwargs)
         weight = module.weight
-        return own(*args) if weight.requires_grad or eps is None else _Norm.apply(args[0], weight, eps)  # type: ignore[no-untyped-call]
+        if weight.requires_grad or eps is None or weight.dtype != args[0].dtype:
+            return own(*args)
+        return _Norm.apply(args[0], weight, eps)  # type: ignore[no-untyped-call]
 
     return run
 
 
 def _rotary(own: Forward) -> Forward:
     def run(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 4 or not all(isinstance(x, Tensor) and x.dtype == torch.float32 for x in args):
+        formats = {x.dtype if isinstance(x, Tensor) else None for x in args}
+        if kwargs or len(args) != 4 or len(formats) > 1 or not formats <= {*_FORMATS}:
             return own(*args, **kwargs)
         query, key, cos, sin = args
         if not _wanted(query) or cos.ndim != 3 or not cos.shape[-1] == query.shape[-1] == key.shape[-1]:
@@ -175,7 +183,9 @@ def _same_rotary(source: ModuleType) -> bool:
     own = own.real if isinstance(own, Wrapped) else own
     if own is None:
         return False
-    return _same(own, _rotary(own), torch.empty(0), (1, 2, 3, 8), (1, 1, 3, 8), (1, 3, 8), (1, 3, 8))
+    # It serves every model of the family, whatever format that is in.
+    likes = (torch.empty(0, dtype=dtype) for dtype in _FORMATS)
+    return all(_same(own, _rotary(own), like, (1, 2, 3, 8), (1, 1, 3, 8), (1, 3, 8), (1, 3, 8)) for like in likes)
 
 
 def _same(own: Forward, ours: Forward, like: Tensor, *shapes: tuple[int, ...]) -> bool:
@@ -202,7 +212,9 @@ def _same(own: Forward, ours: Forward, like: Tensor, *shapes: tuple[int, ...]) -
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Whether two results ``[..., T, D]`` are equal for each token, relative to its own largest number."""
-    off = max(1e-4, 8 * torch.finfo(a.dtype).eps)
-    size = a.abs().amax(-1, keepdim=True)
-    return bool(torch.isfinite(a).all()) and bool(((a - b).abs() <= off * size).all())
+    """Whether two results ``[..., T, D]`` are equal for each token, relative to its own largest number: in short
+    formats up to the rounding of a sum of two products."""
+    off = max(1e-4, 2 * torch.finfo(a.dtype).eps)
+    size = a.abs().amax(-1, keepdim=True).float()
+    equal = a.dtype == b.dtype and bool(torch.isfinite(a).all())
+    return equal and bool(((a.float() - b.float()).abs() <= off * size).all())

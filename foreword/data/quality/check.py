@@ -178,14 +178,8 @@ def _labels(
         if not counts:
             continue
         for label in sorted(known - set(counts)):
-            yield Problem(
-                "missing_class",
-                table.name,
-                Message("no row of {name} has the label {label!r}", name=name, label=label),
-                "warning",
-                "",
-                name,
-            )
+            message = Message("no row of {name} has the label {label!r}", name=name, label=label)
+            yield Problem("missing_class", table.name, message, "warning", "", name)
         for label, other in alike(counts):
             message = Message(
                 "{name}: {label!r} ({value} rows) looks like {other!r} ({a}); are they one label?",

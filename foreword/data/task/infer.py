@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
@@ -84,24 +84,20 @@ def make_task(
     if kind == "tagging":
         return replace(_tagging(table, source, guidance, labels, metric, chinese), chat=chat)
     _refuse_not_text(source, table)
-    if labels and kind == "generation":
-        _refuse_labels(table)
-    words = _words(labels, table) if kind in ("classification", "multilabel") else {}
+    _refuse_labels(labels, kind, table)
     several = kind == "multilabel"
+    words = _words(labels, table) if several or kind == "classification" else {}
     absent = absent_words((one for some in words.values() for one in some), chinese)
     turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
-    first_words = {label: some[0] for label, some in spaced.items()}
     more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
-        kind, source, "", table.layout.target, first_words, _asked_metric(metric, kind) or _metric(table, kind),
-        turns=turns, more_words=more_words, **given,
+        kind, source, "", table.layout.target, {label: some[0] for label, some in spaced.items()},
+        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words, **given,
         absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
-        first = [some[0].strip() for some in words.values()]
-        asked = guidance_of(first, absent, chinese) if several else _guidance(first, chinese)
-        guidance = asked if words else ""
+        guidance = _made_guidance(words, absent, chinese, several)
     elif draft.guidance_form != "text" and not column:
         guidance = formed(guidance, draft.guidance_form, draft.guidance_mode)
     return replace(draft, guidance=guidance)
@@ -112,7 +108,17 @@ def _asked_metric(metric: str | None, kind: Kind) -> str | None:
     return METRIC_ALIASES.get(metric, metric) if metric and kind == "multilabel" else metric
 
 
-def _refuse_labels(table: Table) -> NoReturn:
+def _made_guidance(words: Mapping[str, Sequence[str]], absent: str, chinese: bool, several: bool) -> str:
+    """An instruction that names the labels' first words; nothing without labels."""
+    first = [some[0].strip() for some in words.values()]
+    if not first:
+        return ""
+    return guidance_of(first, absent, chinese) if several else _guidance(first, chinese)
+
+
+def _refuse_labels(labels: object, kind: Kind, table: Table) -> None:
+    if not labels or kind != "generation":
+        return
     raise SettingsError(
         Message("{description}: what is to be written has no labels", description=table.layout.description),
         where="--labels",

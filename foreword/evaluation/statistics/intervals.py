@@ -20,6 +20,7 @@ import numpy as np
 
 from foreword.errors import DataError
 from foreword.evaluation.metrics.metric_registry import Metric
+from foreword.evaluation.statistics.rare_classes import confusion_of, has_rare_class, macro_f1_ends
 from foreword.evaluation.statistics.sufficient_statistics import Array
 
 Method = Literal["auto", "wider", "bca", "percentile"]
@@ -238,7 +239,24 @@ def score_interval(
     (interval,) = bootstrap(
         units, metric.score, n=n, seed=seed, levels=(level,), method="wider", least=metric.widest if alike else 0.0
     )
+    if metric.name == "macro_f1" and groups is None:
+        interval = with_rare_classes(interval, confusion_of(outputs, references), seed)
     return _within(metric, interval, len(units) if groups is not None else None)
+
+
+def with_rare_classes(interval: Interval, confusion: Array, seed: int) -> Interval:
+    """An interval of macro F1, wide enough for classes of few rows."""
+    if not has_rare_class(confusion):
+        return interval
+    low, high = macro_f1_ends(confusion, interval.level, seed)
+    ends = min(interval.low, low), max(interval.high, high)
+    return replace(interval, low=ends[0], high=ends[1], method=f"{interval.method}-dirichlet")
+
+
+def widened(interval: Interval, centre: float, factor: float) -> Interval:
+    """The interval with both ends ``factor`` times as far from ``centre``."""
+    low, high = centre - factor * (centre - interval.low), centre + factor * (interval.high - centre)
+    return replace(interval, low=low, high=high)
 
 
 def _within(metric: Metric, interval: Interval, groups: int | None) -> Interval:

@@ -33,7 +33,9 @@ from foreword.evaluation.statistics.intervals import (
     resamples,
     score_interval,
     wilson_interval,
+    with_rare_classes,
 )
+from foreword.evaluation.statistics.rare_classes import confusion_of
 from foreword.evaluation.statistics.run_spread import (
     Prior,
     RunVariance,
@@ -309,6 +311,10 @@ def score_of_runs(
         # Not narrower than runs that have nothing in common on a row make it.
         apart = wilson_interval(value * table.shape[0] * table.shape[1], table.shape[0] * table.shape[1], level)
         low, high = min(low, apart.low), max(high, apart.high)
+    interval = Interval(low, high, level, TEST, None if groups is None else len(set(groups)))
+    if metric.name == "macro_f1" and groups is None:
+        answers, golds = [output for run in runs for output in run], [*references] * len(runs)
+        interval = with_rare_classes(interval, confusion_of(answers, golds) / len(runs), 13)
     if math.isfinite(metric.widest):
-        low, high = max(0.0, low), min(metric.top, high)
-    return value, Interval(low, high, level, TEST, None if groups is None else len(set(groups)))
+        interval = replace(interval, low=max(0.0, interval.low), high=min(metric.top, interval.high))
+    return value, interval

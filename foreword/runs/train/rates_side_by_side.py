@@ -14,7 +14,7 @@ from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.interrupt import Interrupts
-from foreword.runs.train.trials import TRIALS, Log, TrialMaker
+from foreword.runs.train.trials import TRIALS, TrialMaker, log_of
 from foreword.settings.schema import ProgressCall
 from foreword.training import checkpoint
 from foreword.training.checkpoint import Failure
@@ -85,7 +85,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
     for trial, path in zip(trials, paths, strict=True):
         checkpoint.load(trial, path)
         failures.append(checkpoint.load_failure(path))
-    logs = {trial: Log(run.folder / "trainer_log.jsonl") for trial, run in zip(trials, runs, strict=True)}
+    logs = {trial: log_of(run.prepared, run.folder) for trial, run in zip(trials, runs, strict=True)}
     planned, pace = sum(trial.total for trial in trials), Throughput(trials[0].model)
 
     def on_event(trial: Trial, event: Step | Evaluated) -> None:
@@ -108,6 +108,7 @@ def _trained(runs: Sequence[Run], folder: Path, interrupts: Interrupts, report: 
     sweeps = []
     for maker, trial, failure in zip(makers, trials, failures, strict=True):
         logs[trial].write([trial])
+        logs[trial].close()
         maker.store.clear()
         sweeps.append(_told(maker, trial, failure, pace))
     return sweeps

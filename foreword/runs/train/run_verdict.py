@@ -203,6 +203,9 @@ def about_rows(
         yield Message("The {n} test rows make {m} groups of rows that belong together; intervals draw whole groups.",
                       n=len(rows), m=len(set(groups)))  # fmt: skip
     if prepared.task.kind == "classification":
+        unasked = sorted(set(prepared.task.labels) - {row.gold for row in rows})
+        if unasked:
+            yield Message("No test row has the label {names}: no figure here says anything of it.", names=unasked)
         seen = {example.reference for example in prepared.examples["dev"]}
         missing = sorted({row.gold for row in rows} - seen)
         if missing:

@@ -17,6 +17,7 @@ from foreword.progress import silent
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.base import keep_base
 from foreword.runs.prepare.prepare import Prepared, prepare, say_nothing
+from foreword.runs.trackers.base import asked_for
 from foreword.runs.train.alarms import alarms_of
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.finish import finish
@@ -71,6 +72,7 @@ def _in_folder(request: TrainRequest, began: float) -> TrainResult:
 
 def _train(request: TrainRequest, began: float) -> TrainResult:
     folder = Path(request.output_dir)
+    asked_for(request.settings.report_to)
     prepared = prepare(request)
     record_run(folder, prepared)
     prepared = replace(prepared, base=keep_base(prepared.base, request, folder))
@@ -172,7 +174,7 @@ def _search(prepared: Prepared, folder: Path, dev: DevScore, interrupted: Callab
     progress.end()
     maker.store.clear()
     sweep.speed.update(progress.speed.figures())
-    sweep.notes += maker.notes(sweep.trial)
+    sweep.notes += [*maker.notes(sweep.trial), *progress.log.tracking.failures]
     return sweep
 
 

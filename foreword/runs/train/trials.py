@@ -10,7 +10,8 @@ from pathlib import Path
 from foreword.core.passes.tensor_cache import TensorCache
 from foreword.data.quality.row_sampling import TrainingRows
 from foreword.messages import Message
-from foreword.runs.prepare.prepare import Prepared, say_nothing
+from foreword.runs.prepare.prepare import Prepared, plain_settings, say_nothing
+from foreword.runs.trackers.base import Tracking
 from foreword.runs.train.dev_score import DevScore
 from foreword.runs.train.precompute import fitted, keep_work
 from foreword.runs.train.training_rows import training_rows_of
@@ -86,10 +87,12 @@ class Log:
 
     Args:
         path: the file.
+        tracking: where the figures of an evaluation go beside it.
+        metric: the name of the metric on dev.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tracking: Tracking, metric: str) -> None:
+        self.path, self.tracking, self.metric = path, tracking, metric
         self._written: dict[float, tuple[int, int]] = {}
 
     def write(self, trials: Sequence[Trial]) -> None:
@@ -98,12 +101,27 @@ class Log:
         for trial in trials:
             known = trial.learning_rate in self._written
             steps, evaluations = self._written.get(trial.learning_rate, (0, 0))
+            self._track(trial, evaluations if known or not self.path.exists() else len(trial.progress.evaluations))
             new = _lines(trial, steps, evaluations)
             lines += new if known else self._mended(trial.learning_rate, new)
             self._written[trial.learning_rate] = len(trial.progress.steps), len(trial.progress.evaluations)
         if lines:
             with explained(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(lines))
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self.tracking.close()
+
+    def _track(self, trial: Trial, seen: int) -> None:
+        """Report the evaluations behind the first ``seen``: loss, the metric on dev, and the rate of the step."""
+        progress = trial.progress
+        for evaluated in progress.evaluations[seen:]:
+            values = {f"dev/{self.metric}": evaluated.score.metric, "dev/loss": evaluated.score.loss}
+            step = next((step for step in reversed(progress.steps) if step.step <= evaluated.step), None)
+            if step is not None:
+                values |= {"loss": step.loss, "learning_rate": step.learning_rate}
+            self.tracking.log(f"rate-{trial.learning_rate:g}", evaluated.step, values)
 
     def _mended(self, rate: float, lines: list[str]) -> list[str]:
         """Those of a trial's lines that the file lacks; the trial's lines that are none of them are taken out of it."""
@@ -118,6 +136,13 @@ class Log:
         return [line for line in lines if line not in there]
 
 
+def log_of(prepared: Prepared, folder: Path) -> Log:
+    """The log of a run, with the trackers that its settings name."""
+    settings = prepared.request.settings
+    tracking = Tracking(settings.report_to, folder, plain_settings(settings.to_json()))
+    return Log(folder / "trainer_log.jsonl", tracking, prepared.task.metric)
+
+
 class SweepProgress:
     """Counts the steps of all trials of a sweep.
 
@@ -130,7 +155,7 @@ class SweepProgress:
     def __init__(self, prepared: Prepared, folder: Path, planned: int) -> None:
         self.report = prepared.request.progress or say_nothing
         self.metric, self.planned = prepared.task.metric, planned
-        self.log = Log(folder / "trainer_log.jsonl")
+        self.log = log_of(prepared, folder)
         self.speed = Throughput(prepared.base.model, trained=not prepared.method.per_row)
         self.trials: list[Trial] = []
 
@@ -153,6 +178,7 @@ class SweepProgress:
 
     def end(self) -> None:
         """Tell that the sweep is over, however many steps it took."""
+        self.log.close()
         self.report("train", self.planned, self.planned)
 
 

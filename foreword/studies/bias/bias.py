@@ -16,7 +16,7 @@ from foreword.data.row import Row, Source, references
 from foreword.errors import DataError
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.write_report import write_report
-from foreword.messages import Message
+from foreword.messages import Message, say, say_if_known
 from foreword.runs.prepare.calibrate_prompt import CONTENT_FREE
 from foreword.runs.prepare.prepare import say_nothing
 from foreword.runs.train.result import versions
@@ -81,13 +81,12 @@ class BiasResult:
 
     def render(self) -> str:
         """For people."""
-        lines = [self.verdict, *(f"note: {note}" for note in self.notes), ""]
-        for one in self.findings:
-            mark = "!" if one.flagged else " "
-            lines.append(f"{mark} {one.sentence()}" + (f" ({one.note})" if one.note else ""))
-        for line in self.priors:
-            lines.append(f"{'!' if line.get('flagged') else ' '} {_prior(line)}")
-        return "\n".join(lines)
+        lines = [self.verdict, *(Message("note: {text}", text=note) for note in self.notes), ""]
+        found = [(one.flagged, one.sentence(), one.note) for one in self.findings]
+        found += [(bool(line.get("flagged")), _prior(line), "") for line in self.priors]
+        for flagged, sentence, note in sorted(found, key=lambda one: not one[0]):
+            lines.append(f"{'!' if flagged else ' '} {say(sentence)}" + (f" ({say_if_known(note)})" if note else ""))
+        return "\n".join(map(say_if_known, lines))
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,29 @@ def _priors(subject: Subject, answers: Sequence[Prediction], seed: int) -> list[
     return priors(free, answers, labels, seed) if free else []
 
 
-def _prior(line: dict[str, Any]) -> str:
-    text = f"{line['label']}: {100 * line['without_input']:.0f}% without any input, said for {100 * line['said']:.0f}%"
+def _prior(line: dict[str, Any]) -> Message:
+    """How often a label is said, beside how often it is right and what the model says to no input at all."""
+    facts = {"label": line["label"], "n": f"{100 * line['said']:.0f}%", "free": f"{100 * line['without_input']:.0f}%"}
     if "too_often" not in line:
-        return text
-    low, high = 100 * line["low"], 100 * line["high"]
-    return f"{text}, {100 * line['too_often']:+.1f} points beside how often it is right [{low:+.1f}, {high:+.1f}]"
+        return Message("{label} is answered to {n} of the rows; without any input its share is {free}", **facts)
+    gap = line["too_often"]
+    low, high = sorted((abs(line["low"]), abs(line["high"])))
+    facts |= {"right": f"{100 * (line['said'] - gap):.0f}%", "gap": f"{100 * abs(gap):.1f}"}
+    facts |= {"low": f"{100 * low:.1f}", "high": f"{100 * high:.1f}"}
+    if not line.get("flagged"):
+        return Message(
+            "{label} is answered to {n} of the rows and right for {right}, which may be chance; without any input its "
+            "share is {free}", **facts,
+        )  # fmt: skip
+    if gap > 0:
+        return Message(
+            "{label} is answered too often, to {n} of the rows where it is right for {right}: {gap} points too many "
+            "({low} to {high}); without any input its share is {free}", **facts,
+        )  # fmt: skip
+    return Message(
+        "{label} is answered too seldom, to {n} of the rows where it is right for {right}: {gap} points too few "
+        "({low} to {high}); without any input its share is {free}", **facts,
+    )  # fmt: skip
 
 
 def _report(subject: Subject, result: BiasResult) -> dict[str, Any]:

@@ -69,19 +69,34 @@ class Finding:
         """Plain JSON values."""
         return {**asdict(self), "share": self.share}
 
-    def sentence(self) -> str:
-        """For people."""
-        rows = f"{self.rows} row{'s' * (self.rows != 1)}"
-        text = (
-            f"{self.axis}, {self.change}: {self.changed} of {rows} change their answer "
-            f"({100 * self.share:.1f}%, 95% interval {100 * self.low:.1f} to {100 * self.high:.1f})"
-        )
-        if self.shift is not None and self.shift.decided:
-            one = self.shift
-            text += (
-                f"; p({one.label}) moves by {100 * one.mean:+.1f} points [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-            )
-        return text
+    def sentence(self) -> Message:
+        """For people: what was changed, how many answers change with it, and which label gains or loses by it."""
+        what = {"axis": Message(self.axis), "change": Message(self.change)}
+        if not self.rows:
+            return Message("{axis}, {change}: not probed", **what)
+        changed = Message(
+            "{axis}, {change}: {count} of {n} answers change ({share}; 95% interval {low} to {high})", **what,
+            count=self.changed or Message("none"), n=self.rows, share=_percent(self.share), low=_percent(self.low),
+            high=_percent(self.high),
+        )  # fmt: skip
+        if self.shift is None or not self.shift.decided:
+            return changed
+        one = self.shift
+        ends = sorted((abs(one.low), abs(one.high)))
+        figures = {"label": one.label, "n": _points(abs(one.mean)), "low": _points(ends[0]), "high": _points(ends[1])}
+        if one.mean > 0:
+            moved = Message("{label} becomes likelier by {n} points on average ({low} to {high})", **figures)
+        else:
+            moved = Message("{label} becomes less likely by {n} points on average ({low} to {high})", **figures)
+        return Message("{changed}; {moved}", changed=changed, moved=moved)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 @dataclass(frozen=True)

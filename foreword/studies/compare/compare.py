@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from foreword.progress import duration
 from foreword.progress import plan as announce
 from foreword.runs.output_folder import in_its_folder
 from foreword.runs.prepare.prepare import Prepared
+from foreword.runs.trackers.base import asked_for
 from foreword.runs.train.dev_score import metric_names
 from foreword.runs.train.interrupt import interruptible
 from foreword.runs.train.run_record import record_run, to_resume
@@ -53,6 +55,7 @@ def compare(
     options: CompareOptions | None = None,
     fixed: Plan | None = None,
     workers: Workers | None = None,
+    began: float | None = None,
 ) -> CompareResult:
     """Compare prompts, baselines and trained methods on the same rows; writes ``report.json|md|html`` into
     ``request.output_dir``, and every answer and foreword into folders below it.
@@ -62,6 +65,7 @@ def compare(
         options: of the comparison.
         fixed: a plan to follow instead of one made from the budget.
         workers: who carries out the trainings; None: this process, one after another.
+        began: when the budget began, by ``time.monotonic()``; None: now.
 
     Raises:
         SettingsError: something that cannot be, or a budget that holds nothing; found before anything is trained.
@@ -70,7 +74,7 @@ def compare(
         Interrupted: Ctrl-C; everything that was finished is kept.
     """
     options = options or CompareOptions()
-    clock = Clock(options.seconds)
+    clock = Clock(options.seconds, began=time.monotonic() if began is None else began)
     methods = methods_of(request, options)
     gate = None if options.require is None else parse(options.require, _systems(methods))
     folder = Path(request.output_dir)
@@ -125,7 +129,8 @@ def _systems(methods: Mapping[str, Method]) -> list[str]:
 
 
 def _refuse(settings: TrainSettings) -> None:
-    """Settings that would do nothing in a comparison."""
+    """Settings that would do nothing in a comparison, or cannot be."""
+    asked_for(settings.report_to)
     if settings.processes > 1 or settings.shard:
         raise SettingsError(
             "each training of a comparison is in one process",
@@ -183,7 +188,7 @@ def _finish(done: Work, plan: Plan, gate: Gate | None) -> CompareResult:
         plan.seconds,
     )
     before = done.before()
-    done.untrained()
+    done.untrained(plan)
     done.trained(plan)
     prepared, options = done.prepared, done.options
     alarms = {name: [restored(one.get("alarms", [])) for one in found] for name, found in done.records.items()}

@@ -20,8 +20,13 @@ from foreword.settings.schema import TrainSettings
 from foreword.training.lr_search import planned_steps
 from foreword.training.schedule import total_steps
 
-# Work that is not timed beforehand: reading, saving, latency, retention, reports.
+# Work that is not timed beforehand: reading, saving.
 _MORE = 1.15
+# Answers to a row of dev or test, in time, of what comes behind the last training: the latency of a system, its rows
+# one at a time; the neutral passages that each foreword is put in front of, and another task's rows.
+_LATENCY, _PASSAGES = 30, 80
+# Share of the budget and seconds for intervals and pages.
+_SHARE, _SECONDS = 0.03, 5.0
 CURVE = (0.125, 0.25, 0.5)
 """Shares of the rows that a learning curve adds."""
 
@@ -137,7 +142,20 @@ def estimate(plan: Plan, costs: Mapping[str, Cost], settings: TrainSettings, siz
             rows = max(1, int(share * plan.rows["train"]))
             seconds += total_steps(rows, replace(settings, num_train_epochs=plan.epochs)) * dearest
             seconds += row * (max(1, math.ceil(plan.epochs)) * plan.rows["dev"] + plan.rows["test"])
-    return seconds * _MORE
+    tail = tail_seconds(0.0, row, len(plan.methods) + 5, len(plan.methods))
+    return seconds * _MORE + tail
+
+
+def tail_seconds(budget: float, row: float, systems: int, forewords: int) -> float:
+    """Seconds of what comes behind the last training: latencies, retention, intervals, the page.
+
+    Args:
+        budget: seconds of the whole.
+        row: seconds of an answer.
+        systems: that are timed.
+        forewords: that are put in front of other text.
+    """
+    return _SHARE * budget + min(_SECONDS, 0.1 * budget) + row * (_LATENCY * systems + _PASSAGES * (forewords + 1))
 
 
 def make_plan(
@@ -149,7 +167,7 @@ def make_plan(
     seeds: int | None,
     at_once: int = 1,
 ) -> Plan:
-    """The largest plan that fits.
+    """The largest plan that fits; where not even the smallest one does, without the dearest methods.
 
     Args:
         rates: method -> every rate that it would try.
@@ -159,6 +177,25 @@ def make_plan(
     Raises:
         SettingsError: even the smallest does not fit; says what would.
     """
+    try:
+        return _largest(rates, costs, settings, size, budget, seeds, at_once)
+    except SettingsError as refused:
+        dearest = max(rates, key=lambda name: costs[name].step)
+        fewer = {name: some for name, some in rates.items() if name != dearest}
+        if not fewer:
+            raise
+        try:
+            plan = make_plan(fewer, {name: costs[name] for name in fewer}, settings, size, budget, seeds, at_once)
+        except SettingsError:
+            raise refused from None
+    return replace(plan, notes=(Message("{name} was left out to fit the budget", name=dearest), *plan.notes))
+
+
+def _largest(
+    rates: Mapping[str, tuple[float, ...]], costs: Mapping[str, Cost], settings: TrainSettings, size: Size,
+    budget: float, seeds: int | None, at_once: int,
+) -> Plan:  # fmt: skip
+    """The largest plan with all methods. Raises SettingsError."""
     whole = _whole(rates, costs, settings, size, 3 if seeds is None else seeds)
     most: dict[str, float] = {}
 

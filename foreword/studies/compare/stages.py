@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,30 @@ from foreword.runs.workers.worker import STATE
 from foreword.settings.budget import Clock
 from foreword.storage import write_atomically
 from foreword.studies.compare.baselines import baselines
+from foreword.studies.compare.deadline import Deadline
 from foreword.studies.compare.decisions import Runs
-from foreword.studies.compare.plan import CURVE, Cost, Plan, Size, make_plan, training_seconds, wave_seconds
+from foreword.studies.compare.plan import (
+    CURVE,
+    Cost,
+    Plan,
+    Size,
+    make_plan,
+    tail_seconds,
+    training_seconds,
+    wave_seconds,
+)
 from foreword.studies.compare.remote_training import perform, task_of
 from foreword.studies.compare.retention import behaviour
 from foreword.studies.compare.settings import CompareOptions
 from foreword.studies.compare.setup import planned_rows
-from foreword.studies.compare.system_names import PROMPTS, system_of
+from foreword.studies.compare.system_names import PROMPTS, system_of, title
 from foreword.studies.compare.timing import measure
 from foreword.studies.compare.trained_systems import Unit, keep, record, train_units
 from foreword.studies.compare.untrained import Prompts, variants
 
 _PLAN = "plan.json"
+_TIMING = 0.15
+"""Share of the budget for finding out how long everything takes."""
 
 
 @dataclass
@@ -94,7 +106,11 @@ class Work:
     def _made(self, fixed: Plan | None) -> dict[str, Any]:
         settings = self.prepared.request.settings
         costs, refused = measure(
-            self.prepared, self.methods, partial(self.report, "time each method"), self._patience()
+            self.prepared,
+            self.methods,
+            partial(self.report, "time each method"),
+            self._patience(),
+            _TIMING * self.options.seconds,
         )
         if not costs:
             raise SettingsError(
@@ -132,16 +148,29 @@ class Work:
             write_atomically(path, [json.dumps({"behaviour": behaviour(self.prepared)}).encode()])
         return str(json.loads(path.read_text(encoding="utf-8"))["behaviour"])
 
-    def untrained(self) -> None:
-        """Baselines, and the untrained model with its prompts."""
+    def reserve(self, plan: Plan) -> float:
+        """Seconds that are kept for what comes behind the last training."""
+        row = max((cost.row for cost in self.costs.values()), default=0.0)
+        return tail_seconds(self.options.seconds, row, len(self.systems) + len(plan.methods), len(plan.methods))
+
+    def untrained(self, plan: Plan) -> None:
+        """Baselines, and the untrained model with its prompts; a choice of prompts that no longer fits is left out."""
         for name, make in baselines(self.prepared).items():
             self._untrained(name, make)
         if self.prepared.task.head:
             return
         prompts = Prompts.of(self.prepared, self.folder)
         choices = variants(self.prepared, self.options)
+        first = 0.0
         for name in PROMPTS:
+            expected = first * len(choices[name])
+            late = not self.clock.allows(expected + self.reserve(plan))
+            if late and name != next(iter(PROMPTS)) and record(self.folder / "systems" / name) is None:
+                self.skipped.append(Message("{name} was left out: the budget was spent", name=title(name)))
+                continue
             self._untrained(name, partial(prompts.best, choices[name]))
+            if name in self.records:
+                first = first or float(self.records[name][0]["seconds"])
 
     def _untrained(self, name: str, make: Callable[[], dict[str, Any] | None]) -> None:
         folder = self.folder / "systems" / name
@@ -171,15 +200,16 @@ class Work:
                         "{n} of {m} seeds were left out: the budget of {time} would not have held them",
                         n=left,
                         m=len(plan.seeds),
-                        time=duration(self.options.seconds),
+                        time=self._budget,
                     )
                 )
                 break
             groups = [group for name in plan.methods for group in self._groups(plan, name, seeds)]
             self.train(plan, groups)
             for unit in (unit for group in groups for unit in group):
-                found = {**(record(unit.folder) or {}), "seed": unit.seed}
-                self.records.setdefault(unit.system, []).append(found)
+                found = record(unit.folder)
+                if found is not None:
+                    self.records.setdefault(unit.system, []).append({**found, "seed": unit.seed})
         for name in plan.methods:
             self._gather(system_of(name))
 
@@ -193,11 +223,15 @@ class Work:
         return [units] if name in plan.abreast and len(rates) == 1 else [[unit] for unit in units]
 
     def train(self, plan: Plan, groups: Sequence[Sequence[Unit]]) -> None:
-        """Carry out the trainings that are not there yet, those of a group side by side, here or by the workers."""
+        """Carry out the trainings that are not there yet, those of a group side by side, here or by the workers.
+
+        A training that no longer fits the budget is not begun, and one that is still at work when the time for it is
+        over stops there; both are told in the report. Workers are asked between two waves only.
+        """
         todo = [group for group in groups if any(record(unit.folder) is None for unit in group)]
         if self.workers is None:
             for group in todo:
-                train_units(self.prepared, group, plan, self.interrupts)
+                self._in_time(plan, group)
                 self.spend()
         elif todo:
             folders = [group[0].folder for group in todo]
@@ -208,6 +242,39 @@ class Work:
             for folder in folders:
                 (folder / STATE).unlink(missing_ok=True)
             self.spend()
+
+    def _in_time(self, plan: Plan, group: Sequence[Unit]) -> None:
+        """One group of trainings, as far as the budget goes."""
+        reserve, one = self.reserve(plan), group[0]
+        cost, settings = self.costs[one.method.name], self.prepared.request.settings
+        answers = cost.row * (plan.rows["dev"] + plan.rows["test"])
+        slower = self._slower(plan)
+        while True:
+            tried = replace(plan, rates={one.method.name: one.rates})
+            each = training_seconds(tried, one.method.name, cost, settings, len(one.rates) > 1, len(group))
+            if one.rows is not None:
+                each *= one.rows / plan.rows["train"]
+            if self.clock.allows(slower * each * len(group) + reserve):
+                break
+            if len(one.rates) == 1:
+                self.skipped.append(Message("{name} was left out: the budget was spent", name=one.name))
+                return
+            group = [replace(unit, rates=unit.rates[:-1]) for unit in group]
+            one = group[0]
+        deadline = Deadline(self.interrupts, self.clock, reserve + slower * answers)
+        try:
+            train_units(self.prepared, group, plan, deadline)
+        except KeyboardInterrupt:
+            if not deadline.stopped or self.interrupts.asked():
+                raise
+            self.skipped += [
+                Message("{name} was stopped: the budget of {time} was over", name=unit.name, time=self._budget)
+                for unit in group
+            ]
+
+    @property
+    def _budget(self) -> str:
+        return duration(self.options.seconds)
 
     def _told(self, name: str, done: int, total: int, **fields: object) -> None:
         self.spend()
@@ -220,6 +287,13 @@ class Work:
         if not left:
             return True
         settings = self.prepared.request.settings
+        count = 1 if self.workers is None else self.workers.count
+        expected = left * self._slower(plan) * wave_seconds(plan, self.costs, settings, number, count)
+        return self.clock.allows(expected + self.reserve(plan))
+
+    def _slower(self, plan: Plan) -> float:
+        """How many times as long as planned the trainings so far really took; at least 1."""
+        settings = self.prepared.request.settings
         took = planned = 0.0
         for name in plan.methods:
             for place, found in enumerate(self.records.get(system_of(name), [])):
@@ -228,11 +302,7 @@ class Work:
                     planned += training_seconds(
                         plan, name, self.costs[name], settings, place == 0, found.get("abreast", 1)
                     )  # fmt: skip
-        slower = max(1.0, took / planned) if planned else 1.0
-        count = 1 if self.workers is None else self.workers.count
-        # What comes after the last seed: latencies, retention, the page.
-        expected = left * slower * wave_seconds(plan, self.costs, settings, number, count)
-        return self.clock.allows(expected + 0.03 * self.options.seconds)
+        return max(1.0, took / planned) if planned else 1.0
 
     def _place(self, method: str, seed: int) -> Path:
         return self.folder / "systems" / system_of(method) / f"seed-{seed}"
@@ -250,7 +320,7 @@ class Work:
         self.train(plan, [units] if name in plan.abreast else [[unit] for unit in units])
         runs = {total: self.answers(system, first["seed"])}
         for unit, count in zip(units, counts, strict=True):
-            if "failed" not in (record(unit.folder) or {}):
+            if "failed" not in (record(unit.folder) or {"failed": ""}):
                 runs[count] = read_jsonl(unit.folder / "predictions" / "foreword.jsonl")
         return dict(sorted(runs.items()))
 

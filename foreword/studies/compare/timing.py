@@ -3,6 +3,7 @@ two seeds are faster when they share their passes."""
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from foreword.errors import ForewordError
+from foreword.messages import Message
 from foreword.methods.base import Method, make_writer
 from foreword.runs.prepare.prepare import Prepared
 from foreword.runs.prepare.start import longest_prefix
@@ -20,29 +22,42 @@ _STEPS = 3
 
 
 def measure(
-    prepared: Prepared, methods: Mapping[str, Method], report: Callable[[int, int], None], patience: float = 0.0
+    prepared: Prepared,
+    methods: Mapping[str, Method],
+    report: Callable[[int, int], None],
+    patience: float = 0.0,
+    most: float = math.inf,
 ) -> tuple[dict[str, Cost], dict[str, str]]:
     """Cost of each method that works here, and why the others do not.
 
     Args:
         patience: seconds that a step may take for the steps of two seeds side by side to be timed, too.
+        most: seconds for all timings: when they are over, methods that were not timed are left out.
     """
+    began = time.perf_counter()
     costs: dict[str, Cost] = {}
     refused: dict[str, str] = {}
     for number, (name, method) in enumerate(methods.items(), start=1):
+        left = most - (time.perf_counter() - began)
+        if costs and left <= 0:
+            refused[name] = Message("the budget is too small to find out how long it takes")
+            continue
         try:
             longest_prefix(prepared.start, method, prepared.base, prepared.asker)
-            costs[name] = _cost(prepared, method, patience)
+            costs[name] = _cost(prepared, method, patience, left / (len(methods) + 1 - number))
         except ForewordError as problem:
             refused[name] = problem.problem
         report(number, len(methods))
     return costs, refused
 
 
-def _cost(prepared: Prepared, method: Method, patience: float) -> Cost:
+def _cost(prepared: Prepared, method: Method, patience: float, most: float) -> Cost:
     trial = _trial(prepared, method, 0)
-    # The first step meets cold caches.
-    step = statistics.mean([_seconds([trial]) for _ in range(_STEPS)][1:])
+    # The first step meets cold caches, and counts only where more of them would take too long.
+    steps = [_seconds([trial])]
+    while len(steps) < _STEPS and sum(steps) + steps[-1] <= most:
+        steps.append(_seconds([trial]))
+    step = statistics.mean(steps[1:] or steps)
     dev = prepared.examples["dev"]
     batch = random.Random(0).sample(dev, min(len(dev), prepared.request.settings.per_device_eval_batch_size))
     began = time.perf_counter()

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from foreword.evaluation.report.blocks import short
-from foreword.evaluation.report.summary import figure_text
-from foreword.messages import Message
+from foreword.evaluation.report.summary import figure_text, named
+from foreword.evaluation.report.text_table import text_table
+from foreword.messages import Message, say, say_if_known
+from foreword.messages.width import wrapped
 from foreword.studies.explain.ablation import Without
 from foreword.studies.explain.attention_share import AttentionShare
 from foreword.studies.explain.imitation import Imitation
@@ -16,6 +18,8 @@ from foreword.studies.explain.nearest_words import NearestWords
 
 _LONG = 12
 """Lines from which a page folds a table below its chart."""
+_TERMINAL, _WIDE, _SHOWN = 10, 80, 4
+"""Lines and columns of the summary on a terminal, and the words that it shows."""
 _SURE = 0.9
 """Share of equal answers from which a text is said to answer like the foreword."""
 PART = "explain"
@@ -191,15 +195,35 @@ class Explained:
                 "folded": "lines" if len(lines) > _LONG else False}  # fmt: skip
 
     def render(self) -> str:
-        """For people."""
-        out: list[str] = [Message("{name}, {rows} rows", name=self.name, rows=self.rows)]
+        """What it comes to, in ten lines at most; :meth:`details` has every figure."""
+        lines = [Message("{name}, {rows} rows", name=self.name, rows=self.rows), *self._said(), *self._words()]
+        lines += map(named, self.notes)
+        shown = [one for line in lines for one in wrapped(say_if_known(line), _WIDE)]
+        more = [*shown[: _TERMINAL - 2], "..."] if len(shown) > _TERMINAL - 1 else shown
+        return "\n".join([*more, say(Message("every figure: -v, or --output-dir DIR for a page"))])
+
+    def _words(self) -> Iterator[Message]:
+        """Which words stand nearest, and the best text that was found."""
+        readable = [one for one in self.nearest if one.readable]
+        if self.nearest:
+            shown = [f"{called(one.name)} {one.tokens[0]!r}" for one in readable[:_SHOWN]]
+            more = ", ..." if len(readable) > _SHOWN else ""
+            yield Message(
+                "{n} of {m} virtual tokens are nearer to a word than chance: {names}{more}.",
+                n=len(readable), m=len(self.nearest), names=shown or ["-"], more=more,
+            )  # fmt: skip
+        if self.imitation is not None and self.imitation.text.strip():
+            yield Message("The text that answers most like it: {text!r}.", text=_one_line(self.imitation.text.strip()))
+
+    def details(self) -> str:
+        """Every table, for people."""
+        out: list[str] = [say(Message("{name}, {rows} rows", name=self.name, rows=self.rows))]
         for table in self.tables():
-            out += ["", table["title"], *(f"  {note}" for note in table["notes"])]
-            if not table["lines"]:
-                continue
-            lines = [table["head"], *([_one_line(cell) for cell in line] for line in table["lines"])]
-            widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-            out += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+            out += ["", say_if_known(table["title"]), *(f"  {say_if_known(note)}" for note in table["notes"])]
+            if table["lines"]:
+                head = [say_if_known(cell) for cell in table["head"]]
+                lines = [head, *([_one_line(say_if_known(cell)) for cell in line] for line in table["lines"])]
+                out += [f"  {line}" for line in text_table(lines)]
         return "\n".join(out)
 
 
