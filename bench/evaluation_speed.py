@@ -3,10 +3,10 @@
     python bench/evaluation_speed.py [--base MODEL] [--rows 64] [--rounds 3] [--json]
 
 Reuters R8, rows of at most 50 words, eight labels. Ours: the scores of all labels in one pass over the rows, a prefix
-of 20 virtual tokens in front, in the precision that ``dtype: auto`` chooses. Theirs: for each batch of 32 rows and each label one padded pass of the
-same base in bfloat16 with PEFT's prefix of 20 in front, the log-probability of the label's tokens read from the logits
-at its places (``logits_to_keep``), as the loop in many examples does it. Both in turns, batch by batch; the ratio is
-the median over batches. ``float32`` runs both in float32.
+of 20 virtual tokens in front, in the precision that ``dtype: auto`` chooses. Theirs: for each batch of 32 rows and each
+label one padded pass of the same base in bfloat16 with PEFT's prefix of 20 in front, the log-probability of the label's
+tokens read from the logits at its places (``logits_to_keep``), as the loop in many examples does it. Both in turns,
+batch by batch; the ratio is the median over batches. ``--float32`` runs both in float32.
 """
 
 from __future__ import annotations
