@@ -12,7 +12,7 @@ from foreword import errors
 ROOT = Path(foreword.__file__).parent
 # What the commands train, check, predict, compare, show, ls, evaluate, search, explain and errors never reach.
 _ELSEWHERE = (
-    "export", "serve", "studio", "sklearn.py", "testing", "samples.py", "training/from_scratch",
+    "export", "serve", "sklearn.py", "testing", "samples.py", "training/from_scratch",
     "studies/transfer", "studies/feedback", "studies/bias", "studies/input_length.py",
 )  # fmt: skip
 _ERRORS = {name for name in vars(errors) if isinstance(vars(errors)[name], type)} | {"Problem"}

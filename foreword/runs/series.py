@@ -17,8 +17,9 @@ from foreword.evaluation.predictions import Prediction, read_jsonl
 from foreword.methods.base import make
 from foreword.runs.prepare.base import base_for, keep_base
 from foreword.runs.prepare.compatibility import refuse_mismatch
-from foreword.runs.train.run_record import differences, recorded
+from foreword.runs.train.run_record import recorded
 from foreword.runs.train.train import train
+from foreword.settings.changed_settings import differences
 from foreword.settings.schema import ProgressCall, TrainRequest
 
 # Written last of all, so that a folder with it is a whole run.

@@ -52,15 +52,32 @@ def html_of(page: Page, translator: Translator) -> str:
         "drawn": Markup,
     }
     return template.get_template("report.html").render(
-        page=page,
-        style=Markup(_source("report.css")),
-        said=lambda text: said_in(translator.ours(text), page.language),
-        kind_of=lambda block: type(block).__name__,
-        shape_of=_shape,
-        is_message=lambda text: isinstance(text, Message),
-        wrong_of=lambda block: sum(bool(row.answers) and row.answers[-1].right is False for row in block.rows),
-        count_of=_count,
+        style=Markup(_source("report.css")), **_values(page, translator, page.language)
     )
+
+
+def blocks_html(page: Page, translator: Translator, language: str) -> Markup:
+    """A page's title, card and sections in one language, to stand in a page that has their style already."""
+    environment = _environment()
+    template = environment.overlay()
+    template.filters = {
+        **environment.filters,
+        "both": lambda text: said_in(translator.ours(text), language),
+        "drawn": Markup,
+    }
+    return Markup(template.get_template("fragment.html").render(**_values(page, translator, language)))
+
+
+def _values(page: Page, translator: Translator, language: str) -> dict[str, Any]:
+    return {
+        "page": page,
+        "said": lambda text: said_in(translator.ours(text), language),
+        "kind_of": lambda block: type(block).__name__,
+        "shape_of": _shape,
+        "is_message": lambda text: isinstance(text, Message),
+        "wrong_of": lambda block: sum(bool(row.answers) and row.answers[-1].right is False for row in block.rows),
+        "count_of": _count,
+    }
 
 
 @cache

@@ -18,18 +18,23 @@ from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.quality.split import DataLock
 from foreword.data.table import Table
 from foreword.data.task.task import Task
+from foreword.data.tokens.all_turns import with_all_turns
+from foreword.data.tokens.encode_row import RowEncoder
 from foreword.data.tokens.examples import Example
+from foreword.data.tokens.windows import in_windows
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, make_writer
 from foreword.runs.prepare.augmentation import refuse_course
-from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k, refuse_uncut
+from foreword.runs.prepare.encode_splits import Encoded, encode_splits, refuse_long_k, refuse_uncut
 from foreword.runs.prepare.ready_base import ReadyBase, ready_base
 from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
 from foreword.runs.prepare.row_groups import row_groups
 from foreword.runs.prepare.start import Begin, begin
 from foreword.settings.schema import TrainRequest, TrainSettings
+from foreword.training.class_weights import class_weights, refuse_class_weight
+from foreword.training.heads.base import Chooser
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Objective
 
@@ -64,9 +69,11 @@ class Prepared:
         return make_writer(self.method, self.start)
 
     def objective(self, writer: Writer) -> Objective:
-        """The task's objective behind what ``writer`` writes."""
+        """What is trained on: the task's objective behind what ``writer`` writes, with the weights of classes."""
         with torch.no_grad():
-            return self.asker.objective(writer.write())
+            objective = self.asker.objective(writer.write())
+        weights = class_weights(self.request.settings.class_weight, self.task, self.examples["train"])
+        return objective.weighted(weights) if weights and isinstance(objective, Chooser) else objective
 
     def trial(
         self,
@@ -108,6 +115,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     data = ready_data(request)
     refuse_long_k(request.task_options.first_k, data.task, data.tables["train"])
     refuse_course(request.settings, data.task)
+    refuse_class_weight(request.settings.class_weight, data.task)
     return _ready_run(begun, data, ready_base(data, begun, request.progress or say_nothing, trained))
 
 
@@ -115,7 +123,8 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
     """Encode the rows for the base; refuse what it cannot read."""
     request, first_k = begun.request, begun.request.task_options.first_k
     encoder = ready.encoder(first_k)
-    encoded = encode_splits(data.tables, data.dropped, data.report, encoder, ready.front, ready.limit)
+    tables, report = _in_windows(data, ready)
+    encoded = encode_splits(tables, data.dropped, report, encoder, ready.front, ready.limit)
     refuse(encoded.report, request.skip_bad)
     for name in ("train", "dev"):
         if not encoded.examples[name]:
@@ -125,6 +134,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
                 hint="run `foreword check` on the data",
             )
     refuse_uncut(first_k, encoded.examples["train"])
+    examples = _with_all_turns(ready, encoded) if request.settings.loss_on == "all_turns" else encoded.examples
     plain = {}
     if data.task.guidance_in_row:
         plain = {name: replace(encoder, guided=False).encode(table.rows) for name, table in encoded.tables.items()}
@@ -137,11 +147,31 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
         encoded.report,
         encoded.dropped,
         DataLock.of(encoded.tables),
-        encoded.examples,
+        examples,
         replace(ready.asker, groups=row_groups(encoded.tables, request.task_options.group)),
         ready.start,
         plain,
     )
+
+
+def _in_windows(data: ReadyData, ready: ReadyBase) -> tuple[dict[str, Table], CheckReport]:
+    """The tables with plain texts cut where the base's window ends, and the report with a warning for each."""
+    if not data.task.plain or ready.limit is None:
+        return data.tables, data.report
+    # A token for the end, and one for the seam.
+    room = max(2, ready.limit - ready.front - 2)
+    tables, problems = {}, list(data.report.problems)
+    for name, table in data.tables.items():
+        tables[name], cut = in_windows(table, data.task, ready.base.tokenizer, room)
+        problems += [replace(problem, split=name) for problem in cut]
+    return tables, replace(data.report, problems=tuple(problems))
+
+
+def _with_all_turns(ready: ReadyBase, encoded: Encoded) -> dict[str, list[Example]]:
+    """The examples, those of training with every assistant message of a conversation among what is learned."""
+    asker, rows = ready.asker, encoded.tables["train"].rows
+    writer = RowEncoder(asker.task, asker.tokenizer, asker.special_tokens)
+    return {**encoded.examples, "train": with_all_turns(rows, encoded.examples["train"], writer)}
 
 
 def with_rows(

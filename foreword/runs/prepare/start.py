@@ -14,12 +14,14 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
+from foreword.data.tokens.all_turns import refuse_all_turns
 from foreword.data.tokens.encode_row import slot_starts
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.errors import BaseMismatchError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
 from foreword.methods.base import Method, Start, make, make_writer, registry
+from foreword.runs.prepare.classifier_base import own_start
 from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.settings.schema import SCRATCH, TrainRequest
 
@@ -54,6 +56,8 @@ class Begin:
             BaseMismatchError: says what differs.
         """
         refuse_mismatch(task, self.method, base)
+        if self.request.settings.loss_on == "all_turns":
+            refuse_all_turns(task, base.kind == "decoder", bool(self.request.settings.augment))
         if self.manifest is not None and base.kind != self.manifest.base.kind:
             raise _mismatch(self.manifest, str(self.request.init_from), f"{base.architecture}, of another kind")
         if self.value is None and isinstance(base, Base) and self.request.base in SCRATCH:
@@ -78,6 +82,7 @@ class Begin:
             self.request.settings.seed,
             len(task.labels) if task.head else 0,
             tuple(token for group in slot_starts(task, base.tokenizer) for token in group),
+            own_start(task, base),
         )
 
 

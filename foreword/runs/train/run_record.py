@@ -16,6 +16,7 @@ from foreword.errors import ResumeError, SettingsError
 from foreword.messages import Message
 from foreword.runs.prepare.base import PRECISION, precision_of
 from foreword.runs.prepare.prepare import Prepared
+from foreword.settings.changed_settings import differences
 from foreword.settings.layers import from_json
 from foreword.settings.schema import ProgressCall, TrainRequest
 from foreword.settings.yaml import to_yaml
@@ -140,16 +141,3 @@ def alone(folder: Path) -> Iterator[None]:
     with (folder / _NAME).open("r+b") as record:
         fcntl.flock(record, fcntl.LOCK_EX)
         yield
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> Iterator[str]:
-    """Every setting that differs, by its full name."""
-    for key in dict.fromkeys((*before, *now)):
-        old, new = before.get(key), now.get(key)
-        # Where the folder stands is no part of the run.
-        if old == new or under + key == "output_dir":
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{under}{key}.")
-        else:
-            yield f"{under}{key}: {old} before, {new} now"

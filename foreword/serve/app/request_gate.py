@@ -13,8 +13,9 @@ import re
 import time
 from typing import Any
 
+from foreword.serve.app.addresses import is_loopback
 from foreword.serve.app.keys import Key, KeyRing
-from foreword.serve.app.settings import ServeSettings, is_loopback
+from foreword.serve.app.settings import ServeSettings
 from foreword.serve.wire.api_errors import ApiError
 
 log = logging.getLogger("foreword.serve")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from foreword.core.base.load import Base
 from foreword.evaluation.metrics.metric_registry import get_metric
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import figure_text, heading, named, render
@@ -73,17 +74,16 @@ def contents(
             "held rows": len(pool.held),
             "held rows' ids": [pool.rows[i].id for i in pool.held],
         },
-        "base": {
-            "id": base.id,
-            "architecture": base.architecture,
-            "kind": base.kind,
-            **base.precision(),
-            **base.fingerprint,
-        },
+        "base": _base(base),
         "task": plain_settings(replace(task, guidance="").to_json()),
         "settings": plain_settings(request.settings.to_json()),
         "versions": versions(),
     }
+
+
+def _base(base: Base) -> dict[str, Any]:
+    facts = {"id": base.id, "architecture": base.architecture, "kind": base.kind}
+    return {**facts, **base.precision(), **base.fingerprint}
 
 
 def _ordered(played: Played) -> list[Standing]:
