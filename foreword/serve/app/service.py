@@ -14,7 +14,7 @@ from foreword.core.base.load import Base
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import end_id
 from foreword.errors import SettingsError
-from foreword.serve.app import calibration
+from foreword.serve.app import label_calibration
 from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
@@ -70,7 +70,7 @@ class Service:
             self._check_splits()
             self.calibrations = {
                 self._digest(name): self._calibrated(name, path)
-                for name, path in map(calibration.parse, settings.calibrate)
+                for name, path in map(label_calibration.parse, settings.calibrate)
             }
             self.shadows = Shadows(settings.shadows, self.library.entry)
             self.log = None if settings.request_log is None else RequestLog(settings.request_log, settings.log_days)
@@ -88,12 +88,12 @@ class Service:
     def _digest(self, name: str) -> str:
         return self.library.entry(name).peek.digest
 
-    def _calibrated(self, name: str, path: Path) -> calibration.Calibration:
-        fitted = calibration.calibrated_on(self.library, name, path)
+    def _calibrated(self, name: str, path: Path) -> label_calibration.Calibration:
+        fitted = label_calibration.calibrated_on(self.library, name, path)
         log.info("calibrated", extra={"fields": {"foreword": name, **fitted.to_json()}})
         return fitted
 
-    def calibration(self, name: str) -> calibration.Calibration | None:
+    def calibration(self, name: str) -> label_calibration.Calibration | None:
         """What a foreword's probabilities were calibrated to, as long as it is the same foreword."""
         return self.calibrations.get(self._digest(name))
 
