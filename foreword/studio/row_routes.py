@@ -69,10 +69,12 @@ def correct(request: Request, name: str, form: Form) -> Response:
         raise SettingsError("this is no label", received=gold, expected=", ".join(classes))
     row = index.row(index.ids[ident])
     corrections.correct(run, ident, row.input, gold, row.gold)
-    return page(
-        request, "row.html", run=run, row=row, pending=corrections.pending(run), classes=classes, fragment=True,
-        working=False, outcome={}, version=corrections.version_folder(run), own_text=own_text, template=_template(run),
+    answer = page(
+        request, "row.html", run=run, row=row, pending=corrections.pending(run), classes=classes, own_text=own_text,
+        template=_template(run),
     )  # fmt: skip
+    answer.headers["HX-Trigger"] = "corrected"
+    return answer
 
 
 @router.post("/runs/{name}/corrections")

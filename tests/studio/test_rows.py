@@ -84,7 +84,9 @@ def test_an_answer_is_mended_where_it_stands_and_can_be_taken_back(browser: Brow
     row = index.row(0)
     other = {"yes": "no", "no": "yes"}[row.gold]
     answer = browser.post("/runs/first/rows", {"id": row.ident, "gold": other})
-    assert "1 corrected" in answer.text
+    assert answer.headers["HX-Trigger"] == "corrected"
+    assert "it was" in answer.text
+    assert "1 corrected" in browser.get("/runs/first/corrections").text
     assert corrections.pending(RunFolder("first", run))[row.ident]["gold"] == other
     assert browser.post("/runs/first/rows", {"id": row.ident, "gold": "maybe"}).status_code == 422
     assert browser.post("/runs/first/rows", {"id": "../x", "gold": other}).status_code == 404
