@@ -104,7 +104,7 @@ def look(page: Any, *paths: str) -> None:
     for path in paths:
         for width, lang in ((1440, "zh"), (1024, "en"), (390, "zh")):
             page.set_viewport_size({"width": width, "height": 900})
-            page.context.add_cookies([{"name": "lang", "value": lang, "url": page.url}])
+            page.context.add_cookies([{"name": "lang", "value": lang, "domain": "127.0.0.1", "path": "/"}])
             page.goto(path)
             assert page.get_attribute("html", "lang") == {"zh": "zh-CN", "en": "en"}[lang]
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, width)
