@@ -99,7 +99,7 @@ def faults(url: str, folder: Path, front: list[int], row: list[int], expected: l
 
     def evicted() -> Any:
         client.ask(state.name, front, row, **ask)
-        client.complete([200, 201, 202], n_predict=4, id_slot=0)
+        client.complete([200, 201, 202], n_predict=4)
         return WithoutRestore(url, 4).ask(state.name, front, row, **ask)["tokens"]
 
     def changed(name: str, data: bytes) -> Any:

@@ -66,7 +66,7 @@ def _fetched(repo: str, file: str, revision: str | None) -> Path:
             Message(
                 "the file cannot be fetched from the hub: {name}: {why}",
                 name=type(problem).__name__,
-                why=str(problem).splitlines()[0][:300],
+                why=next(iter(str(problem).splitlines()), "")[:300],
             ),
             where=f"hf://{repo}/{file}",
             hint="check the name, whether you may read it (hf auth login), and HF_HUB_OFFLINE",

@@ -53,6 +53,11 @@ def save(path: str | Path, foreword: Foreword, manifest: Manifest) -> Manifest:
     Raises:
         FileFormatError: the foreword or the manifest cannot be stored, for example a tensor that holds NaN.
         ForewordError: the disk refused; what was there before is untouched.
+
+    >>> from foreword import load, save
+    >>> value, manifest = load("model.foreword")
+    >>> save("copy.foreword", value, manifest).method
+    'prefix'
     """
     where = os.fspath(path)
     written = _stored(foreword, manifest)
@@ -73,6 +78,11 @@ def load(path: str | Path) -> tuple[Foreword, Manifest]:
     Raises:
         FileFormatError: the file is missing, truncated, damaged, hostile, or of an unknown version.
         BaseError: it cannot be fetched from the hub.
+
+    >>> from foreword import load
+    >>> value, manifest = load("model.foreword")
+    >>> manifest.method, value.num_virtual_tokens
+    ('prefix', 4)
     """
     if os.fspath(path).startswith("hf:"):
         from foreword.artifact.hub import local_path

@@ -14,6 +14,24 @@ GROUP = "Use"
 EXAMPLE = "foreword serve runs/ --base some/model"
 
 
+class ServeFlags(options.OutputFlags):
+    """What stands behind the server, and what it writes down."""
+
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="Let llamacpp or vllm write, at --url.")]
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Where that engine listens.")]
+    engine_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where that engine looks for forewords.")]
+    shadow: Annotated[
+        list[str] | None, typer.Option(metavar="A=B", help="Ask B too, unseen, what A is asked. May be repeated.")
+    ]
+    calibrate: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="Labelled rows that NAME did not learn from.")
+    ]
+    request_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write requests and answers down; off by default.")
+    ]
+    log_days: Annotated[int | None, typer.Option(min=1, help="Days that they stay there.  [default: 30]")]
+
+
 def command(
     files: Annotated[
         list[Path] | None,
@@ -47,7 +65,7 @@ def command(
         typer.Option(metavar="NAME=A,B", help="Two forewords behind a name; feedback decides. May be repeated."),
     ] = None,
     feedback: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the scores of splits there.")] = None,
-    **shared: Unpack[options.OutputFlags],
+    **shared: Unpack[ServeFlags],
 ) -> int:
     """Serve forewords with the API that every client speaks."""
     if new_key is not None:
@@ -64,6 +82,19 @@ def command(
         result = api.serve(files or [], base=base, json_logs=shared["json"], progress=progress, **given)
     show(result, shared["json"])
     return 0
+
+
+def _more(flags: ServeFlags) -> dict[str, Any]:
+    """The settings among the shared flags."""
+    return {
+        "engine": flags["engine"],
+        "url": flags["url"],
+        "engine_dir": flags["engine_dir"],
+        "request_log": flags["request_log"],
+        "log_days": flags["log_days"],
+        "shadows": tuple(flags["shadow"] or ()) or None,
+        "calibrate": tuple(flags["calibrate"] or ()) or None,
+    }
 
 
 def _new_key(path: Path | None, name: str, admin: bool, machine: bool) -> int:

@@ -70,6 +70,11 @@ def export(
     Raises:
         SettingsError: no such format, or one that cannot hold this foreword; nothing is written then.
         FileFormatError, BaseMismatchError: as ``foreword evaluate``.
+
+    >>> from foreword.api import export
+    >>> made = export("model.foreword", "peft", format="peft")
+    >>> made["format"]
+    'peft'
     """
     chosen = make_format(format, settings)
     opened = open_foreword(file, base, progress)
@@ -150,6 +155,12 @@ def import_(
         FileFormatError: the checkpoint is damaged, hostile, or of another kind.
         SettingsError: it gives other answers here than there, or does not fit the base.
         BaseMismatchError: it was exported from a foreword of another base.
+
+    >>> from foreword.api import export, import_
+    >>> made = export("model.foreword", "adapter", format="peft")
+    >>> made = import_("adapter", "again.foreword", "base", template="Text: {{ text }}\\nLabel:")
+    >>> made["method"]
+    'prefix'
     """
     refuse_overwriting(output, (folder, base))
     loaded = base if isinstance(base, Base) else find_base(base, progress=progress)

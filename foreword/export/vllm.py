@@ -92,7 +92,8 @@ class Vllm(ExportFormat):
             "kv_role": "kv_consumer",
             "kv_connector_extra_config": {"prefix_dir": "."},
         }
-        return ["--block-size", str(self.block_size), "--kv-transfer-config", json.dumps(config)]
+        details = "--enable-prompt-tokens-details"
+        return [details, "--block-size", str(self.block_size), "--kv-transfer-config", json.dumps(config)]
 
     def _prefix(self, exporting: Exporting) -> dict[str, bytes]:
         cache = cache_of(exporting, self.name)

@@ -74,6 +74,10 @@ class TrainSettings:
             also the seeds of a method; auto: where that was measured to be faster.
         guidance_share: share of the training rows that have the guidance in them: ``0.5``, or ``0:1`` from the first
             step to the last. Below 1 the guidance belongs to the rows, and dev rows are scored with it and without it.
+        loss_on: what of a conversation is learned: its last answer, or the assistant's turns all; figures on dev and
+            test are those of the last.
+        class_weight: ``balanced`` (every class counts alike in the loss, whatever its rows), or label -> weight, also
+            as the text ``a=2,b=0.5``; None: every row counts alike.
         report_to: where loss, the metric on dev and the rate go at each evaluation, beside trainer_log.jsonl:
             tensorboard, mlflow, wandb; none.
     """
@@ -116,6 +120,8 @@ class TrainSettings:
     cache_disk_mib: Whole = 4096
     side_by_side: Literal["auto", "on", "off"] = "auto"
     guidance_share: str = "1"
+    class_weight: Mapping[str, str] | None = None
+    loss_on: Literal["last", "all_turns"] = "last"
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -68,6 +68,10 @@ class FoldsResult:
         systems: figures of ``prompt`` (none with a trained head) and ``foreword`` over all rows.
         difference: foreword minus prompt, paired over all rows.
         text: for people.
+
+    >>> from foreword.api import FoldsResult
+    >>> FoldsResult("folded", "folded/model.foreword", "accuracy", folds=[], systems={}, difference=None).metric
+    'accuracy'
     """
 
     folder: str
@@ -103,6 +107,13 @@ def cross_validate(request: TrainRequest, folds: int) -> FoldsResult:
     Raises:
         SettingsError: something that does not go with folds, or too few rows for so many.
         and whatever :func:`foreword.train` raises.
+
+    >>> from foreword.api import cross_validate
+    >>> from foreword.settings.schema import TrainRequest, TrainSettings
+    >>> quick = TrainSettings(learning_rate=0.02, max_steps=1)
+    >>> result = cross_validate(TrainRequest("reviews.csv", "base", "folded", settings=quick), 2)
+    >>> len(result.folds), result.file
+    (2, 'folded/all/model.foreword')
     """
     _check(request)
     options, folder = request.task_options, Path(request.output_dir)

@@ -28,7 +28,7 @@ from foreword.artifact.manifest import BaseRecord, Golden, Manifest
 from foreword.artifact.store import save
 from foreword.core.attention.checkpointing import checkpoint_layers
 from foreword.core.attention.hooks import HookSet, Level, bare, settle, splice
-from foreword.core.attention.pass_context import ATTACHED, current, within
+from foreword.core.attention.pass_context import ATTACHED, References, current, within
 from foreword.core.attention.sources import Front
 from foreword.core.base.device import number_format
 from foreword.core.base.load import fingerprint_of
@@ -214,6 +214,16 @@ def attach(
 
     Raises:
         UnsupportedBaseError: the base is outside the attention interface.
+
+    >>> from foreword import attach, load_base
+    >>> from foreword.methods.base import Start, make, make_writer
+    >>> base = load_base("base")
+    >>> start = Start(base.model, ids=tuple(base.tokenizer("Reviews, one a line: ").input_ids))
+    >>> model = attach(base.model, make_writer(make("prefix"), start), base.tokenizer)
+    >>> model.foreword().num_virtual_tokens == len(start.ids)
+    True
+    >>> model.detach() is base.model
+    True
     """
     settle()
     modes = {module: module.training for module in model.modules()}
@@ -272,10 +282,10 @@ def _forgive_base(twin: Any, incompatible: Any) -> None:
 def _refer(module: nn.Module, reference: weakref.ref[Attachment]) -> Callable[[], None]:
     """Let ``module`` know what is attached to it; returns what makes it forget."""
     references = vars(module).get(ATTACHED, ())
-    vars(module)[ATTACHED] = (*references, reference)
+    vars(module)[ATTACHED] = References((*references, reference))
 
     def forget() -> None:
-        left = tuple(other for other in vars(module)[ATTACHED] if other is not reference)
+        left = References(other for other in vars(module)[ATTACHED] if other is not reference)
         if left:
             vars(module)[ATTACHED] = left
         else:

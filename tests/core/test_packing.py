@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from foreword.core.attention import fused_layers
 from foreword.core.attention.checkpointing import checkpointing
+from foreword.core.attention.fused_layers import fused
+from foreword.core.attention.model_state import fact
 from foreword.core.attention.packable import last_layer, packable
 from foreword.core.attention.packing import Packed
-from foreword.core.attention.pass_context import current
+from foreword.core.attention.pass_context import current, within
 from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.core.passes.scoring import choice_scores, completion_losses, pooled_states
-from foreword.testing.method_contracts import FAMILIES, sample_ids, tiny, writer_for
+from foreword.testing.method_contracts import FAMILIES, sample_ids, tiny, trained_for, writer_for
 
 PACKABLE = [family for family in FAMILIES if packable(tiny(family))]
 # GPT-2 gives its last hidden state the shape of its input.
@@ -177,3 +181,47 @@ def test_apart_and_joined_are_each_others_inverse_and_so_are_their_gradients() -
     assert how.positions.tolist() == [[0, 1, 2, 0, 0, 1, 2, 3]]
     assert how.owner.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
     assert how.end_to_end(torch.arange(12).view(3, 4)).tolist() == [[0, 1, 2, 4, 8, 9, 10, 11]]
+
+
+def in_a_packed_pass(model: PreTrainedModel) -> AbstractContextManager[object]:
+    return within(packed=Packed([2, 3], model.device), keys_only=False)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral"])
+@pytest.mark.parametrize(
+    "context",
+    [
+        lambda model: injected(model, [trained_for("prefix", model)]),
+        lambda model: fused(model),
+        in_a_packed_pass,
+        lambda model: torch.autocast("cpu", torch.bfloat16),
+        lambda model: torch.inference_mode(),
+    ],
+    ids=["injected", "fused", "packed", "autocast", "inference"],
+)
+def test_what_is_found_of_a_model_does_not_depend_on_where_it_is_asked(
+    family: str, context: Callable[[PreTrainedModel], AbstractContextManager[object]]
+) -> None:
+    model, other = tiny(family), tiny(family)
+    with context(other):
+        asked = packable(other), [name for name, part in other.named_modules() if part is last_layer(other)]
+        found = fact(other, "fusible", lambda: fused_layers._replaceable(other))
+    replaced = [type(part) for part in found[0]]
+    assert asked == (packable(model), [name for name, part in model.named_modules() if part is last_layer(model)])
+    assert replaced == [type(part) for part in fused_layers._replaceable(model)[0]]
+
+
+def test_rows_of_a_base_that_turns_long_rows_otherwise_are_not_packed() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    config = LlamaConfig(
+        vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=16, pad_token_id=0, rope_parameters=rope,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    assert not packable(model)
+    ids = sample_ids(1, 12)
+    with torch.no_grad():
+        alone = choice_scores(model, ids.tolist(), [[5], [6]], 0)
+        # Rows of 12 tokens end to end would be longer than the 16 that the base has learned.
+        together = choice_scores(model, [*ids.tolist(), *sample_ids(2, 12, 1).tolist()], [[5], [6]], 0)
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)

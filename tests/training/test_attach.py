@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import gc
 import os
@@ -339,3 +340,19 @@ def test_an_attached_model_that_is_collected_anywhere_stops_nothing() -> None:
                 pass
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "lora", "full"])
+def test_a_copy_of_an_attached_base_is_the_plain_base(method: str) -> None:
+    model = tiny("llama")
+    with torch.no_grad():
+        plain = output(model, sample_ids())
+    attached = attach(model, moved(writer_for(method, model)))
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        assert torch.equal(output(twin, sample_ids()), plain)
+        assert not torch.equal(output(model, sample_ids()), plain)
+    assert all(type(part._parameters) is dict for part in twin.modules())
+    attached.detach()
+    with torch.no_grad():
+        assert torch.equal(output(twin, sample_ids()), plain)

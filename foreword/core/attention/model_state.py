@@ -7,8 +7,10 @@ layers and a state of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 T = TypeVar("T")
@@ -29,9 +31,15 @@ class ModelState:
 
 
 def fact(model: nn.Module, name: str, ask: Callable[[], T]) -> T:
-    """The fact ``name`` of ``model``, which ``ask`` finds out where nobody has yet."""
+    """The fact ``name`` of ``model``, which ``ask`` finds out where nobody has yet.
+
+    It is asked outside of the caller's autocast and inference mode: what is found stays true for everybody.
+    """
     facts = vars(model).setdefault(_STATE, ModelState()).facts
     if name not in facts:
-        facts[name] = ask()
+        device = next((parameter.device.type for parameter in model.parameters()), "cpu")
+        plainly = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+        with plainly, torch.inference_mode(False):
+            facts[name] = ask()
     answer: T = facts[name]
     return answer

@@ -45,7 +45,8 @@ def _verdict(model: PreTrainedModel) -> _Verdict:
 
 def _try(model: PreTrainedModel) -> _Verdict:
     sites = find_sites(model)
-    if not sites.moves_positions or sites.recurrent:
+    # Where long rows have all positions turned otherwise, rows end to end would be turned by the longest of them.
+    if not sites.moves_positions or sites.recurrent or sites.stretches_at is not None:
         return _Verdict(False, None)
     expected, ids = _rows(model)
     if not _same(model, ids, expected, None, None):

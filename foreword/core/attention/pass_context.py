@@ -156,3 +156,10 @@ def attached_to(module: nn.Module) -> Source | None:
 
 ATTACHED = "_foreword_attached"
 """The attribute of a module that holds weak references to what is attached to it."""
+
+
+class References(tuple[Callable[[], Source | None], ...]):
+    """What is attached to a module, weakly; nothing is attached to a copy of it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> References:
+        return References()

@@ -113,6 +113,11 @@ def load_base(
         UnsupportedBaseError: not a text model, or it needs code or pickles that are never run.
         ResourceError: the device is not there, or its memory is too small.
         SettingsError: an unknown device or dtype.
+
+    >>> from foreword import load_base
+    >>> base = load_base("base")
+    >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
+    ('decoder', False)
     """
     place, number = pick_device(device), pick_dtype(dtype)
     name, local = resolve(spec)
@@ -126,8 +131,7 @@ def load_base(
             progress("load model", 0, 1)
         why = None
         if number == "auto":
-            config = _config(folder, how)
-            chosen = best_precision(config, kind_of(config), place)
+            chosen = best_precision(config := _config(folder, how), kind_of(config), place)
             number, why = chosen.dtype, chosen.why
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)

@@ -238,6 +238,14 @@ def injected(
     Raises:
         UnsupportedBaseError: the model is outside the interface.
         SettingsError: forewords and rows, or forewords and model, do not fit.
+
+    >>> from foreword import injected, load, load_base
+    >>> base, (value, _) = load_base("base"), load("model.foreword")
+    >>> batch = base.tokenizer(["Text: a fine film", "Text: a dull film"], return_tensors="pt", padding=True)
+    >>> with injected(base.model, [value], rows=[0, None]):  # the first row with the foreword
+    ...     logits = base.model(**batch).logits
+    >>> logits.shape[0]
+    2
     """
     injection = Injection(model)
     injection.put(forewords, rows)

@@ -63,6 +63,12 @@ class Foreword:
         slots: soft tokens ``[S, E]`` that stand inside a row, where its ids hold ``-1 - i`` for slot i.
         adapters: name of a linear layer -> :class:`LowRank`, added to what the layer gives.
         weights: name of a parameter of the base -> the tensor that stands in its place.
+
+    >>> import torch
+    >>> from foreword import Foreword
+    >>> value = Foreword(prompt=torch.zeros(8, 16))
+    >>> value.num_virtual_tokens, value.num_values
+    (8, 128)
     """
 
     text: str = ""

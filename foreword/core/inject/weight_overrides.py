@@ -8,6 +8,7 @@ iterates over parameters (``state_dict``, ``model.device``) sees the base's own,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, partial
 from typing import Any, cast
@@ -32,6 +33,10 @@ class _Parameters(dict[str, Any]):
         source = source_for(self._module)
         override = None if source is None else source.weight(self._names.get(key, ""))
         return super().__getitem__(key) if override is None else override
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """A copy of the module has the module's own, whatever is in force or attached."""
+        return {key: copy.deepcopy(value, memo) for key, value in self.items()}
 
 
 def chosen(values: Iterable[Foreword]) -> Mapping[str, Tensor]:

@@ -218,36 +218,57 @@ def beginning(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def completion_losses(
-    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+    model: PreTrainedModel,
+    inputs: Sequence[Ids],
+    targets: Sequence[Ids],
+    fill: int,
+    counted: Sequence[Ids] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``."""
-    with _completing(model, inputs, targets, fill) as asked:
-        labels = tensor_on([token for t in targets for token in t], model.device)
+    """-log p of every target token ``[N]`` given its input and the target before it, and each one's row ``[N]``.
+
+    Args:
+        counted: for each row the places in its target of the tokens that are asked for; None: all.
+    """
+    wanted = [range(len(t)) for t in targets] if counted is None else counted
+    with _completing(model, inputs, targets, fill, wanted) as asked:
+        tokens = [t[i] for t, places in zip(targets, wanted, strict=True) for i in places]
+        labels = tensor_on(tokens, model.device)
         logp = log_probs(model, asked.at, torch.arange(len(labels), device=model.device), labels, **asked.arguments)
     return -logp, asked.rows
 
 
 def completion_word_log_probs(
-    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], words: Tensor, fill: int
+    model: PreTrainedModel,
+    inputs: Sequence[Ids],
+    targets: Sequence[Ids],
+    words: Tensor,
+    fill: int,
+    counted: Sequence[Ids] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log p of K words at the place of every target token ``[N, K]``, given what stands before it, and each one's row
     ``[N]``.
 
     Args:
         words: token ids ``[N, K]``.
+        counted: as of :func:`completion_losses`.
     """
-    with _completing(model, inputs, targets, fill) as asked:
+    with _completing(model, inputs, targets, fill, counted) as asked:
         which = torch.arange(len(words), device=model.device).repeat_interleave(words.shape[1])
         logp = log_probs(model, asked.at, which, words.flatten(), **asked.arguments)
     return logp.view_as(words), asked.rows
 
 
 def likeliest_words(
-    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], k: int, fill: int
+    model: PreTrainedModel,
+    inputs: Sequence[Ids],
+    targets: Sequence[Ids],
+    k: int,
+    fill: int,
+    counted: Sequence[Ids] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k likeliest words (or all, where there are fewer) at the place of every target token ``[N, k]``, and log p of
-    each ``[N, k]``."""
-    with _completing(model, inputs, targets, fill) as asked:
+    each ``[N, k]``; ``counted`` as of :func:`completion_losses`."""
+    with _completing(model, inputs, targets, fill, counted) as asked:
         logp = logits_at(model, *asked.at, **asked.arguments).log_softmax(-1)
     logp, words = logp.topk(min(k, logp.shape[-1]))
     return words, logp
@@ -264,18 +285,23 @@ class _Completion:
 
 @contextmanager
 def _completing(
-    model: PreTrainedModel, inputs: Sequence[Ids], targets: Sequence[Ids], fill: int
+    model: PreTrainedModel,
+    inputs: Sequence[Ids],
+    targets: Sequence[Ids],
+    fill: int,
+    counted: Sequence[Ids] | None = None,
 ) -> Iterator[_Completion]:
-    """The pass over inputs and completions belongs in here."""
+    """The pass over inputs and completions belongs in here; ``counted`` as of :func:`completion_losses`."""
     refuse_empty(inputs)
     device = model.device
-    owners = [b for b, t in enumerate(targets) for _ in t]
+    wanted = [range(len(t)) for t in targets] if counted is None else counted
+    owners = [b for b, places in enumerate(wanted) for _ in places]
     rows = tensor_on(owners, device)
     if model.config.is_encoder_decoder:
         batch = pad(inputs, fill, device)
         begin = beginning(model)
         answer = pad([[*begin, *t[:-1]] for t in targets], fill, device)
-        places = [len(begin) - 1 + i for t in targets for i in range(len(t))]
+        places = [len(begin) - 1 + i for own in wanted for i in own]
         arguments = {
             "input_ids": batch.ids,
             "attention_mask": batch.seen,
@@ -285,7 +311,7 @@ def _completing(
         at, packed = (rows, tensor_on(places, device)), None
     else:
         laid = _lay(model, [[*r, *t[:-1]] for r, t in zip(inputs, targets, strict=True)], fill)
-        places = [len(r) - 1 + i for r, t in zip(inputs, targets, strict=True) for i in range(len(t))]
+        places = [len(r) - 1 + i for r, own in zip(inputs, wanted, strict=True) for i in own]
         at, packed, arguments = laid.at(rows, tensor_on(places, device)), laid.packed, laid.arguments()
     with _running(model, packed, owners, places):
         yield _Completion(at, rows, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from foreword.data.quality.check_report import CheckReport, clean
@@ -164,15 +164,9 @@ def _labels(
         known = set(task.labels)
     else:
         known = {label for entry in entries if entry.split == first for label in _of_entry(entry, several)}
-    shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
     for entry, label in ((one, label) for one in entries for label in _of_entry(one, several)):
         if label not in known:
-            near = nearest(label, known)
-            meant = Message("; did you mean {near!r}?", near=near) if near else ""
-            yield entry.problem(
-                "unknown_label",
-                Message("the label {answer!r} is not one of {shown}{meant}", answer=label, shown=shown, meant=meant),
-            )
+            yield _unknown(entry, label, known)
     for name, table in tables.items():
         counts = _balance(entries, name, several)
         if not counts:
@@ -201,6 +195,14 @@ def _labels(
                     most=most,
                 )
                 yield Problem("imbalance", table.name, message, "warning", "", name)
+
+
+def _unknown(entry: Entry, label: str, known: Collection[str]) -> Problem:
+    shown = ", ".join(sorted(known)[:10]) + (" ..." if len(known) > 10 else "")
+    near = nearest(label, known)
+    meant = Message("; did you mean {near!r}?", near=near) if near else ""
+    form = "the label {answer!r} is not one of {shown}{meant}"
+    return entry.problem("unknown_label", Message(form, answer=label, shown=shown, meant=meant))
 
 
 def _balance(entries: Sequence[Entry], split: str, several: bool) -> dict[str, int]:

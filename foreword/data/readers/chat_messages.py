@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from foreword.data.readers.history import with_history
 from foreword.data.row import Problem, Raw, is_missing, label_text
 from foreword.messages import Message
 
@@ -103,6 +104,7 @@ def expand_conversations(
     ``labelled`` false it may end with the user, and then has no completion. Where ``target`` is another column, the
     whole conversation is a text under its column's name.
     """
+    raw = with_history(raw, file, inputs, target)
     column = _column(raw, target)
     if column is None:
         return raw

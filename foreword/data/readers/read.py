@@ -45,6 +45,11 @@ def read(
         DataError: the data cannot be read, have no rows or several splits, or their columns are not recognised. A
             single bad row is no error here: it is in ``Table.problems`` with its line.
         SettingsError: the encoding is unknown.
+
+    >>> from foreword import read
+    >>> table = read("reviews.csv")
+    >>> len(table), table.columns, table.rows[0].fields["label"]
+    (40, ('text', 'label'), 'bad')
     """
     tables = read_splits(source, encoding=encoding, inputs=inputs, target=target, labelled=labelled, kind=kind)
     if len(tables) > 1:

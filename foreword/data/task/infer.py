@@ -87,7 +87,7 @@ def make_task(
     _refuse_labels(labels, kind, table)
     several = kind == "multilabel"
     words = _words(labels, table) if several or kind == "classification" else {}
-    absent = absent_words((one for some in words.values() for one in some), chinese)
+    absent = absent_words(words.values(), chinese)
     turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
     more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}

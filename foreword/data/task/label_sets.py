@@ -88,9 +88,9 @@ def are_label_lists(rows: Sequence[Row], target: str) -> bool:
     return short and all(len(set(items)) == len(items) for items in texts) and 1 < len(every) <= max(2, total - 1)
 
 
-def absent_words(words: Iterable[str], chinese: bool) -> str:
+def absent_words(words: Iterable[Sequence[str]], chinese: bool) -> str:
     """The words that say that no label fits: none that a label has already."""
-    taken = {text.strip().casefold() for text in words}
+    taken = {text.strip().casefold() for some in words for text in some}
     return next((text for text in _ABSENT["zh" if chinese else "en"] if text not in taken), NO_LABEL)
 
 

@@ -106,8 +106,13 @@ class RowEncoder:
         turns = fields.get(self.task.turns)
         if not isinstance(turns, list) or not turns:
             turns = [{"role": "user", "content": parsed(self.task.template).render(fields).removesuffix("\n")}]
-        spelled = [{"role": turn["role"], "content": self._marked(turn["content"])} for turn in turns]
-        return list(split(conversation(self.task, self.tokenizer, spelled)))
+        return list(split(self.written(turns)))
+
+    def written(self, turns: Sequence[Mapping[str, str]]) -> str:
+        """The turns as the chat template writes them, up to where the next answer begins; special tokens that they
+        spell are marks."""
+        spelled = [{"role": turn["role"], "content": self.marked(turn["content"])} for turn in turns]
+        return conversation(self.task, self.tokenizer, spelled)
 
     def _literal(self, fields: Mapping[str, object]) -> Mapping[str, object]:
         """The fields with marks in the place of special tokens that a row's text spells: these are text."""
@@ -117,11 +122,12 @@ class RowEncoder:
         changed = {}
         for name in template.fields:
             value = fields.get(name)
-            if isinstance(value, str) and self._marked(value) != value:
-                changed[name] = self._marked(value)
+            if isinstance(value, str) and self.marked(value) != value:
+                changed[name] = self.marked(value)
         return {**fields, **changed} if changed else fields
 
-    def _marked(self, text: str) -> str:
+    def marked(self, text: str) -> str:
+        """A text with marks in the place of the special tokens that it spells."""
         if self._spelled is None:
             return text
         return self._spelled.sub(lambda match: literal_mark(self._spellings.index(match[0])), text)

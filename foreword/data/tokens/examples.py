@@ -45,6 +45,7 @@ class Example:
         tags: tagging: index of each word's tag in ``task.labels``, -1 where it is none of them.
         words: tagging: the words, as text.
         replaced: a span of it gave way to the guidance.
+        counted: generation: places in ``target_ids`` of the tokens that are learned; (): all of them.
         fits: several labels a row: for each label 1 where the row has it, else 0; (): not known.
     """
 
@@ -60,6 +61,12 @@ class Example:
     words: str = ""
     replaced: bool = False
     fits: tuple[int, ...] = ()
+    counted: tuple[int, ...] = ()
+
+    @property
+    def learned(self) -> Sequence[int]:
+        """The places of the tokens that are learned among those of the target."""
+        return self.counted or range(len(self.target_ids))
 
     def behind(self, lead: Sequence[int]) -> Example:
         """The same row with the tokens ``lead`` in front."""

@@ -53,18 +53,30 @@ class LlamaServer:
             raise PrefixNotUsed("cache_prompt=false makes the server compute the placeholders as text")
         wanted = {"n_predict": 64, "temperature": 0.0, "return_tokens": True, **options, "cache_prompt": True}
         with self._locks[slot]:
-            restored = self._post(f"/slots/{slot}?action=restore", {"filename": state})
-            if restored.get("n_restored") != len(placeholders):
-                raise PrefixNotUsed(f"slot {slot} restored {restored.get('n_restored')} of {len(placeholders)} tokens")
+            restored = self.restore(state, slot)
+            if restored != len(placeholders):
+                raise PrefixNotUsed(f"slot {slot} restored {restored} of {len(placeholders)} tokens")
             answer = self._post("/completion", {**wanted, "prompt": [*placeholders, *ids], "id_slot": slot})
         used = answer.get("timings", {}).get("cache_n", 0)
         if used < len(placeholders):
             raise PrefixNotUsed(f"the server used {used} of the {len(placeholders)} virtual tokens")
         return answer
 
-    def complete(self, ids: Sequence[int], **options: Any) -> dict[str, Any]:
-        """The server's answer to ``ids`` with nothing restored in front: a server with a LoRA adapter."""
-        return self._post("/completion", {"temperature": 0.0, "return_tokens": True, **options, "prompt": [*ids]})
+    def complete(self, ids: Sequence[int], slot: int = 0, **options: Any) -> dict[str, Any]:
+        """The server's answer to ``ids`` with nothing restored in front: the bare model, or one with a LoRA adapter."""
+        wanted = {"temperature": 0.0, "return_tokens": True, **options}
+        with self._locks[slot]:
+            return self._post("/completion", {**wanted, "prompt": [*ids], "id_slot": slot})
+
+    def restore(self, state: str, slot: int = 0) -> int:
+        """Put a state file into a slot; how many tokens it holds."""
+        return int(self._post(f"/slots/{slot}?action=restore", {"filename": state}).get("n_restored", 0))
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the server says of itself: ``/props``."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as reply:
+            answer: dict[str, Any] = json.load(reply)
+            return answer
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(

@@ -36,6 +36,11 @@ def check(
 
     Raises:
         DataError: a file cannot be read at all.
+
+    >>> from foreword import check
+    >>> report = check([{"text": "a fine film", "label": "good"}, {"text": "a fine film", "label": "bad"}])
+    >>> report.refuses, report.errors[0].kind
+    (True, 'conflict')
     """
     options = task_options or TaskOptions()
     tables = read_splits(data, dev, test, options, encoding)

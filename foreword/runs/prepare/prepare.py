@@ -18,18 +18,22 @@ from foreword.data.quality.row_sampling import TrainingRows
 from foreword.data.quality.split import DataLock
 from foreword.data.table import Table
 from foreword.data.task.task import Task
+from foreword.data.tokens.all_turns import with_all_turns
+from foreword.data.tokens.encode_row import RowEncoder
 from foreword.data.tokens.examples import Example
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
 from foreword.methods.base import Method, Start, Writer, make_writer
 from foreword.runs.prepare.augmentation import refuse_course
-from foreword.runs.prepare.encode_splits import encode_splits, refuse_long_k, refuse_uncut
+from foreword.runs.prepare.encode_splits import Encoded, encode_splits, refuse_long_k, refuse_uncut
 from foreword.runs.prepare.ready_base import ReadyBase, ready_base
 from foreword.runs.prepare.ready_data import ReadyData, ready_data, refuse
 from foreword.runs.prepare.row_groups import row_groups
 from foreword.runs.prepare.start import Begin, begin
 from foreword.settings.schema import TrainRequest, TrainSettings
+from foreword.training.class_weights import class_weights, refuse_class_weight
+from foreword.training.heads.base import Chooser
 from foreword.training.loop import Score, Trial
 from foreword.training.objective import Objective
 
@@ -64,9 +68,11 @@ class Prepared:
         return make_writer(self.method, self.start)
 
     def objective(self, writer: Writer) -> Objective:
-        """The task's objective behind what ``writer`` writes."""
+        """What is trained on: the task's objective behind what ``writer`` writes, with the weights of classes."""
         with torch.no_grad():
-            return self.asker.objective(writer.write())
+            objective = self.asker.objective(writer.write())
+        weights = class_weights(self.request.settings.class_weight, self.task, self.examples["train"])
+        return objective.weighted(weights) if weights and isinstance(objective, Chooser) else objective
 
     def trial(
         self,
@@ -108,6 +114,7 @@ def prepare(request: TrainRequest, *, trained: bool = True) -> Prepared:
     data = ready_data(request)
     refuse_long_k(request.task_options.first_k, data.task, data.tables["train"])
     refuse_course(request.settings, data.task)
+    refuse_class_weight(request.settings.class_weight, data.task)
     return _ready_run(begun, data, ready_base(data, begun, request.progress or say_nothing, trained))
 
 
@@ -125,6 +132,7 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
                 hint="run `foreword check` on the data",
             )
     refuse_uncut(first_k, encoded.examples["train"])
+    examples = _with_all_turns(ready, encoded) if request.settings.loss_on == "all_turns" else encoded.examples
     plain = {}
     if data.task.guidance_in_row:
         plain = {name: replace(encoder, guided=False).encode(table.rows) for name, table in encoded.tables.items()}
@@ -137,11 +145,18 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
         encoded.report,
         encoded.dropped,
         DataLock.of(encoded.tables),
-        encoded.examples,
+        examples,
         replace(ready.asker, groups=row_groups(encoded.tables, request.task_options.group)),
         ready.start,
         plain,
     )
+
+
+def _with_all_turns(ready: ReadyBase, encoded: Encoded) -> dict[str, list[Example]]:
+    """The examples, those of training with every assistant message of a conversation among what is learned."""
+    asker, rows = ready.asker, encoded.tables["train"].rows
+    writer = RowEncoder(asker.task, asker.tokenizer, asker.special_tokens)
+    return {**encoded.examples, "train": with_all_turns(rows, encoded.examples["train"], writer)}
 
 
 def with_rows(

@@ -14,6 +14,7 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword
 from foreword.data.task.task import Task
+from foreword.data.tokens.all_turns import refuse_all_turns
 from foreword.data.tokens.encode_row import slot_starts
 from foreword.data.tokens.tokenize import lead_ids
 from foreword.errors import BaseMismatchError, SettingsError
@@ -54,6 +55,8 @@ class Begin:
             BaseMismatchError: says what differs.
         """
         refuse_mismatch(task, self.method, base)
+        if self.request.settings.loss_on == "all_turns":
+            refuse_all_turns(task, base.kind == "decoder", bool(self.request.settings.augment))
         if self.manifest is not None and base.kind != self.manifest.base.kind:
             raise _mismatch(self.manifest, str(self.request.init_from), f"{base.architecture}, of another kind")
         if self.value is None and isinstance(base, Base) and self.request.base in SCRATCH:

@@ -53,6 +53,13 @@ def dry_run(request: TrainRequest) -> dict[str, Any]:
 
     The steps, of as many trials as train side by side, and the evaluation are real ones, on the longest rows, so the
     estimate is an upper one.
+
+    >>> from foreword.api import dry_run
+    >>> from foreword.settings.schema import TrainRequest, TrainSettings
+    >>> settings = TrainSettings(learning_rate=0.02, max_steps=2)
+    >>> plan = dry_run(TrainRequest("reviews.csv", "base", "planned", settings=settings))
+    >>> plan["optimizer_steps"], plan["rows"]["train"]
+    (2, 28)
     """
     prepared = prepare(request, trained=False)
     settings, rows, dev = request.settings, prepared.examples["train"], prepared.examples["dev"]

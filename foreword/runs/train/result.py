@@ -35,6 +35,11 @@ class TrainResult(Shown):
         course: what sampling and augmentation did to the training rows, and with ``ablate`` what they gained on dev.
         seconds: wall time of the whole run.
         guidance: where it was brought in gradually, the dev metric of each system ``with`` and ``without`` it.
+
+    >>> from foreword.api import resume
+    >>> result = resume("finished", progress=lambda *_, **__: None)
+    >>> result.metric, sorted(result.rows)
+    ('accuracy', ['dev', 'test', 'train'])
     """
 
     file: str

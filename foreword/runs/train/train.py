@@ -58,6 +58,11 @@ def train(
         NothingLearnedError: every learning rate failed; nothing is saved but the run's folder.
         ResumeError: ``resume`` and the data, settings or base are not those of the run.
         Interrupted: stopped by the user; the checkpoint is saved.
+
+    >>> from foreword import train
+    >>> result = train("reviews.csv", base="base", output_dir="run", learning_rate=0.02, max_steps=2, progress=False)
+    >>> result.file, result.rows
+    ('run/model.foreword', {'train': 28, 'dev': 4, 'test': 8})
     """
     began = time.monotonic()
     request = data if isinstance(data, TrainRequest) else _request(data, base, output_dir, settings)
@@ -110,6 +115,10 @@ def resume(folder: str | Path, progress: ProgressCall | None = None) -> TrainRes
 
     Raises:
         ResumeError: there is no run in ``folder``, its data were in memory, or they have changed.
+
+    >>> from foreword.api import resume
+    >>> resume("finished", progress=lambda *_, **__: None).file  # what is finished is read
+    'finished/model.foreword'
     """
     return train(to_resume(folder, "train", progress)[0])
 

@@ -68,6 +68,12 @@ def base(request: TrainRequest, files: Sequence[object] = ()) -> BaseResult:
         SettingsError: something that cannot be, or the folder is not empty.
         DataError: the data is refused.
         Interrupted: stopped by the user; the same call goes on with it.
+
+    >>> from foreword.api import base
+    >>> from foreword.settings.schema import BaseSettings, TrainRequest
+    >>> small = BaseSettings(hidden_size=8, num_hidden_layers=1, vocab_size=300, max_steps=1)
+    >>> base(TrainRequest("reviews.csv", "lstm", "tiny-lstm", base_settings=small)).cell
+    'lstm'
     """
     target, cell = Path(request.output_dir), str(request.base)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

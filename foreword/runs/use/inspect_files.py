@@ -67,7 +67,13 @@ def _chosen(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(file: str | Path) -> FileFacts:
-    """A file's manifest and table of tensors. Raises FileFormatError for a file that is not a foreword."""
+    """A file's manifest and table of tensors. Raises FileFormatError for a file that is not a foreword.
+
+    >>> from foreword.api import show
+    >>> facts = show("model.foreword")
+    >>> facts["method"], facts["num_virtual_tokens"], facts["task"]["kind"]
+    ('prefix', 4, 'classification')
+    """
     found = peek(file)
     manifest = found.manifest.model_dump()
     golden = manifest.pop("golden")
@@ -84,7 +90,12 @@ def show(file: str | Path) -> FileFacts:
 
 
 def ls(folder: str | Path = ".") -> list[dict[str, Any]]:
-    """The ``.foreword`` files below ``folder``, one dict each; a damaged file is listed with what is wrong."""
+    """The ``.foreword`` files below ``folder``, one dict each; a damaged file is listed with what is wrong.
+
+    >>> from foreword.api import ls
+    >>> [(row["file"], row["method"]) for row in ls("saved")]
+    [('saved/model.foreword', 'prefix')]
+    """
     rows: list[dict[str, Any]] = []
     for path in sorted(Path(folder).rglob("*.foreword")):
         try:
@@ -117,6 +128,10 @@ def doctor() -> dict[str, Any]:
     """Versions, devices, memory, threads and caches; offline settings that are in force.
 
     torch is not imported, which takes longer than all of this: the devices are those that the system names.
+
+    >>> from foreword.api import doctor
+    >>> sorted(doctor())[:3]
+    ['cache', 'devices', 'environment']
     """
     memory = _memory()
     return {

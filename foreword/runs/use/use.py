@@ -138,6 +138,11 @@ def evaluate(
 
     Returns:
         ``rows``, ``metrics`` {name: {value, low, high, ...}}, and the per-class ``report`` of a classification.
+
+    >>> from foreword import evaluate
+    >>> figures = evaluate("model.foreword", "reviews.csv", progress=False)
+    >>> figures["rows"], sorted(figures["metrics"])
+    (40, ['accuracy', 'macro_f1'])
     """
     _refuse_output(output, file, data, base)
     with showing(progress) as report:
@@ -171,6 +176,11 @@ def predict(
     Raises:
         SettingsError: both or neither of ``data`` and ``text``, or a text for a template with several fields.
         DataError: a row lacks a field of the template, or is longer than the base can read.
+
+    >>> from foreword import predict
+    >>> answers = predict("model.foreword", ["a fine film", "a dull film"], progress=lambda *_, **__: None)
+    >>> len(answers), answers[0].output in ("good", "bad"), sorted(answers[0].scores)
+    (2, True, ['bad', 'good'])
     """
     if (data is None) == (text is None):
         raise SettingsError("give data or one text, not both", expected="one of the two")
@@ -199,6 +209,11 @@ def generate(file: str | Path, text: str, *, base: str | Base | None = None, **d
 
     Raises:
         SettingsError: the foreword is for a classification.
+
+    >>> from foreword.api import generate
+    >>> text = generate("writer.foreword", "a fine film", max_new_tokens=3)
+    >>> isinstance(text, str)
+    True
     """
     opened = open_foreword(file, base)
     if opened.task.kind != "generation":

@@ -31,7 +31,13 @@ _ROUNDED = 0.25
 class VerifyReport:
     """What replaying the golden rows showed: ``rows`` has, for each, expected and received output, the largest change
     of a score and whether it is equal up to ``tolerance``; ``note`` says where the base is in another number format
-    than the one that the file was written with."""
+    than the one that the file was written with.
+
+    >>> from foreword.api import verify
+    >>> report = verify("model.foreword")
+    >>> report.ok, report.rows[0]["equal"]
+    (True, True)
+    """
 
     ok: bool
     rows: list[dict[str, Any]]
@@ -62,6 +68,10 @@ def verify(file: str | Path, base: str | Base | None = None, progress: ProgressC
     Raises:
         FileFormatError, BaseMismatchError: as :func:`open_foreword`.
         DataError: the file has no golden rows.
+
+    >>> from foreword.api import verify
+    >>> verify("model.foreword").ok
+    True
     """
     opened = open_foreword(file, base, progress)
     golden = opened.manifest.golden

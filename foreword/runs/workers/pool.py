@@ -40,6 +40,10 @@ class Workers:
         count: runs at a time.
         ray: address of a Ray cluster, ``"local"`` for one on this machine; None: processes of this machine.
         retries: how often a run is handed out again after its worker died.
+
+    >>> from foreword.api import Workers
+    >>> Workers(4)
+    Workers(count=4, ray=None, retries=2)
     """
 
     count: int = 2

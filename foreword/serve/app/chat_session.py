@@ -42,6 +42,12 @@ def chat(
 
     Raises:
         ForewordError: the base or a file cannot be used. What goes wrong with a message is only said.
+
+    >>> import io
+    >>> from foreword.api import chat
+    >>> said = chat(["writer.foreword"], messages=["Hello", "/quit"], screen=io.StringIO(), max_tokens=2)
+    >>> [speaker["model"] for speaker in said]
+    ['base', 'writer']
     """
     paths = [Path(file) for file in files]
     loaded = base_for(paths, base, progress)

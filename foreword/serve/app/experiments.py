@@ -144,6 +144,11 @@ class Experiments:
                 self._given.popitem(last=False)
         return experiment.model(arm)
 
+    def gave(self, answer: str) -> bool:
+        """Whether an experiment gave this answer and its feedback has not come yet."""
+        with self._lock:
+            return answer in self._given
+
     def feedback(self, answer: str, score: float) -> Experiment:
         """Count a score for an answer, once.
 

@@ -28,19 +28,24 @@ router = APIRouter(prefix="/v1")
 @router.post("/classify", response_model=None)
 async def classify(body: ClassifyRequest, request: Request) -> Response:
     """The label of each row (its labels, where it may have several), and the probability of every label."""
+    service: Service = request.app.state.service
     answer_id = f"labels-{secrets.token_hex(12)}"
     served = await _asked(request, body.model, answer_id, "classification", "multilabel")
     items = body.input if isinstance(body.input, list) else [body.input]
     fields = [fields_of_text(served.task, item) if isinstance(item, str) else item for item in items]
     examples, answers = await _scored(request, served, fields)
-    data = []
+    data, fitted = [], service.calibration(served.name)
     for index, answer in enumerate(answers):
         if served.task.kind == "multilabel":
             data.append({"index": index, **_several(served.task, answer.probabilities)})
             continue
-        label = max(answer.probabilities, key=answer.probabilities.__getitem__)
-        share = answer.probabilities[label]
-        data.append({"index": index, "label": label, "probability": share, "probabilities": answer.probabilities})
+        shares = answer.probabilities if fitted is None else fitted.of(answer.probabilities)
+        label = max(shares, key=shares.__getitem__)
+        data.append({"index": index, "label": label, "probability": shares[label], "probabilities": shares})
+    for number, (row, entry) in enumerate(zip(fields, data, strict=True)):
+        # An id for each row: that of the request for its first.
+        name = f"{answer_id}-{number}" if number else answer_id
+        await service.answered(name, served, row, str(entry["label"]))
     return JSONResponse(_body(answer_id, served, examples, data))
 
 

@@ -43,14 +43,19 @@ async def models(request: Request) -> dict[str, Any]:
     service: Service = request.app.state.service
     entries = [service.library.entry(name) for name in service.library.names()]
     splits = [_split(experiment) for experiment in service.experiments.all()]
-    return {"object": "list", "data": [_bare(service), *map(_model, entries), *splits]}
+    return {"object": "list", "data": [_bare(service), *(_listed(service, entry) for entry in entries), *splits]}
 
 
 @router.get("/v1/models/{name}")
 async def model(name: str, request: Request) -> dict[str, Any]:
     """One of them."""
     service: Service = request.app.state.service
-    return _bare(service) if name == BASE else _model(service.library.entry(name))
+    return _bare(service) if name == BASE else _listed(service, service.library.entry(name))
+
+
+def _listed(service: Service, entry: Entry) -> dict[str, Any]:
+    fitted = service.calibration(entry.name)
+    return _model(entry) if fitted is None else {**_model(entry), "calibration": fitted.to_json()}
 
 
 def _bare(service: Service) -> dict[str, Any]:

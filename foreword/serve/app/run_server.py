@@ -151,6 +151,11 @@ def serve(
     Raises:
         SettingsError: a setting that cannot be; an address that others can reach, without keys.
         ForewordError: the base or a file cannot be served, or the port is taken.
+
+    >>> from foreword.api import serve
+    >>> serve(["model.foreword"], host="0.0.0.0")  # others could reach it: that needs keys
+    Traceback (most recent call last):
+    foreword.errors.SettingsError: ...
     """
     chosen = settings_of(files, **settings)
     _log_to_stderr(json_logs)

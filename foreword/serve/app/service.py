@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +14,22 @@ from foreword.core.base.load import Base
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import end_id
 from foreword.errors import SettingsError
+from foreword.serve.app import calibration
 from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
+from foreword.serve.app.shadows import Shadows
 from foreword.serve.engine.engine import Engine
 from foreword.serve.engine.jobs import Done, Event, Scored, ScoreJob, WriteJob
 from foreword.serve.engine.library import BASE, Library, Watched, base_task
-from foreword.serve.engine.sampling import Sampling
+from foreword.serve.engine.llamacpp_remote import LlamaCppRemote
+from foreword.serve.engine.prompting import row_of
+from foreword.serve.engine.remote import Remote
+from foreword.serve.engine.sampling import Sampling, sampling_of
 from foreword.serve.engine.served import Served, end_tokens
+from foreword.serve.engine.vllm_remote import VllmRemote
 from foreword.serve.wire.api_errors import ApiError
+from foreword.studies.feedback.request_log import RequestLog
 
 log = logging.getLogger("foreword.serve")
 T = TypeVar("T")
@@ -47,7 +54,7 @@ class Service:
 
     def __init__(self, base: Base, settings: ServeSettings) -> None:
         self.base, self.settings = base, settings
-        self.engine = Engine(base, settings.limits)
+        self.engine = Engine(base, settings.limits, remote_of(settings, base))
         try:
             self.library = Library(base, self.engine, settings.foreword_bytes)
             bare = self.library.bare
@@ -61,6 +68,12 @@ class Service:
             self.watched.look()
             self.experiments = Experiments(map(parse, settings.splits), settings.feedback)
             self._check_splits()
+            self.calibrations = {
+                self._digest(name): self._calibrated(name, path)
+                for name, path in map(calibration.parse, settings.calibrate)
+            }
+            self.shadows = Shadows(settings.shadows, self.library.entry)
+            self.log = None if settings.request_log is None else RequestLog(settings.request_log, settings.log_days)
         except BaseException:
             self.engine.stop(finish=False)
             raise
@@ -71,6 +84,18 @@ class Service:
                 self.library.entry(name)
             if experiment.name in self.library.names():
                 raise SettingsError("a split has the name of a file", where="--split", received=experiment.name)
+
+    def _digest(self, name: str) -> str:
+        return self.library.entry(name).peek.digest
+
+    def _calibrated(self, name: str, path: Path) -> calibration.Calibration:
+        fitted = calibration.calibrated_on(self.library, name, path)
+        log.info("calibrated", extra={"fields": {"foreword": name, **fitted.to_json()}})
+        return fitted
+
+    def calibration(self, name: str) -> calibration.Calibration | None:
+        """What a foreword's probabilities were calibrated to, as long as it is the same foreword."""
+        return self.calibrations.get(self._digest(name))
 
     async def watch(self) -> None:
         """Look at the folders now and then, for ever."""
@@ -121,11 +146,52 @@ class Service:
                 job.cancel()
                 future.cancel()
 
+    async def answered(self, answer: str, served: Served, fields: Mapping[str, Any], output: str) -> None:
+        """Write an answer down, and ask the foreword that stands in its shadow."""
+        if self.log is not None:
+            await asyncio.to_thread(self.log.add, answer, served.name, dict(fields), output)
+        other = self.shadows.of(served.name) if served.task.kind in ("classification", "generation") else None
+        if other is not None and len(self.engine.waiting) < self.settings.limits.queue // 2:
+            self.shadows.run(self._shadow(served.name, other, fields, output))
+
+    async def _shadow(self, name: str, other: str, fields: Mapping[str, Any], output: str) -> None:
+        served = await asyncio.to_thread(self.library.get, other)
+        if served.task.kind != self.library.get(name).task.kind:
+            return
+        example = await asyncio.to_thread(row_of, served, fields, self.library.entry(other).first_k)
+        if served.task.kind == "classification":
+            [scored] = await self.scored(served, [example])
+            theirs = max(scored.probabilities, key=scored.probabilities.__getitem__)
+        else:
+            sampling = sampling_of(served.task.decoding, served.task.decoding.max_new_tokens)
+            async with self.written([Row(served, tuple(example.input_ids), sampling, True)]) as answers:
+                theirs = "".join([event.text async for _, event in answers.events()])
+        self.shadows.note(name, theirs == output)
+
     def note(self, served: Served, done: Done) -> None:
         """Count an answer."""
         self.metrics.tokens.labels(served.name).inc(done.written)
         if done.written:
             self.metrics.first_token.labels(served.name).observe(done.first_seconds)
+
+
+def remote_of(settings: ServeSettings, base: Base) -> Remote | None:
+    """The engine behind the gateway; None where this process writes itself."""
+    if settings.engine is None:
+        return None
+    if settings.url is None or settings.engine_dir is None or not settings.engine_dir.is_dir():
+        raise SettingsError(
+            "a gateway needs the engine's address and the folder in which it looks for forewords",
+            where="--engine",
+            expected="--url URL and --engine-dir DIR",
+            hint="DIR is llama-server's --slot-save-path, or the folder of vLLM's connector",
+        )
+    if not settings.url.startswith(("http://", "https://")):
+        raise SettingsError("not an address", where="--url", expected="http://HOST:PORT", received=settings.url)
+    kinds: dict[str, Callable[[str, Path, Base], Remote]] = {"llamacpp": LlamaCppRemote, "vllm": VllmRemote}
+    if settings.engine not in kinds:
+        raise SettingsError("no such engine", where="--engine", expected=", ".join(kinds), received=settings.engine)
+    return kinds[settings.engine](settings.url, settings.engine_dir.resolve(), base)
 
 
 def _chatting(bare: Served) -> Served:

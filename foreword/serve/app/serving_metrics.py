@@ -38,6 +38,7 @@ class _EngineCollector(Collector):
             "steps": (stats.steps, "Passes of the model that wrote."),
             "step_rows": (stats.step_rows, "Rows in those passes; by steps and slots: how full batches are."),
             "prompt_tokens_read": (stats.tokens_read, "Tokens of prompts."),
+            "prompt_tokens_shared": (stats.tokens_shared, "Tokens of prompts that another row had read."),
             "tokens_written": (stats.tokens_written, "Tokens of answers."),
             "score_passes": (stats.score_passes, "Passes of the model that scored labels."),
             "rows_scored": (stats.rows_scored, "Rows in those passes."),

@@ -28,6 +28,11 @@ class ServeSettings:
         watch_seconds: how often the folders are looked at.
         splits: ``NAME=A,B`` or ``NAME=A,B,SHARE``: two forewords behind a name.
         feedback: the file that keeps their scores.
+        shadows: ``A=B``: what A is asked, B is asked too, and its answer is only compared.
+        calibrate: ``NAME=FILE``: labelled rows on which a foreword's probabilities are calibrated at the start.
+        request_log, log_days: where requests and answers are written down, and for how long they stay.
+        engine, url, engine_dir: what writes instead of this process (``llamacpp``, ``vllm``), where it listens, and the
+            folder in which it looks for forewords.
 
     Raises:
         SettingsError: an address that others can reach, without keys.
@@ -47,6 +52,13 @@ class ServeSettings:
     watch_seconds: float = 2.0
     splits: tuple[str, ...] = ()
     feedback: Path | None = None
+    shadows: tuple[str, ...] = ()
+    calibrate: tuple[str, ...] = ()
+    request_log: Path | None = None
+    log_days: int = 30
+    engine: str | None = None
+    url: str | None = None
+    engine_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and self.keys is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     form = Envelope(True, body.model)
     served = await service.foreword(body.model, form.id, body.user)
+    fields: Mapping[str, Any]
     if body.fields is None and not body.messages:
         raise SettingsError("there is nothing to answer", where="messages", expected="messages, or fields")
     if body.model == BASE:
@@ -38,7 +39,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
             raise SettingsError("the bare model has no template and so no fields", where="fields")
         served = service.chat
         turns = [message.turn() for message in body.messages]
-        ids = await asyncio.to_thread(chat_ids, served.asker.tokenizer, turns)
+        ids, fields = await asyncio.to_thread(chat_ids, served.asker.tokenizer, turns), {"messages": turns}
     else:
         _refuse_label(served)
         fields = body.fields or fields_of_messages(served.task, [message.turn() for message in body.messages])
@@ -47,7 +48,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
     told = (body.top_logprobs or 0) if body.logprobs else None
     wanted = body.max_completion_tokens or body.max_tokens
     rows = _rows(service, served, [ids], body, wanted, told)
-    return await _answer(service, rows, body, request, form)
+    return await _answer(service, rows, body, request, form, [fields])
 
 
 @router.post("/completions", response_model=None)
@@ -56,6 +57,7 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     form = Envelope(False, body.model)
     served = await service.foreword(body.model, form.id, body.user)
+    fields: list[Mapping[str, Any]]
     if body.fields is None and body.prompt is None:
         raise SettingsError("there is nothing to go on with", where="prompt", expected="a prompt, or fields")
     texts = [] if body.prompt is None else [body.prompt] if isinstance(body.prompt, str) else body.prompt
@@ -63,13 +65,14 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
         tokenizer = served.asker.tokenizer
         prompts = [list(tokenizer(str(harmless(tokenizer, t)), add_special_tokens=False)["input_ids"]) for t in texts]
         served = served if served.lead or all(prompts) else _never_empty()
+        fields = [{"text": text} for text in texts]
     else:
         _refuse_label(served)
         fields = [body.fields] if body.fields else [fields_of_text(served.task, text) for text in texts]
         prompts = [await _row_ids(service, served, row) for row in fields]
     form.model = served.name
     rows = _rows(service, served, prompts, body, body.max_tokens, body.logprobs)
-    return await _answer(service, rows, body, request, form)
+    return await _answer(service, rows, body, request, form, fields)
 
 
 def _never_empty() -> Served:
@@ -85,7 +88,7 @@ def _refuse_label(served: Served) -> None:
         )
 
 
-async def _row_ids(service: Service, served: Served, fields: dict[str, Any]) -> list[int]:
+async def _row_ids(service: Service, served: Served, fields: Mapping[str, Any]) -> list[int]:
     first_k = service.library.entry(served.name).first_k
     example = await asyncio.to_thread(row_of, served, fields, first_k)
     return list(example.input_ids)
@@ -133,15 +136,30 @@ def _sampling(
     return replace(plain, logprobs=told, **given)
 
 
-async def _answer(service: Service, rows: list[Row], body: WriteRequest, request: Request, form: Envelope) -> Response:
+async def _answer(
+    service: Service,
+    rows: list[Row],
+    body: WriteRequest,
+    request: Request,
+    form: Envelope,
+    fields: Sequence[Mapping[str, Any]],
+) -> Response:
+    """Whole or as a stream; ``fields`` are those of each prompt, for the log."""
+
+    async def ended(texts: Sequence[str]) -> None:
+        # The first answer to each prompt; its id is the request's for the first of them.
+        for number, row in enumerate(fields):
+            name = f"{form.id}-{number}" if number else form.id
+            await service.answered(name, rows[0].served, row, texts[number * body.n])
+
     if body.stream:
-        pieces = _stream(service, rows, body, form)
+        pieces = _stream(service, rows, body, form, ended)
         # The first piece shows whether the engine takes the request: until then a refusal has its status code.
         first = await anext(pieces)
         return StreamingResponse(
             _behind(first, pieces), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
-    whole = await unless_gone(request, _whole(service, rows, body, form), service.settings.request_seconds)
+    whole = await unless_gone(request, _whole(service, rows, body, form, ended), service.settings.request_seconds)
     return JSONResponse(whole)
 
 
@@ -151,7 +169,10 @@ def _decoder(rows: list[Row]) -> Any:
     return None if rows[0].sampling.logprobs is None else lambda token: str(tokenizer.decode([token]))
 
 
-async def _whole(service: Service, rows: list[Row], body: WriteRequest, form: Envelope) -> dict[str, Any]:
+Ended = Callable[[Sequence[str]], Awaitable[None]]
+
+
+async def _whole(service: Service, rows: list[Row], body: WriteRequest, form: Envelope, ended: Ended) -> dict[str, Any]:
     texts, whys = [""] * len(rows), [""] * len(rows)
     tokens: list[list[Token]] = [[] for _ in rows]
     async with service.written(rows) as answers:
@@ -161,13 +182,16 @@ async def _whole(service: Service, rows: list[Row], body: WriteRequest, form: En
                 tokens[index].append(event)
             else:
                 whys[index] = event.finish
+    await ended(texts)
     decode = _decoder(rows)
     choices = [form.choice(i, *part, decode) for i, part in enumerate(zip(texts, tokens, whys, strict=True))]
     return form.whole(choices, usage(answers.jobs, answers.ends, body.n))
 
 
-async def _stream(service: Service, rows: list[Row], body: WriteRequest, form: Envelope) -> AsyncIterator[str]:
-    decode, chat = _decoder(rows), form.chat
+async def _stream(
+    service: Service, rows: list[Row], body: WriteRequest, form: Envelope, ended: Ended
+) -> AsyncIterator[str]:
+    decode, chat, texts = _decoder(rows), form.chat, [""] * len(rows)
     try:
         async with asyncio.timeout(service.settings.request_seconds), service.written(rows) as answers:
             yield ""
@@ -175,12 +199,14 @@ async def _stream(service: Service, rows: list[Row], body: WriteRequest, form: E
                 yield _event(form.begin(index))
             async for index, event in answers.events():
                 token = event if isinstance(event, Token) else None
+                texts[index] += event.text
                 if event.text or (token is not None and decode is not None):
                     yield _event(form.chunk(index, token, event.text, None, decode))
                 if isinstance(event, Done):
                     yield _event(form.chunk(index, None, "", event.finish, decode))
             if body.stream_options is not None and body.stream_options.include_usage:
                 yield _event(form.last(usage(answers.jobs, answers.ends, body.n)))
+        await ended(texts)
         yield "data: [DONE]\n\n"
     except TimeoutError:
         seconds = service.settings.request_seconds

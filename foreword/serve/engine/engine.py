@@ -19,6 +19,7 @@ from foreword.errors import SettingsError, UnsupportedBaseError
 from foreword.serve.engine import score_rows
 from foreword.serve.engine.engine_stats import EngineStats
 from foreword.serve.engine.jobs import Done, ScoreJob, WriteJob
+from foreword.serve.engine.remote import Remote, RemoteRunning
 from foreword.serve.engine.running import Running
 from foreword.serve.engine.waiting import StoppedError, Waiting
 
@@ -55,21 +56,27 @@ class EngineLimits:
 class Engine:
     """Runs jobs on one base. Use it as a context manager, or call :meth:`stop`.
 
+    Args:
+        remote: the engine that writes instead of the base; labels are scored here all the same.
+
     Raises:
         ResourceError: no memory for the rows' keys and values.
     """
 
-    def __init__(self, base: Base, limits: EngineLimits | None = None) -> None:
+    def __init__(self, base: Base, limits: EngineLimits | None = None, remote: Remote | None = None) -> None:
         self.base = base
         limits = limits or EngineLimits()
         length = limits.length if base.context is None else min(limits.length, base.context)
         self.limits = EngineLimits(**{**vars(limits), "length": length})
         self.stats = EngineStats()
         self.refusal: UnsupportedBaseError | None = None
-        self.running: Running | None = None
+        self.running: Running | RemoteRunning | None = None
         find_sites(base.model)
         try:
-            self.running = Running(base.model, self.limits.rows, length, self.limits.step_tokens, self.stats)
+            if remote is not None:
+                self.running = RemoteRunning(remote, self.limits.rows, self.stats)
+            else:
+                self.running = Running(base.model, self.limits.rows, length, self.limits.step_tokens, self.stats)
         except UnsupportedBaseError as error:
             self.refusal = error
         self.waiting = Waiting(self.limits.queue)
@@ -207,7 +214,7 @@ class Engine:
             for job in self.running.clear():
                 _refuse(job, error)
 
-    def _admit(self, running: Running) -> None:
+    def _admit(self, running: Running | RemoteRunning) -> None:
         while running.has_room():
             job = self.waiting.take_write(Counter(row.job.served.name for row in running.rows))
             if job is None:

@@ -17,6 +17,7 @@ class EngineStats:
     rows_scored: int = 0
     tokens_scored: int = 0
     moved_rows: int = 0
+    tokens_shared: int = 0
 
     def stepped(self, rows: int, read: int) -> None:
         """A step of ``rows`` rows that read ``read`` tokens of prompts."""

@@ -116,6 +116,8 @@ class RunningRow:
     def __init__(self, job: WriteJob, slot: int, front: int | None) -> None:
         self.job, self.slot, self.front = job, slot, front
         self.filed = 0
+        # A row with the same prompt behind the same foreword, which reads it for both.
+        self.leader: RunningRow | None = None
         self.written: list[int] = []
         self.first_seconds = 0.0
         served = job.served

@@ -51,7 +51,9 @@ class Running:
     def join(self, job: WriteJob) -> None:
         """Give a job the first free slot; rows stay close together, so that their slots can be read as one view."""
         free = set(range(self.cache.slots)) - {row.slot for row in self.rows}
-        self.rows.append(RunningRow(job, min(free), self._front(job.served)))
+        row = RunningRow(job, min(free), self._front(job.served))
+        row.leader = next((other for other in self.rows if other.leader is None and _same_prompt(other, job)), None)
+        self.rows.append(row)
 
     def _front(self, served: Served) -> int | None:
         if not served.front.sites and not served.front.adapters:
@@ -68,6 +70,10 @@ class Running:
     def leave(self, row: RunningRow) -> None:
         """Free a row's slot; the row in the last slot moves there."""
         self.rows.remove(row)
+        followers = [other for other in self.rows if other.leader is row]
+        for other in followers:
+            # The next of them reads for the others, from where it has got to: from the beginning.
+            other.leader = None if other is followers[0] else followers[0]
         if row.front is not None:
             self.places.give_back(row.job.served)
         last = max(self.rows, key=lambda other: other.slot, default=None)
@@ -91,6 +97,7 @@ class Running:
             self._finish(row, "cancelled")
         if not self.rows:
             return
+        self._follow()
         rows, plan = self._plan()
         with torch.inference_mode():
             logits = self._logits(rows, plan)
@@ -104,13 +111,22 @@ class Running:
             for row, token in zip(asking, drawn, strict=True):
                 self._take(row, token)
 
+    def _follow(self) -> None:
+        """Give rows the keys and values of a prompt that another row has read; they read its last token themselves."""
+        for row in [row for row in self.rows if row.leader is not None and not row.leader.reading]:
+            assert row.leader is not None
+            tokens = len(row.job.ids) - 1
+            self.cache.move(row.leader.slot, row.slot, tokens)
+            row.filed, row.leader = tokens, None
+            self.stats.tokens_shared += tokens
+
     def _plan(self) -> tuple[list[RunningRow], StepPlan]:
         """The step's rows in the order of its parts. Those that read one token stand in front by their slots."""
         writing = sorted((row for row in self.rows if not row.reading), key=lambda row: row.slot)
         left = max(1, self.step_tokens - len(writing))
         reading: list[tuple[RunningRow, Part]] = []
         for row in self.rows:
-            if row.reading and left > 0:
+            if row.reading and row.leader is None and left > 0:
                 part = self._part(row, left)
                 left -= len(part.ids)
                 reading.append((row, part))
@@ -168,3 +184,7 @@ class Running:
     def _finish(self, row: RunningRow, why: Finish) -> None:
         self.leave(row)
         row.job.emit(Done(why, row.stream.end(), len(row.written), row.first_seconds))
+
+
+def _same_prompt(row: RunningRow, job: WriteJob) -> bool:
+    return len(job.ids) > 1 and row.job.served is job.served and row.job.ids == job.ids

@@ -6,6 +6,7 @@ from typing import Any
 
 from foreword.errors import BaseError, DataError, FileFormatError, ForewordError, ResourceError, SettingsError
 from foreword.serve.engine.library import UnknownAnswerError, UnknownModelError
+from foreword.serve.engine.remote import EngineFaultError
 from foreword.serve.engine.waiting import QueueFullError, StoppedError
 
 RETRY_SECONDS = 1
@@ -41,6 +42,7 @@ _STATUS: tuple[tuple[type[ForewordError], int, str], ...] = (
     (UnknownAnswerError, 404, "answer_not_found"),
     (QueueFullError, 429, "queue_full"),
     (StoppedError, 503, "stopping"),
+    (EngineFaultError, 502, "engine_fault"),
     (DataError, 400, "invalid_input"),
     (SettingsError, 400, "invalid_value"),
     (FileFormatError, 400, "invalid_file"),

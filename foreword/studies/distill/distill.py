@@ -8,7 +8,7 @@ P, and is trained as any prefix is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 
 from foreword.core.inject.initial_values import from_ids
+from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
+from foreword.data.tokens.examples import Example, eval_batches
 from foreword.errors import Interrupted, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl, write_jsonl
 from foreword.messages import Message
@@ -79,7 +81,7 @@ def distill(request: TrainRequest, settings: DistillSettings) -> DistillResult:
         raise SettingsError("a distilled foreword is a prefix", where="--method", received=request.method)
     prepared, teacher, labelled, empty = _answered(request, settings, folder)
     taught = _taught(prepared, teacher, settings)
-    start = _start(prepared, teacher, settings)
+    start = initial(prepared, teacher, settings)
     student = _student(prepared, settings, start, taught)
     with interruptible() as interrupts:
         try:
@@ -167,8 +169,13 @@ def _taught(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> 
     return teacher.taught(prepared.examples["train"], settings.top_k, partial(report, "what the teacher finds likely"))
 
 
-def _start(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> Foreword:
-    """What the student begins as; chance is the method's own to draw."""
+def initial(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> Foreword:
+    """What the student begins as; chance is the method's own to draw.
+
+    Raises:
+        SettingsError: it would be no shorter than the teacher.
+        UnsupportedBaseError: the base's texts cannot be matched.
+    """
     length, ids = settings.num_virtual_tokens, teacher.ids
     if length >= len(ids):
         raise SettingsError(
@@ -179,13 +186,34 @@ def _start(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> F
         )
     model = prepared.base.model
     if settings.start == "match":
-        rows = [row.input_ids for row in prepared.examples["train"][:MATCHED_ROWS]]
-        return Foreword(sites=matched(model, ids, rows, length))
+        return _nearest(prepared, teacher, settings)
     if settings.start == "first":
         return Foreword(sites=from_ids(model, ids[:length]))
     method = make("prefix", {"init": "random", "num_virtual_tokens": length})
     with torch.no_grad():
         return method.writer(prepared.start).write().detach()
+
+
+def _nearest(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> Foreword:
+    """Of the text thinned with weak and strong ridges, and of its first tokens, what is nearest to the teacher on rows
+    that were not matched on (or on the same, where there are no others)."""
+    model, length, train = prepared.base.model, settings.num_virtual_tokens, prepared.examples["train"]
+    rows, held = train[:MATCHED_ROWS], train[MATCHED_ROWS : 2 * MATCHED_ROWS] or train
+    taught = teacher.taught(held, settings.top_k, lambda done, total: None)
+    thinned = matched(model, teacher.ids, [row.input_ids for row in rows], length)
+    starts = [Foreword(sites=sites) for sites in (*thinned, from_ids(model, teacher.ids[:length]))]
+    return min(starts, key=lambda start: divergence_of(prepared, start, taught, held))
+
+
+def divergence_of(prepared: Prepared, value: Foreword, taught: Taught, rows: Sequence[Example]) -> float:
+    """How far a foreword is from the teacher: the mean Kullback-Leibler divergence over the rows' places, in nats."""
+    objective, asker = Imitate(prepared.asker.objective(value), taught), prepared.asker
+    found: list[float] = []
+    for batch in eval_batches(rows, asker.batch_size):
+        chosen = [rows[i] for i in batch]
+        with torch.no_grad(), injected(asker.model, [value]):
+            found += objective.losses(objective.outputs(asker.model, chosen), chosen, value).tolist()
+    return sum(found) / len(found)
 
 
 def _student(prepared: Prepared, settings: DistillSettings, start: Foreword, taught: Taught) -> Distilling:

@@ -26,9 +26,12 @@ from foreword.core.inject.sites import backbone, find_sites
 from foreword.core.inject.value import KeyValue
 from foreword.errors import UnsupportedBaseError
 
-# A ridge on the values' equations, as a share of their mean diagonal; it pulls to the values that the keys had.
-RIDGE = 1e-2
-_SHIFT_TOLERANCE = 2e-2
+# Ridges on the values' equations, as shares of their mean diagonal; they pull to the values that the keys had. Few keys
+# want a strong one: without the bias on the scores their values would have to grow far beyond what the base knows.
+RIDGES = (1e-2, 1e-1, 1.0, 10.0)
+# How much the last states of a base may change, as a share of their size, when positions move: rounding alone.
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
+_ROUNDING_OF_HALVES = 0.1
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,19 @@ class _Recorder:
 
 
 def matched(
-    model: PreTrainedModel, text: Sequence[int], rows: Sequence[Sequence[int]], length: int
-) -> dict[str, KeyValue]:
-    """Keys and values ``[P, H, D]`` at every site that stand for a text of N tokens.
+    model: PreTrainedModel,
+    text: Sequence[int],
+    rows: Sequence[Sequence[int]],
+    length: int,
+    ridges: Sequence[float] = RIDGES,
+) -> list[dict[str, KeyValue]]:
+    """Keys and values ``[P, H, D]`` at every site that stand for a text of N tokens, once for each ridge.
 
     Args:
         text: its N token ids.
         rows: token ids of rows that are asked behind it.
         length: P, at most N.
+        ridges: how strongly values stay near what they were.
 
     Raises:
         UnsupportedBaseError: positions cannot be moved in this base, or its attention is not plain.
@@ -96,8 +104,11 @@ def matched(
         if select:
             for match in matches:
                 match.choose()
-    names = {module: iter(some) for module, some in find_sites(model).modules.items()}
-    return {next(names[module]): match.solved(model.dtype) for module, match in zip(read.modules, matches, strict=True)}
+    modules = {module: iter(some) for module, some in find_sites(model).modules.items()}
+    names = [next(modules[module]) for module in read.modules]
+    return [
+        {name: match.solved(model.dtype, ridge) for name, match in zip(names, matches, strict=True)} for ridge in ridges
+    ]
 
 
 class _Match:
@@ -135,9 +146,9 @@ class _Match:
         self.left += front.mT @ front
         self.right += front.mT @ rest.flatten(1, 2)
 
-    def solved(self, dtype: torch.dtype) -> KeyValue:
+    def solved(self, dtype: torch.dtype, share: float) -> KeyValue:
         """The keys as they are, and the values by least squares; the first position keeps its own."""
-        ridge = RIDGE * self.left.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None].clamp(min=1e-6)
+        ridge = share * self.left.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None].clamp(min=1e-6)
         identity = torch.eye(self.length, device=self.left.device)
         values = torch.linalg.solve(self.left + ridge * identity, self.right + ridge * self.values)
         values[:, 0] = self.values[:, 0]
@@ -190,7 +201,8 @@ def _refuse_fixed_positions(model: PreTrainedModel, text: Sequence[int], row: Se
             plain, moved = _run(model, ids, 0), _run(model, ids, length - len(text))
     except IndexError as problem:
         raise _unfit("learned positions") from problem
-    if not torch.allclose(plain, moved, atol=_SHIFT_TOLERANCE * float(plain.abs().mean()), rtol=_SHIFT_TOLERANCE):
+    change = float((plain.float() - moved.float()).norm() / plain.float().norm())
+    if not change <= _ROUNDING.get(plain.dtype, _ROUNDING_OF_HALVES):
         raise _unfit("positions that are not relative")
 
 

@@ -24,6 +24,10 @@ class DistillSettings:
         top_k: words of the teacher's distribution that are kept at every place of a written answer.
         questions: that the base asks itself about a document, where no rows are given.
         margin: points within which the student is as good as the teacher.
+
+    >>> from foreword.api import DistillSettings
+    >>> DistillSettings(shots=4, num_virtual_tokens=16).margin
+    2.0
     """
 
     prompt_file: str | None = None

@@ -20,6 +20,7 @@ from foreword.data.task.columns import Layout
 from foreword.data.task.task import Task
 from foreword.data.task.template import parsed
 from foreword.errors import DataError, TemplateError
+from foreword.studies.feedback.request_log import corrected, is_request_log
 
 _HERE = "\u2045HERE\u2046"
 
@@ -34,7 +35,7 @@ def read_corrections(path: str | Path, task: Task, known: Mapping[str, Row], lay
 
     Args:
         path: a data file with the task's columns; or JSON Lines of predictions, in which ``gold`` is the right answer
-            and rows without one are passed over.
+            and rows without one are passed over; or a server's log of requests with corrections.
         known: id -> row of the run's data.
         layout: of the run's data.
 
@@ -47,7 +48,10 @@ def read_corrections(path: str | Path, task: Task, known: Mapping[str, Row], lay
     if first and _is_prediction(first, task):
         rows, without = _from_predictions(Path(path), task, known)
     else:
-        table = read(str(path), inputs=fields_of(task), target=task.target)
+        logged = list(corrected(Path(path), task.target)) if is_request_log(Path(path)) else None
+        if logged == []:
+            raise DataError("no answer in the log has a correction", where=str(path))
+        table = read(str(path) if logged is None else logged, inputs=fields_of(task), target=task.target)
         if table.problems:
             raise DataError(
                 f"{len(table.problems)} rows cannot be read: {table.problems[0].message}",

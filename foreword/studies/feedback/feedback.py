@@ -47,6 +47,10 @@ class FeedbackResult:
         systems: ``corrected`` (all corrections so far), ``test`` (as it was when the run was trained) and, where test
             rows were amended, ``test amended`` -> figures of the run's foreword.
         retrain: the command that learns from the new version; "" when nothing changed.
+
+    >>> from foreword.api import FeedbackResult
+    >>> FeedbackResult("run", version=1, added=2, amended={"train": 1}, known=0, without=0).added
+    2
     """
 
     folder: str

@@ -75,8 +75,8 @@ class TransferResult:
             ]
             for decision in ("helps", "hurts")
         }
-        helps = Message("Another start helps: {names}.", names=pairs["helps"])
-        hurts = Message("Another start hurts: {names}.", names=pairs["hurts"])
+        helps = Message("Another start helps, in these trainings: {names}.", names=pairs["helps"])
+        hurts = Message("Another start hurts, in these trainings: {names}.", names=pairs["hurts"])
         if pairs["helps"] and pairs["hurts"]:
             return Message("{first} {second}", first=helps, second=hurts)
         if pairs["helps"] or pairs["hurts"]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import ClassVar, Self
 
@@ -196,6 +196,17 @@ class Head(Objective):
 class Chooser(Head):
     """A head that chooses between classes."""
 
+    def weighted(self, weights: Sequence[float]) -> Self:
+        """The same for training, with a weight a class in its losses.
+
+        Raises:
+            SettingsError: the head has no field ``weights``.
+        """
+        if "weights" not in {field.name for field in fields(self)}:  # type: ignore[arg-type]
+            raise SettingsError("this head cannot weigh classes", where="class_weight", received=self.name)
+        weighing: Self = replace(self, weights=tuple(weights))  # type: ignore[type-var]
+        return weighing
+
     @abstractmethod
     def scores(self, found: Outputs, foreword: Foreword) -> Tensor:
         """The logits ``[N, C]`` of the classes, or log p but for a constant of the row."""
@@ -258,7 +269,8 @@ def one_a_row(values: Tensor, choices: tuple[tuple[int, ...], ...] = ()) -> Outp
     return Outputs(values, torch.arange(len(values), device=values.device), choices, (1,) * len(values))
 
 
-def cross_entropy(scores: Tensor, batch: Sequence[Example]) -> Tensor:
-    """-log p of each row's class ``[B]``, of scores ``[B, C]``."""
+def cross_entropy(scores: Tensor, batch: Sequence[Example], weights: Sequence[float] = ()) -> Tensor:
+    """-log p of each row's class ``[B]``, of scores ``[B, C]``; times the class's weight, where there are weights."""
     gold = tensor_on([e.gold for e in batch], scores.device)
-    return nn.functional.cross_entropy(scores, gold, reduction="none")
+    losses = nn.functional.cross_entropy(scores, gold, reduction="none")
+    return losses * tensor_on([weights[e.gold] for e in batch], losses.device, losses.dtype) if weights else losses

@@ -51,10 +51,11 @@ class Complete(Head):
         return True
 
     def outputs(self, model: PreTrainedModel, batch: Sequence[Example]) -> Outputs:
-        """-log p of every token ``[N]``."""
+        """-log p of every token that is learned ``[N]``."""
         inputs = [(*self.lead, *e.input_ids) for e in batch]
-        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill)
-        return Outputs(losses, rows, sizes=tuple(len(e.target_ids) for e in batch))
+        learned = [e.learned for e in batch]
+        losses, rows = completion_losses(model, inputs, [e.target_ids for e in batch], self.fill, learned)
+        return Outputs(losses, rows, sizes=tuple(map(len, learned)))
 
     def answers(self, asked: Asked, batch: Sequence[Example]) -> list[Answer]:
         """The text that the model writes, with the likelihood of the right one where every row has it."""
@@ -69,15 +70,16 @@ class Complete(Head):
     def taught(self, asked: Asked, batch: Sequence[Example], k: int) -> list[Soft]:
         inputs, targets = [(*self.lead, *row.input_ids) for row in batch], [row.target_ids for row in batch]
         with torch.no_grad(), injected(asked.model, [asked.value]):
-            words, logp = likeliest_words(asked.model, inputs, targets, k, self.fill)
-        sizes = [len(target) for target in targets]
+            words, logp = likeliest_words(asked.model, inputs, targets, k, self.fill, [row.learned for row in batch])
+        sizes = [len(row.learned) for row in batch]
         return [Soft(*row) for row in zip(words.cpu().split(sizes), logp.cpu().split(sizes), strict=True)]
 
     def imitating(self, model: PreTrainedModel, batch: Sequence[Example], taught: Sequence[Soft]) -> Outputs:
         inputs, targets = [(*self.lead, *row.input_ids) for row in batch], [row.target_ids for row in batch]
         words = sent(torch.cat([one.words for one in taught]), model.device)
-        logp, rows = completion_word_log_probs(model, inputs, targets, words, self.fill)
-        return Outputs(logp, rows, sizes=tuple(map(len, targets)))
+        learned = [row.learned for row in batch]
+        logp, rows = completion_word_log_probs(model, inputs, targets, words, self.fill, learned)
+        return Outputs(logp, rows, sizes=tuple(map(len, learned)))
 
     def divergences(self, found: Outputs, taught: Sequence[Soft], foreword: Foreword) -> Tensor:
         return divergence(sent(torch.cat([one.logp for one in taught]), found.values.device), found.values)
@@ -86,7 +88,7 @@ class Complete(Head):
         """-log p of each row's completion and its tokens."""
         losses = found.values
         totals = torch.zeros(len(batch), device=losses.device).index_add(0, found.rows, losses).tolist()
-        return [(total, len(row.target_ids)) for total, row in zip(totals, batch, strict=True)]
+        return [(total, len(row.learned)) for total, row in zip(totals, batch, strict=True)]
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
         return found.values

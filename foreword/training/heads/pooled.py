@@ -19,11 +19,13 @@ from foreword.training.heads.base import Chooser, Outputs, cross_entropy, fill_o
 
 @dataclass(frozen=True)
 class Classify(Chooser):
-    """Classification by a trained head on the pooled last hidden state of the content."""
+    """Classification by a trained head on the pooled last hidden state of the content; ``weights`` are those of the
+    classes in the losses ``[C]``, empty where all count alike."""
 
     pooling: str
     fill: int
     lead: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
 
     name: ClassVar[str] = "pooled"
     poolings: ClassVar[tuple[str, ...]] = ("mean", "cls", "last")
@@ -57,4 +59,4 @@ class Classify(Chooser):
         return linear(found.values, foreword)
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        return cross_entropy(self.scores(found, foreword), batch)
+        return cross_entropy(self.scores(found, foreword), batch, self.weights)

@@ -32,6 +32,7 @@ class Choose(Chooser):
         owners: the class of each choice ``[W]``; empty: one a class, in order.
         prior: what is taken off each class's score ``[C]``: log p without any content (contextual calibration, Zhao et
             al. 2021, "Calibrate before use"); empty: nothing.
+        weights: of the classes in the losses ``[C]``; empty: all count alike.
         mask: the mask's id, where a masked language model is asked at it; None: the choice follows the input.
     """
 
@@ -41,6 +42,7 @@ class Choose(Chooser):
     owners: tuple[int, ...] = ()
     prior: tuple[float, ...] = ()
     mask: int | None = None
+    weights: tuple[float, ...] = ()
 
     name: ClassVar[str] = "words"
 
@@ -100,4 +102,4 @@ class Choose(Chooser):
         return values - tensor_on(self.prior, values.device, values.dtype) if self.prior else values
 
     def losses(self, found: Outputs, batch: Sequence[Example], foreword: Foreword) -> Tensor:
-        return cross_entropy(self.scores(found, foreword), batch)
+        return cross_entropy(self.scores(found, foreword), batch, self.weights)
