@@ -11,9 +11,8 @@ import queue
 import random
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from foreword.core.base.load import Base
@@ -72,22 +71,18 @@ def prompt_of(asked: Asked, request: Mapping[str, Any]) -> tuple[Asker, Foreword
     )
 
 
-def answers(asked: Asked, request: Mapping[str, Any], newer: threading.Event) -> Iterator[dict[str, Any]]:
+def answers(asked: Asked, request: Mapping[str, Any], newer: Callable[[], bool]) -> dict[str, Any]:
     """Answers to the rows, some at a time; stops where a newer request has come."""
     asker, value, room = prompt_of(asked, request)
     examples = asker.encoder(None).encode(asked.rows, max_length=room)
     found: list[Prediction] = []
     for start in range(0, len(examples), AT_ONCE):
-        if newer.is_set():
-            yield {"cancelled": True}
-            return
+        if newer():
+            return {"cancelled": True}
         found += asker.answer(value, examples[start : start + AT_ONCE])
     figures = evaluate(found, asker.task.kind, [asker.task.metric], asker.task.labels)
-    yield {"rows": [_shown(one) for one in found], "metric": asker.task.metric, "figure": _figure(figures, asker.task)}
-
-
-def _figure(figures: Mapping[str, Any], task: Task) -> Any:
-    return figures["metrics"].get(task.metric)
+    metric = asker.task.metric
+    return {"rows": [_shown(one) for one in found], "metric": metric, "figure": figures["metrics"].get(metric)}
 
 
 def _shown(prediction: Prediction) -> dict[str, Any]:
@@ -121,14 +116,11 @@ def serve_lines() -> int:
     """Answer requests until the input ends."""
     out, sys.stdout = sys.stdout, sys.stderr
     waiting: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    newer = threading.Event()
 
     def read() -> None:
         for line in sys.stdin:
             waiting.put(json.loads(line))
-            newer.set()
         waiting.put(None)
-        newer.set()
 
     def tell(value: Mapping[str, Any]) -> None:
         out.write(json.dumps(value, ensure_ascii=True, default=str) + "\n")
@@ -141,21 +133,19 @@ def serve_lines() -> int:
         return error.exit_code
     tell({"id": 0, "ready": True, "task": asked.task.to_json()})
     threading.Thread(target=read, daemon=True).start()
-    known = lru_cache(maxsize=64)(lambda key: list(answers(asked, json.loads(key), newer)))
+    known: dict[str, dict[str, Any]] = {}
     while (request := waiting.get()) is not None:
-        newer.clear() if waiting.empty() else newer.set()
         key = json.dumps({name: request.get(name) for name in ("guidance", "template", "labels")}, sort_keys=True)
         try:
             if request["op"] == "tokens":
-                results = [tokens(asked, request)]
+                result = tokens(asked, request)
             else:
-                results = known(key)
-                if "cancelled" in results[-1]:
-                    known.cache_clear()
+                result = known.get(key) or answers(asked, request, lambda: not waiting.empty())
+                if "cancelled" not in result:
+                    known[key] = result
         except ForewordError as error:
-            results = [error.to_json()]
-        for result in results:
-            tell({"id": request["id"], **result})
+            result = error.to_json()
+        tell({"id": request["id"], **result})
     return 0
 
 
