@@ -23,7 +23,7 @@ from foreword.runs.use.use import generate
 from foreword.serve.app.service import remote_of
 from foreword.serve.app.settings import ServeSettings
 from foreword.testing import writer_for
-from tests.serve.conftest import WRITE, serving, store
+from tests.serve.conftest import WRITE, serving, store, tiny_base
 
 
 def greedy(model: Any, cache: torch.Tensor | None, ids: list[int], count: int) -> list[int]:
@@ -200,6 +200,16 @@ def test_what_does_not_stand_in_a_cache_is_refused(engine: Any, base: Base, fold
         with behind(base, folder, engine, kind) as client:
             assert ask(client, "lora").status_code == 400
             assert ask(client, "writer", logprobs=True).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
+def test_an_engine_with_another_base_is_refused(kind: str, engine: Any, base: Base, folder: Path) -> None:
+    engine.base = tiny_base("llama")
+    with torch.no_grad():
+        for parameter in engine.base.model.parameters():
+            parameter.copy_(parameter.flip(0))
+    with pytest.raises(SettingsError, match="like another base"), behind(base, folder, engine, kind):
+        pass
 
 
 def test_a_gateway_needs_an_engine_that_answers_and_takes_states(engine: Any, base: Base, tmp_path: Path) -> None:
