@@ -24,7 +24,7 @@ from foreword.serve.engine.jobs import Done, Event, Scored, ScoreJob, WriteJob
 from foreword.serve.engine.library import BASE, Library, Watched, base_task
 from foreword.serve.engine.llamacpp_remote import LlamaCppRemote
 from foreword.serve.engine.prompting import row_of
-from foreword.serve.engine.remote import Remote
+from foreword.serve.engine.remote import Remote, same_base
 from foreword.serve.engine.sampling import Sampling, sampling_of
 from foreword.serve.engine.served import Served, end_tokens
 from foreword.serve.engine.vllm_remote import VllmRemote
@@ -54,12 +54,16 @@ class Service:
 
     def __init__(self, base: Base, settings: ServeSettings) -> None:
         self.base, self.settings = base, settings
-        self.engine = Engine(base, settings.limits, remote_of(settings, base))
+        remote = remote_of(settings, base)
+        self.engine = Engine(base, settings.limits, remote)
         try:
             self.library = Library(base, self.engine, settings.foreword_bytes)
             bare = self.library.bare
             self.library.bare = replace(bare, ends=bare.ends | end_tokens(base.model))
             self.chat = _chatting(self.library.bare)
+            if remote is not None:
+                equal = same_base(remote, self.library.bare, base.model)
+                log.info("engine", extra={"fields": {"same_next_tokens_of_4": equal}})
             self.metrics = ServingMetrics(self.engine, self.library)
             self.watched = Watched(self.library, [p for p in settings.files if p.is_dir()], _report)
             for path in settings.files:
