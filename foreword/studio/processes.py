@@ -44,14 +44,14 @@ def start(folder: Path, module: str, arguments: Sequence[str], **facts: Any) -> 
         # The lock goes with the descriptor: it ends with the last process that has it.
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True,
-            pass_fds=(lock.fileno(),), env={**os.environ, "FOREWORD_LANG": "en", "PYTHONPATH": _path()},
+            pass_fds=(lock.fileno(),), env={**os.environ, "FOREWORD_LANG": "en", "PYTHONPATH": module_path()},
         )  # fmt: skip
     _started.append(process)
     record = {**facts, "arguments": list(arguments), "module": module, "pid": process.pid, "started": time.time()}
     write_atomically(folder / _RECORD, [json.dumps(record, ensure_ascii=False).encode()])
 
 
-def _path() -> str:
+def module_path() -> str:
     """Where modules are found, so that a child finds the same package from any working directory."""
     home = str(Path(__file__).parents[2])
     return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])

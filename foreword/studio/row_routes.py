@@ -12,7 +12,7 @@ from foreword.errors import SettingsError
 from foreword.messages import Message
 from foreword.settings.values import Given
 from foreword.settings.yaml import read_yaml
-from foreword.studio import corrections, processes
+from foreword.studio import mended_rows, processes
 from foreword.studio.pages import checked_form, page, text_of, workspace
 from foreword.studio.row_index import FILTERS, PAGE, RowIndex, own_text, row_index
 from foreword.studio.run_folders import RunFolder, find_run, start_run
@@ -30,12 +30,12 @@ def rows_page(request: Request, name: str, kind: str = "", label: str = "", q: s
     kind = kind if kind in FILTERS else ""
     rows = index.chosen(kind, label, q[:200].strip())
     at = max(0, min(at, max(0, len(rows) - 1)) // PAGE * PAGE)
-    job = corrections.job(run)
+    job = mended_rows.job(run)
     return page(
         request, "rows.html", run=run, tab="rows", record=run.record, rows=[index.row(i) for i in rows[at : at + PAGE]],
         total=len(rows), at=at, size=PAGE, kind=kind, label=label, q=q, index=index, counts=index.counts(),
-        pending=corrections.pending(run), working=processes.runs(job), outcome=processes.output(job),
-        version=corrections.version_folder(run), classes=_classes(run), own_text=own_text, template=_template(run),
+        pending=mended_rows.pending(run), working=processes.runs(job), outcome=processes.output(job),
+        version=mended_rows.version_folder(run), classes=_classes(run), own_text=own_text, template=_template(run),
     )  # fmt: skip
 
 
@@ -68,17 +68,19 @@ def correct(request: Request, name: str, form: Form) -> Response:
     if classes and gold not in classes:
         raise SettingsError("this is no label", received=gold, expected=", ".join(classes))
     row = index.row(index.ids[ident])
-    corrections.correct(run, ident, row.input, gold, row.gold)
-    return page(
-        request, "row.html", run=run, row=row, pending=corrections.pending(run), classes=classes, fragment=True,
-        working=False, outcome={}, version=corrections.version_folder(run), own_text=own_text, template=_template(run),
+    mended_rows.correct(run, ident, row.input, gold, row.gold)
+    answer = page(
+        request, "row.html", run=run, row=row, pending=mended_rows.pending(run), classes=classes, own_text=own_text,
+        template=_template(run),
     )  # fmt: skip
+    answer.headers["HX-Trigger"] = "corrected"
+    return answer
 
 
 @router.post("/runs/{name}/corrections")
 def take_in(request: Request, name: str, form: Form) -> Response:
     """Take the corrections into a new version of the data."""
-    corrections.take_in(find_run(workspace(request), name))
+    mended_rows.take_in(find_run(workspace(request), name))
     return RedirectResponse(f"/runs/{name}/rows", 303)
 
 
@@ -86,10 +88,10 @@ def take_in(request: Request, name: str, form: Form) -> Response:
 def taken(request: Request, name: str) -> Response:
     """How far that is."""
     run = find_run(workspace(request), name)
-    job = corrections.job(run)
+    job = mended_rows.job(run)
     return page(
         request, "corrections.html", run=run, working=processes.runs(job), outcome=processes.output(job),
-        version=corrections.version_folder(run), pending=corrections.pending(run),
+        version=mended_rows.version_folder(run), pending=mended_rows.pending(run),
     )  # fmt: skip
 
 
@@ -98,7 +100,7 @@ def train_again(request: Request, name: str, form: Form) -> Response:
     """Train with the corrected rows: the same settings, the newest version of the data."""
     held = workspace(request)
     run = find_run(held, name)
-    folder = corrections.version_folder(run)
+    folder = mended_rows.version_folder(run)
     if folder is None:
         raise SettingsError("no correction was taken in yet", hint="take them in first")
     settings: dict[str, Any] = {key: _plain(value) for key, value in read_yaml(run.inner / "settings.yaml").items()}

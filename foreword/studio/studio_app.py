@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,15 +19,18 @@ import foreword.evaluation.report
 from foreword.errors import ForewordError, SettingsError
 from foreword.messages import languages
 from foreword.studio import (
+    compare_routes,
     data_routes,
     enter_routes,
     export_routes,
+    prompt_routes,
     row_routes,
     run_routes,
     train_routes,
     try_routes,
 )
 from foreword.studio.guard import Guard
+from foreword.studio.model_client import ModelClient
 from foreword.studio.pages import THEMES, Forged, page
 from foreword.studio.sessions import Sessions
 from foreword.studio.settings import StudioSettings
@@ -33,12 +38,30 @@ from foreword.studio.workspace import NotThere, Workspace
 
 _HERE = Path(__file__).parent
 _SHARED = Path(foreword.evaluation.report.__file__).parent / "templates" / "report.css"
-ROUTES = (data_routes, train_routes, run_routes, row_routes, try_routes, export_routes, enter_routes)
+ROUTES = (
+    data_routes,
+    prompt_routes,
+    compare_routes,
+    train_routes,
+    run_routes,
+    row_routes,
+    try_routes,
+    export_routes,
+    enter_routes,
+)
 
 
 def studio_app(settings: StudioSettings) -> FastAPI:
     """An ASGI application over ``settings.workspace``."""
-    app = FastAPI(title="foreword studio", docs_url=None, redoc_url=None, openapi_url=None)
+    model = ModelClient()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        model.close()
+
+    app = FastAPI(title="foreword studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.model = model
     app.state.settings, app.state.workspace = settings, Workspace(settings.workspace)
     app.state.sessions = Sessions(app.state.workspace.root)
     for routes in ROUTES:

@@ -69,7 +69,7 @@ def settings_from(request: Request, form: Mapping[str, Any]) -> tuple[dict[str, 
         "data": str(data_sets.path_of(held, data)),
         "base": base,
         "skip_bad": data.skip_bad,
-        "task": _task(data),
+        "task": task_settings(data),
         "method": {"name": method, **options},
         "training": training,
     }
@@ -77,7 +77,7 @@ def settings_from(request: Request, form: Mapping[str, Any]) -> tuple[dict[str, 
     return {**settings, **parts}, data
 
 
-def _task(data: data_sets.DataSet) -> dict[str, Any]:
+def task_settings(data: data_sets.DataSet) -> dict[str, Any]:
     told = {
         "inputs": list(data.inputs), "target": data.target, "task_kind": data.kind, "guidance": data.guidance,
         "template": data.template, "labels": dict(data.labels),

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 
 from foreword.data.task.template import parsed
 from foreword.errors import SettingsError
-from foreword.studio import corrections, processes, serving
+from foreword.studio import mended_rows, processes, serving
 from foreword.studio.pages import checked_form, page, text_of, workspace
 from foreword.studio.run_folders import RunFolder, find_run
 
@@ -109,5 +109,5 @@ def keep_trial(request: Request, name: str, form: Form) -> Response:
     gold = text_of(form, "gold").strip()
     if not gold:
         raise SettingsError("the right answer is missing", hint="say what the answer should have been")
-    corrections.add_row(run, _fields(run, form), gold)
-    return page(request, "kept.html", run=run, count=len(corrections.pending(run)))
+    mended_rows.add_row(run, _fields(run, form), gold)
+    return page(request, "kept.html", run=run, count=len(mended_rows.pending(run)))

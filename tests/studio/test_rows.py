@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foreword.studio import corrections
+from foreword.studio import mended_rows
 from foreword.studio.row_index import own_text, probabilities, row_index
 from foreword.studio.run_folders import RunFolder
 from tests.studio.conftest import Browser
@@ -84,19 +84,21 @@ def test_an_answer_is_mended_where_it_stands_and_can_be_taken_back(browser: Brow
     row = index.row(0)
     other = {"yes": "no", "no": "yes"}[row.gold]
     answer = browser.post("/runs/first/rows", {"id": row.ident, "gold": other})
-    assert "1 corrected" in answer.text
-    assert corrections.pending(RunFolder("first", run))[row.ident]["gold"] == other
+    assert answer.headers["HX-Trigger"] == "corrected"
+    assert "it was" in answer.text
+    assert "1 corrected" in browser.get("/runs/first/corrections").text
+    assert mended_rows.pending(RunFolder("first", run))[row.ident]["gold"] == other
     assert browser.post("/runs/first/rows", {"id": row.ident, "gold": "maybe"}).status_code == 422
     assert browser.post("/runs/first/rows", {"id": "../x", "gold": other}).status_code == 404
     browser.post("/runs/first/rows", {"id": row.ident, "gold": row.gold})
-    assert corrections.pending(RunFolder("first", run)) == {}
+    assert mended_rows.pending(RunFolder("first", run)) == {}
     assert browser.post("/runs/first/corrections").status_code == 422
     assert browser.post("/runs/first/again").status_code == 422
 
 
 def test_what_was_tried_can_become_a_training_row(browser: Browser, run: Path) -> None:
     assert browser.post("/runs/first/trials", {"field-text": "an x", "gold": "yes"}).status_code == 200
-    (record,) = corrections.pending(RunFolder("first", run)).values()
+    (record,) = mended_rows.pending(RunFolder("first", run)).values()
     assert (record["input"], record["gold"]) == ({"text": "an x"}, "yes")
     assert browser.post("/runs/first/trials", {"field-text": "an x"}).status_code == 422
 

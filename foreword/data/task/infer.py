@@ -93,7 +93,8 @@ def make_task(
     more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
         kind, source, "", table.layout.target, {label: some[0] for label, some in spaced.items()},
-        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words, **given,
+        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words,
+        plain=table.layout.plain, **given,
         absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
@@ -240,6 +241,8 @@ def _metric(table: Table, kind: Kind) -> str:
         return "macro_f1" if largest > _SKEWED * len(answers) else "accuracy"
     if kind == "multilabel":
         return METRIC_NAMES[kind][0]
+    if table.layout.plain:
+        return "perplexity"
     if table.layout.target.lower() in ("summary", "highlights"):
         return "rouge_l"
     short = sum(len(_WORD.findall(text)) <= _FEW_WORDS for text in answers)
@@ -264,6 +267,8 @@ def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> 
         else:
             lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
         return lines + ("标签：" if chinese else "Labels:" if kind == "multilabel" else "Label:")
+    if layout.plain:
+        return f"{{{{ {_reference(layout.inputs[0])} }}}}"
     required = [name for name in layout.inputs if name not in layout.optional]
     if tuple(name.lower() for name in layout.inputs) in GAPS:
         before, after = map(_reference, layout.inputs)

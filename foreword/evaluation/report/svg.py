@@ -77,7 +77,7 @@ def drawing(title: str, height: float, body: Sequence[str], said: str) -> str:
     """The SVG element around a chart's parts; ``said`` tells in words what it shows."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img">'
     name = words(4, 18, title, kind="name") if title else ""
-    return "".join([head, f"<title>{escape(title)}</title><desc>{escape(said)}</desc>", name, *body, "</svg>"])
+    return "".join([head, f"<title>{escape(title or said)}</title><desc>{escape(said)}</desc>", name, *body, "</svg>"])
 
 
 def empty(title: str) -> str:
