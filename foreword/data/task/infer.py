@@ -7,7 +7,7 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
@@ -17,7 +17,7 @@ from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
-from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of
+from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of, labels_in_rows
 from foreword.data.task.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task.task import METRIC_NAMES, Decoding, Task
 from foreword.data.task.template import parsed
@@ -319,7 +319,7 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     """
     if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -358,12 +358,6 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
-def _labels_in_rows(table: Table) -> Iterator[str]:
-    """Every label of every row, where a row may have several; else the first of each."""
-    most = None if table.layout.kind == "multilabel" else 1
-    return (text for row in table.rows for text in target_texts(row, table.layout.target)[:most])
-
-
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -377,7 +371,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(
