@@ -319,7 +319,7 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     """
     if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -371,7 +371,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(

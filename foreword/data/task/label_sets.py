@@ -10,12 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from foreword.data.row import Row, is_missing, label_text, references, what_it_is
-
-if TYPE_CHECKING:
-    from foreword.data.table import Table
 
 NO_LABEL = "(none)"
 """What is written where no label fits."""
@@ -70,10 +66,10 @@ def with_lists(rows: Sequence[Row], target: str) -> tuple[Row, ...]:
     return tuple(map(listed, rows))
 
 
-def labels_in_rows(table: Table) -> Iterator[str]:
+def labels_in_rows(rows: Iterable[Row], target: str, several: bool) -> Iterator[str]:
     """Every label of every row, where a row may have several; else the first of each."""
-    most = None if table.layout.kind == "multilabel" else 1
-    return (text for row in table.rows for text in references(row.fields.get(table.layout.target))[:most])
+    most = None if several else 1
+    return (text for row in rows for text in references(row.fields.get(target))[:most])
 
 
 def separator_of(cells: Iterable[object]) -> str:
