@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
-from foreword.data.task.columns import target_texts
+from foreword.data.task.label_sets import labels_in_rows
 from foreword.errors import DataError, VerbalizerError
 from foreword.messages import Message
 from foreword.settings.values import FULL_WIDTH
@@ -43,7 +43,7 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     """
     if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -82,12 +82,6 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
-def _labels_in_rows(table: Table) -> Iterator[str]:
-    """Every label of every row, where a row may have several; else the first of each."""
-    most = None if table.layout.kind == "multilabel" else 1
-    return (text for row in table.rows for text in target_texts(row, table.layout.target)[:most])
-
-
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -101,7 +95,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(
