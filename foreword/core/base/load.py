@@ -94,10 +94,6 @@ class Base:
         return next(self.model.parameters()).dtype
 
 
-# Converting a checkpoint of the hub to safetensors there is not ours to ask for.
-_NO_CONVERSION = ("DISABLE_SAFETENSORS_CONVERSION", "1")
-
-
 def load_base(
     spec: str | Path,
     *,
@@ -133,29 +129,30 @@ def load_base(
     >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
     ('decoder', False)
     """
-    place, number, (name, local) = pick_device(device), pick_dtype(dtype), resolve(spec)
-    os.environ.setdefault(*_NO_CONVERSION)
+    place, number = pick_device(device), pick_dtype(dtype)
+    name, local = resolve(spec)
+    folder = _folder_of(name, progress) if local else name
+    # Converting a checkpoint of the hub to safetensors there is not ours to ask for.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with explained(name, local=local):
-        folder, commit = (_folder_of(name, progress), None) if local else (name, commit_of(name, revision))
+        commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
         if progress is not None:
             progress("load model", 0, 1)
-        number, why = _chosen(folder, how, number, place)
+        number, why = _chosen(folder, how, place) if number == "auto" else (number, None)
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
-        model.to(place)
+        model = model.to(place)
+        head = own_head(folder, commit, model.config)
         if progress is not None:
             progress("load model", 1, 1)
-        head = own_head(folder, commit, model.config)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
 
 
-def _chosen(folder: str, how: dict[str, Any], number: Any, place: torch.device) -> tuple[Any, str | None]:
-    """The number format, and why it was chosen where the machine was to choose."""
-    if number != "auto":
-        return number, None
+def _chosen(folder: str, how: dict[str, Any], device: torch.device) -> tuple[torch.dtype, Message]:
+    """The number format that is left to us, and why it is that one."""
     config = _config(folder, how)
-    chosen = best_precision(config, kind_of(config), place)
+    chosen = best_precision(config, kind_of(config), device)
     return chosen.dtype, chosen.why
 
 
