@@ -175,7 +175,9 @@ def test_from_a_file_to_a_served_answer(studio: Studio, page: Any, tmp_path: Pat
     with urllib.request.urlopen(request, timeout=30) as answered:
         assert json.loads(answered.read())["data"][0]["label"] in ("good", "bad")
     look(page, "/runs/reviews-prefix/try")
+    page.goto("/runs/reviews-prefix/try")
     page.click("text=Switch off")
+    page.wait_for_selector("text=Not served")
 
     page.goto("/runs/reviews-prefix/export")
     page.click("section:has(h2:text('PEFT')) button")
