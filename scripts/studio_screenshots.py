@@ -28,7 +28,7 @@ TOPICS = {"acq": "acquisitions", "earn": "earnings", "trade": "trade"}
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def write_rows(path: Path, each: int = 90, words: int = 28) -> None:
+def write_rows(path: Path, each: int = 70, words: int = 20) -> None:
     """The beginnings of stories on three topics, and two rows as they slip into real files."""
     counts = dict.fromkeys(TOPICS, 0)
     rows = []
@@ -78,7 +78,28 @@ def take(page: Any, folder: Path, rows: Path, base: str) -> None:
     page.click("text=Upload")
     picture("data", 900)
     page.click("text=Leave them out")
-    page.click("nav.tabs >> text=Prompt")
+    page.goto("/train?data=news")
+    page.fill("#base", base)
+    page.click("summary:has-text('More settings')")
+    page.fill("#epochs", "1")
+    page.click("text=Start training")
+    page.wait_for_selector("[data-chart=dev] canvas")
+    page.wait_for_timeout(5000)
+    picture("training", 900)
+    page.wait_for_selector(".report .answer")
+    picture("report", 900)
+    page.goto("/runs/news-prefix/rows?kind=changed")
+    picture("rows")
+    page.goto("/runs/news-prefix/try")
+    page.click("text=Switch on")
+    page.wait_for_selector("form.try")
+    page.wait_for_timeout(500)
+    page.fill("form.try textarea", "the company agreed to buy its rival for mln dlrs in cash")
+    page.click("text=Ask")
+    page.wait_for_selector("#answers .systems")
+    picture("try", 900)
+    page.click("text=Switch off")
+    page.goto("/data/news/prompt")
     page.fill("#base", base)
     page.click("text=Load it")
     page.wait_for_selector("#dev-answers table")
@@ -87,26 +108,6 @@ def take(page: Any, folder: Path, rows: Path, base: str) -> None:
     page.click("text=Show a row as the model reads it")
     page.wait_for_selector(".tokens")
     picture("prompt", 1000)
-    page.click("text=Keep this prompt")
-    page.goto("/train?data=news")
-    page.fill("#base", base)
-    page.click("summary:has-text('More settings')")
-    page.fill("#epochs", "2")
-    page.click("text=Start training")
-    page.wait_for_selector("[data-chart=dev] canvas")
-    page.wait_for_timeout(8000)
-    picture("training", 900)
-    page.wait_for_selector(".report .answer")
-    picture("report", 900)
-    page.goto("/runs/news-prefix/rows?kind=changed")
-    picture("rows")
-    page.goto("/runs/news-prefix/try")
-    page.click("text=Switch on")
-    page.fill("form.try textarea", "the company agreed to buy its rival for mln dlrs in cash")
-    page.click("text=Ask")
-    page.wait_for_selector("#answers .systems")
-    picture("try", 900)
-    page.click("text=Switch off")
 
 
 def main() -> int:
