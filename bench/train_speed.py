@@ -1,26 +1,27 @@
 """How fast and in how much memory a prefix trains, beside PEFT's prefix tuning, LoRA and full fine-tuning.
 
-    python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--task sst2|e2e --data FOLDER] [--json]
+    python bench/train_speed.py [--base MODEL] [--rows 96] [--rounds 5] [--task sst2|e2e --data FOLDER]
+                                [--dtype best|float32|bfloat16] [--kinds random,grouped] [--json]
 
 Every method trains on the same batches of 16 rows (Reuters R8, rows of at most 50 words) in one process, in turns: one
 batch each, round by round, so that whatever else the machine does hits all alike. Ratios are medians over batches of
-the time of the same batch. PEFT's prefix tuning is trained by a plain loop and by transformers' Trainer. Two kinds of
-batches: drawn at random, as Trainer draws them by default (``prefix_vs_peft``), and grouped by length, as this
-project's own loop does (``prefix_vs_peft_grouped``). Peak memory is that of a process of its own for each method, above
-the loaded weights, on 4 rows of 300 words.
+the time of the same batch. Each method runs in the precision in which its step is the fastest, the base in float32 or
+in bfloat16 (what is learned stays in float32, but for full fine-tuning), or all in the same one. PEFT's prefix tuning
+is trained by a plain loop and by transformers' Trainer. Two kinds of batches: drawn at random, as Trainer draws them by
+default (``prefix_vs_peft``), and grouped by length, as this project's own loop does (``prefix_vs_peft_grouped``). Peak
+memory is that of a process of its own for each method, above the loaded weights, on 4 rows of 300 words.
 
 With ``--task`` the batches are of SST-2 sentences (labels as words) or E2E meaning representations and references
 (completions); FOLDER is that of ``bench/quality.py``.
 
 The floor is arithmetic: a step needs one pass forward over the weights that are not embeddings and one backward through
 the activations, 4 operations a weight and token (padding not counted), at the matrix-product rate that this machine
-shows in the same run.
+shows in the same run, in the precision of this project's step.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import gc
 import json
@@ -53,6 +54,7 @@ from foreword.training.loop import Score, Trial
 from foreword.training.objective import Choose, Complete
 
 P, BATCH = 20, 16
+PRECISIONS = ("float32", "bfloat16")
 METHODS = ("foreword prefix", "PEFT prefix", "PEFT prefix, Trainer", "LoRA", "full")
 Step = Callable[[list[Example]], None]
 
@@ -198,15 +200,15 @@ def make_step(method: str, model: PreTrainedModel, objective: Choose | Complete)
     return theirs(model, objective, method)
 
 
-def peak_memory(method: str, base: str, words: int) -> int:
+def peak_memory(method: str, base: str, words: int, dtype: str) -> int:
     """Peak bytes above the loaded weights of a process that makes two steps of ``method``."""
-    command = [sys.executable, __file__, "--base", base, "--memory-of", method, "--words", str(words)]
+    command = [sys.executable, __file__, "--base", base, "--memory-of", method, "--words", str(words), "--dtype", dtype]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure_memory(method: str, base: str, words: int) -> None:
+def measure_memory(method: str, base: str, words: int, dtype: str) -> None:
     """What a process started by :func:`peak_memory` does (Linux: the peak is reset after loading)."""
-    loaded = load_base(base, device="cpu")
+    loaded = load_base(base, device="cpu", dtype=dtype)
     examples, objective = rows_of(loaded.tokenizer, 4, words, words)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
@@ -222,43 +224,61 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
-def measure(base: str, count: int, rounds: int, task: str | None = None, folder: Path | None = None) -> dict[str, Any]:
+def measure(given: argparse.Namespace, base: str) -> dict[str, Any]:
     """Times of every method on every batch, in turns, for both kinds of batches."""
     loaded = load_base(base, device="cpu")
     examples: list[Example]
     objective: Choose | Complete
-    if task is not None and folder is not None:
-        examples, objective = task_rows(loaded.tokenizer, task, folder, count)
+    if given.task is not None:
+        examples, objective = task_rows(loaded.tokenizer, given.task, given.data, given.rows)
     else:
-        examples, objective = rows_of(loaded.tokenizer, count, 5, 50)
+        examples, objective = rows_of(loaded.tokenizer, given.rows, 5, 50)
     kinds = {
         "random": drawn(examples),
         "grouped": [[examples[i] for i in batch] for batch in batches(examples, BATCH, seed=13, epoch=0)],
     }
-    steps = {m: make_step(m, copy.deepcopy(loaded.model), objective) for m in METHODS}
+    kinds = {kind: kinds[kind] for kind in given.kinds.split(",")}
+    steps: dict[str, Step] = {}
+    chosen: dict[str, str] = {}
+    for method in METHODS:
+        chosen[method], steps[method] = fastest(method, base, objective, next(iter(kinds.values()))[0], given.dtype)
     times: dict[str, dict[str, list[float]]] = {k: {m: [] for m in METHODS} for k in kinds}
     tokens: dict[str, list[int]] = {k: [] for k in kinds}
-    rates = [matrix_rate()]
-    for number in range(rounds + 1):
+    precision = getattr(torch, chosen[METHODS[0]])
+    rates = [matrix_rate(dtype=precision)]
+    for _ in range(given.rounds):
         for kind, order in kinds.items():
-            # The first round warms up: one batch is enough for that.
-            for rows in order if number else order[:1]:
+            for rows in order:
                 for method, step in steps.items():
-                    began = time.perf_counter()
-                    step(rows)
-                    if number:
-                        times[kind][method].append(time.perf_counter() - began)
-                if number:
-                    tokens[kind].append(sum(len(r.input_ids) + len(r.target_ids) for r in rows))
-        rates.append(matrix_rate())
-    return summary(times, tokens, operations(loaded.model, 1), max(rates))
+                    times[kind][method].append(seconds_of(step, rows))
+                tokens[kind].append(sum(len(r.input_ids) + len(r.target_ids) for r in rows))
+        rates.append(matrix_rate(dtype=precision))
+    return {"precision": chosen, **summary(times, tokens, operations(loaded.model, 1), max(rates))}
+
+
+def seconds_of(step: Step, rows: list[Example]) -> float:
+    """How long a step takes."""
+    began = time.perf_counter()
+    step(rows)
+    return time.perf_counter() - began
+
+
+def fastest(method: str, base: str, objective: Choose | Complete, rows: list[Example], wanted: str) -> tuple[str, Step]:
+    """The precision in which a step of ``method`` is the fastest (of three, the first not counted), and the step."""
+    names = PRECISIONS if wanted == "best" else (wanted,)
+    steps: dict[str, Step] = {}
+    for name in names:
+        steps[name] = make_step(method, load_base(base, device="cpu", dtype=name).model, objective)
+    times = {name: min([seconds_of(step, rows) for _ in range(3)][1:]) for name, step in steps.items()}
+    best = min(times, key=times.__getitem__)
+    return best, steps[best]
 
 
 def summary(
     times: dict[str, dict[str, list[float]]], tokens: dict[str, list[int]], per_token: float, rate: float
 ) -> dict[str, Any]:
     """Ratios of the same batches, and the share of the arithmetic floor."""
-    result: dict[str, Any] = {"matrix_gflops": rate / 1e9, "batches": len(tokens["random"])}
+    result: dict[str, Any] = {"matrix_gflops": rate / 1e9, "batches": len(next(iter(tokens.values())))}
     for kind, found in times.items():
         mine = found[METHODS[0]]
         name = "" if kind == "random" else f"_{kind}"
@@ -286,19 +306,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--task", choices=("sst2", "e2e"))
     parser.add_argument("--data", type=Path, help="the folder with the task's files")
+    parser.add_argument("--dtype", choices=("best", *PRECISIONS), default="best")
+    parser.add_argument("--kinds", default="random,grouped", help="of batches")
     parser.add_argument("--words", type=int, default=300, help="words a row where memory is measured")
     parser.add_argument("--memory-of", choices=[*METHODS, "foreword prefix, checkpointing"], help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     base = arguments.base or str(samples.smollm2())
     if arguments.memory_of:
-        measure_memory(arguments.memory_of, base, arguments.words)
+        measure_memory(arguments.memory_of, base, arguments.words, arguments.dtype)
         return
     if (arguments.task is None) != (arguments.data is None):
         parser.error("--task and --data go together")
-    result = measure(base, arguments.rows, arguments.rounds, arguments.task, arguments.data)
+    result = measure(arguments, base)
+    precision = result["precision"]
     memory = {
-        m: peak_memory(m, base, arguments.words)
+        m: peak_memory(m, base, arguments.words, precision[m.partition(",")[0]])
         for m in ("foreword prefix", "foreword prefix, checkpointing", "PEFT prefix")
     }
     result["peak_memory_mib"] = {m: round(b / 2**20) for m, b in memory.items()}
@@ -308,8 +331,8 @@ def main() -> None:
         print(json.dumps(result, indent=1))
         return
     for kind in ("", "_grouped"):
-        for method, speed in result[f"examples_per_second{kind}"].items():
-            print(f"{method + kind.replace('_', ', '):<32}{speed:7.2f} examples/s")
+        for method, speed in result.get(f"examples_per_second{kind}", {}).items():
+            print(f"{method + kind.replace('_', ', '):<32}{speed:7.2f} examples/s in {precision[method]}")
     for key, value in result.items():
         if isinstance(value, float):
             print(f"{key:<32}{value:7.2f}")

@@ -155,7 +155,7 @@ def condition_of(row: Row) -> Condition:
     return Condition(**{name: row[name] for name in Condition.__dataclass_fields__})
 
 
-def candidates(rows: Sequence[Row], key: str, most: bool, count: int = 2) -> list[Condition]:
+def candidates(rows: Sequence[Row], key: str, most: bool, count: int = 4) -> list[Condition]:
     """The worst conditions of each row of the table."""
     kinds: dict[str, list[Row]] = {}
     for row in rows:

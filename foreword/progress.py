@@ -171,7 +171,7 @@ class Progress:
                 duration(now - state.began),
                 state.figure,
             ]
-            self.note(" ".join([*parts, state.figure]).rstrip())
+            self.note(" ".join(parts).rstrip())
 
     def _tell(self, name: str, done: int, total: int, state: _State) -> None:
         from tqdm.auto import tqdm  # type: ignore[import-untyped]

@@ -24,9 +24,9 @@ from demo_stories import Sizes, choose
 from foreword import check, samples, train
 from foreword.api import TrainResult
 from foreword.cli.failure import report as report_error
+from foreword.core.base.load import Base, load_base
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predictions import Prediction, read_jsonl
-from foreword.progress import duration
 from foreword.settings.schema import ProgressCall, TaskOptions, TrainRequest, TrainSettings
 
 # Words that say what the newsroom's own codes mean; the prompt and the foreword answer with the same ones.
@@ -80,7 +80,7 @@ _OURS = (
 )
 
 
-def best_prompt(base: str, files: Mapping[str, Path], folder: Path, progress: ProgressCall) -> TaskOptions:
+def best_prompt(base: Base, files: Mapping[str, Path], folder: Path, progress: ProgressCall) -> TaskOptions:
     """The prompt with the best accuracy on dev."""
     scores = []
     for part, prompt in zip(PROMPT.parts, PROMPTS, strict=True):
@@ -106,7 +106,7 @@ def _under(part: str, progress: ProgressCall) -> ProgressCall:
 
 
 def learn(
-    base: str, prompt: TaskOptions, files: Mapping[str, Path], run: Path, settings: TrainSettings, show: ProgressCall
+    base: Base, prompt: TaskOptions, files: Mapping[str, Path], run: Path, settings: TrainSettings, show: ProgressCall
 ) -> TrainResult:
     """Learn the foreword; the same task as the prompt's, in the same words."""
     request = TrainRequest(
@@ -174,13 +174,14 @@ def demo(
         if report.refuses:
             raise DataError("the chosen rows have problems", where=str(folder))
     with clock.during(PROMPT) as progress:
-        prompt = best_prompt(base, files, folder, progress)
+        loaded = load_base(base, dtype="auto", progress=progress)
+        prompt = best_prompt(loaded, files, folder, progress)
     with clock.during(LEARN) as progress:
-        result = learn(base, prompt, files, folder / "run", settings, progress)
+        result = learn(loaded, prompt, files, folder / "run", settings, progress)
     with clock.during(RELOAD):
         again = reload(result.file, files["test"], folder / "reloaded.jsonl")
         equal = same_answers(read_jsonl(folder / "run" / "predictions" / "foreword.jsonl"), again)
-    say("\nwhere the time went: " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.spent.items()))
+    say(f"\nwhere the time went:\n{clock.table()}")
     return summary(result, equal, clock.seconds)
 
 
@@ -212,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed", type=int, default=13, help="of the chosen stories and of training (default: %(default)s)"
     )
     given = parser.parse_args(argv)
-    settings = TrainSettings(sweep=(2e-2, 5e-2, 5e-3), num_train_epochs=2, seed=given.seed)
+    settings = TrainSettings(sweep=(5e-2, 2e-2), num_train_epochs=2, seed=given.seed)
     try:
         found = demo(given.base, None, given.folder, Sizes(), settings, given.seed)
     except (Exception, KeyboardInterrupt) as error:

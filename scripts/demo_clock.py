@@ -49,6 +49,7 @@ class Clock:
     stages: tuple[Stage, ...]
     began: float = field(default_factory=time.monotonic)
     spent: dict[str, float] = field(default_factory=dict)
+    parts: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -70,10 +71,27 @@ class Clock:
         number, left = self.stages.index(stage) + 1, duration(self.left(stage, 0.0, 0.0))
         say(f"\n[{number}/{len(self.stages)}] {stage.title} (the whole demo: about {left} left)")
         with Progress() as progress:
+            at = began
 
             def show(name: str, done: int, total: int, **fields: object) -> None:
+                # What has passed since the last word belongs to what is spoken of now.
+                nonlocal at
+                now, key = time.monotonic(), (stage.title, name)
+                self.parts[key] = self.parts.get(key, 0.0) + now - at
+                at = now
                 left = self.left(stage, stage.share(name, done, total), time.monotonic() - began)
                 progress(name, done, total, **fields, **{"whole demo": f"{duration(left)} left"})
 
             yield show
         self.spent[stage.title] = time.monotonic() - began
+
+    def table(self, least: float = 1.0) -> str:
+        """Where the time went: each stage, and in it the pieces of work of at least ``least`` seconds."""
+        lines = []
+        for title, seconds in self.spent.items():
+            lines.append(f"{seconds:7.1f} s  {title}")
+            inside = {name: spent for (stage, name), spent in self.parts.items() if stage == title and spent >= least}
+            inside["the rest"] = seconds - sum(inside.values())
+            shown = inside.items() if len(inside) > 1 else ()
+            lines += [f"{spent:7.1f} s    {name}" for name, spent in shown if spent >= least]
+        return "\n".join(lines)

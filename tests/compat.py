@@ -1,8 +1,8 @@
 """Run the tests marked ``compat`` on the oldest and the newest transformers that pyproject.toml claims.
 
-Called by ``make compat``. Each release gets an environment of its own in a temporary folder, which is removed:
-everything else is at the pinned versions, except what transformers itself asks for in a certain range. Exit code 1 if
-any failed.
+Called by ``make compat``; arguments go to pytest (``python -m tests.compat -k llama``). Each release gets an
+environment of its own in a temporary folder, which is removed: everything else is at the pinned versions, except what
+transformers itself asks for in a certain range. Exit code 1 if any failed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def passes(version: str) -> bool:
             pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
             subprocess.run(pip, check=True)
         tests = [python, "-m", "pytest", "-q", "-m", "compat", "-p", "no:cacheprovider"]
-        return subprocess.run(tests, cwd=ROOT).returncode == 0
+        return subprocess.run([*tests, *sys.argv[1:]], cwd=ROOT).returncode == 0
 
 
 if __name__ == "__main__":

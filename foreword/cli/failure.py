@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 
-from foreword.cli.output import print_json
+from foreword.cli.output import fitted, print_json
 from foreword.errors import ForewordError, Interrupted, ResourceError
 from foreword.messages import Message
 from foreword.storage import disk_full, is_full
@@ -25,7 +25,7 @@ def report(error: BaseException, machine: bool, verbose: bool) -> int:
     known = as_known(error)
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
-    print(f"foreword: {known}", file=sys.stderr, flush=True)
+    print(fitted(f"foreword: {known}", sys.stderr), file=sys.stderr, flush=True)
     if machine:
         print_json(known.to_json())
     return known.exit_code

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from foreword.messages import say_if_known
-from foreword.messages.width import columns, padded
+from foreword.messages.width import columns, padded, wrapped
 from foreword.progress import Progress
 
 LOADING = "load model"
@@ -82,11 +83,20 @@ def show(result: object, machine: bool) -> None:
     if machine:
         print_json(result)
     elif isinstance(result, HasText):
-        print(result.render())
+        print(fitted(result.render(), sys.stdout))
     elif isinstance(result, (list, tuple)):
         print_rows([as_json(item) for item in result])
     else:
         print_fields(as_json(result))
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """The text with lines that break between words where a terminal would break them anywhere; elsewhere as it is."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = [wrapped(line, width) if columns(line) > width else [line] for line in text.split("\n")]
+    return "\n".join(part for line in lines for part in line)
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:

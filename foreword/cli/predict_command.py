@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,7 +52,8 @@ def command(
     if (data is None) == (text is None):
         raise SettingsError("give DATA or --text, one of the two", hint="foreword predict FILE --text 'some text'")
     if workers or ray:
-        return _shared_out(file, data, output, base, (workers or 2, ray), json)
+        more = {"base": base, "skip_bad": bool(skip_bad), **options.decoding(context)}
+        return _shared_out(file, data, output, (workers or 2, ray), json, more)
     source: object = _lines() if data == "-" else data
     with work(loads=True) as progress:
         from foreword import api
@@ -95,14 +96,15 @@ def _say_written(rows: int, output: Path) -> None:
 
 
 def _shared_out(
-    file: Path, data: str | None, output: Path | None, base: str | None, workers: tuple[int, str | None], machine: bool
-) -> int:
+    file: Path, data: str | None, output: Path | None, workers: tuple[int, str | None], machine: bool,
+    more: dict[str, Any],
+) -> int:  # fmt: skip
     """Rows shared out over workers; what they say is in the output file."""
     if data in (None, "-") or output is None:
         raise SettingsError("--workers takes a data file and --output", hint="foreword predict FILE DATA --output OUT")
     with work() as progress:
         from foreword import api
 
-        rows = api.predict_all(file, str(data), output, api.Workers(*workers), base=base, progress=progress)
+        rows = api.predict_all(file, str(data), output, api.Workers(*workers), progress=progress, **more)
     print_json({"file": str(output), "rows": rows}) if machine else _say_written(rows, output)
     return 0

@@ -73,7 +73,7 @@ def command(
     settings: dict[str, Any] = {
         "device": device, "dtype": dtype, "host": host, "port": port, "keys": keys, "rows": rows, "length": length,
         "queue": queue, "requests_a_minute": rate, "foreword_bytes": None if memory is None else memory << 20,
-        "splits": tuple(split or ()) or None, "feedback": feedback,
+        "splits": tuple(split or ()) or None, "feedback": feedback, **_more(shared),
     }  # fmt: skip
     with work() as progress:
         from foreword import api

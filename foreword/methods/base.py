@@ -38,6 +38,7 @@ class Start:
         foreword: another task's foreword to start from, or None.
         seed: for everything that is drawn.
         classes: C of a classification head; 0 for none.
+        head: weight ``[C, E]`` and bias ``[C]`` that the head starts from; None: it is drawn.
         slots: the token that each of the template's S soft slots starts from, None for one that stands for no word.
     """
 
@@ -48,6 +49,7 @@ class Start:
     seed: int = 13
     classes: int = 0
     slots: tuple[int | None, ...] = ()
+    head: tuple[Tensor, Tensor] | None = None
 
     @property
     def sites(self) -> SiteMap:
@@ -133,9 +135,12 @@ class Headed(Writer):
         self.layers = {f"inner.{name}": layer for name, layer in inner.layers.items()}
         self.per_row = inner.per_row
         size = start.model.config.get_text_config().hidden_size
-        # The usual head of transformers' classifiers: N(0, 0.02) and no bias.
-        self.weight = nn.Parameter(torch.randn(start.classes, size, generator=start.generator()) * 0.02)
-        self.bias = nn.Parameter(torch.zeros(start.classes))
+        if start.head is None:
+            # The usual head of transformers' classifiers: N(0, 0.02) and no bias.
+            self.weight = nn.Parameter(torch.randn(start.classes, size, generator=start.generator()) * 0.02)
+            self.bias = nn.Parameter(torch.zeros(start.classes))
+        else:
+            self.weight, self.bias = trainable(start.head[0]), trainable(start.head[1])
 
     def write(self) -> Foreword:
         return replace(self.inner.write(), head={"weight": self.weight, "bias": self.bias})

@@ -12,12 +12,15 @@ from foreword.testing.method_contracts import (
     trained_for,
     writer_for,
 )
+from foreword.testing.variants import VARIANTS, Variant
 
 __all__ = [
     "CONTRACTS",
     "FAMILIES",
     "HEAD_CONTRACTS",
     "REFUSED",
+    "VARIANTS",
+    "Variant",
     "byte_tokenizer",
     "check_head",
     "check_method",

@@ -84,6 +84,7 @@ class FakeRun(ModuleType):
             "import": {"file": "m.foreword"},
             "search": {"verdict": "No gain beyond noise.", "folder": "OUT"},
             "compare": Compared(),
+            "resume_comparison": Compared(),
             "reproduce": Reproduced(True),
             "serve": {"url": "http://127.0.0.1:8265"},
             "chat": [{"model": "base", "messages": []}],
@@ -433,9 +434,8 @@ def test_a_comparison_takes_its_options_and_settings(run: FakeRun, tmp_path: Pat
     request, options = run.calls[0][1]
     assert (options.seconds, options.methods, options.seeds, options.curve) == (1200.0, ("prefix", "prompt"), 2, True)
     assert (request.settings.seed, request.settings.num_train_epochs) == (7, 1.0)
-    run.answers["resume"] = Compared()
     assert main(["compare", "--resume", str(tmp_path)]) == 0
-    assert run.calls[1][0] == "resume"
+    assert run.calls[1][0] == "resume_comparison"
     assert main(["compare", "--resume", str(tmp_path), "--seeds", "2"]) == 2
     assert main(["compare", "--resume", str(tmp_path / "none")]) == 2
     assert main([*asked[:7], "--budget", "soon"]) == 2

@@ -64,7 +64,7 @@ def test_rows_without_a_target_can_be_read_to_predict_on() -> None:
     layout = read([{"text": "a"}], labelled=False).layout
     assert (layout.inputs, layout.target) == (("text",), "")
     with pytest.raises(DataError):
-        read([{"text": "a"}])
+        read([{"text": 1}])
 
 
 def test_source_and_target_with_few_classes_is_classification() -> None:

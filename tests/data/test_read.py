@@ -243,8 +243,9 @@ def test_pairs_in_a_text_file(tmp_path: Path) -> None:
     assert lines(table) == [1, 5]
     assert [problem.where for problem in table.problems] == [f"{path}:3", f"{path}:4"]
     with pytest.raises(DataError, match="none of the 1 rows") as caught:
-        read(write(tmp_path, "b.txt", "just prose\n"))
+        read(write(tmp_path, "b.txt", "a\tb\tc\n"))
     assert "tab" in str(caught.value.hint)
+    assert read(write(tmp_path, "b.txt", "just prose\n")).layout.plain
     assert cells(read(tmp_path / "b.txt", inputs=["source"], labelled=False), "source") == ["just prose"]
 
 

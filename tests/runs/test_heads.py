@@ -68,7 +68,7 @@ def tasks() -> list[Task]:
         *(make_task(read(rows), head=True, pooling=pooling) for pooling in ("mean", "cls", "last")),
         make_task(read(several)), make_task(read(several), template="{{ text }} {{ mask }}"),
         make_task(read(several), head=True), make_task(read(tagged)),
-        make_task(read([{"prompt": "a", "completion": "b"}])),
+        make_task(read([{"prompt": "a", "completion": "b"}])), make_task(read([{"text": "a"}])),
     ]  # fmt: skip
 
 

@@ -127,6 +127,11 @@ def test_workers_predict_what_one_process_predicts(
     assert [(one["id"], one["output"]) for one in lines[0]] == [(one["id"], one["output"]) for one in lines[1]]
     assert not list(tmp_path.glob(".parts-*"))
     assert main(["predict", str(file), labelled, "--workers", "2"]) == 2
+    tables = tmp_path / "alone.csv", tmp_path / "shared.csv"
+    api.predict(file, labelled, output=tables[0])
+    assert main(["predict", str(file), labelled, "--output", str(tables[1]), "--workers", "2"]) == 0
+    first, second = ([line.split(",")[:3] for line in path.read_text().splitlines()] for path in tables)
+    assert first == second
 
 
 def test_a_sweep_by_workers(base: Callable[[str], str], tmp_path: Path, labelled: str) -> None:

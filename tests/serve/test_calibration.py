@@ -9,7 +9,7 @@ import pytest
 
 from foreword.core.base.load import Base
 from foreword.errors import DataError, SettingsError
-from foreword.serve.app.calibration import calibrate, expected_error
+from foreword.serve.app.label_calibration import calibrate, expected_error
 from tests.serve.conftest import serving
 
 

@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 from transformers import DynamicCache
 
+from foreword import api
+from foreword.cli.main import main
 from foreword.core.base.load import Base
 from foreword.core.inject.sites import find_sites
 from foreword.errors import ForewordError, SettingsError
@@ -23,7 +25,7 @@ from foreword.runs.use.use import generate
 from foreword.serve.app.service import remote_of
 from foreword.serve.app.settings import ServeSettings
 from foreword.testing import writer_for
-from tests.serve.conftest import WRITE, serving, store
+from tests.serve.conftest import WRITE, serving, store, tiny_base
 
 
 def greedy(model: Any, cache: torch.Tensor | None, ids: list[int], count: int) -> list[int]:
@@ -202,6 +204,16 @@ def test_what_does_not_stand_in_a_cache_is_refused(engine: Any, base: Base, fold
             assert ask(client, "writer", logprobs=True).status_code == 400
 
 
+@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
+def test_an_engine_with_another_base_is_refused(kind: str, engine: Any, base: Base, folder: Path) -> None:
+    engine.base = tiny_base("llama")
+    with torch.no_grad():
+        for parameter in engine.base.model.parameters():
+            parameter.copy_(parameter.flip(0))
+    with pytest.raises(SettingsError, match="like another base"), behind(base, folder, engine, kind):
+        pass
+
+
 def test_a_gateway_needs_an_engine_that_answers_and_takes_states(engine: Any, base: Base, tmp_path: Path) -> None:
     def of(**settings: Any) -> None:
         remote_of(ServeSettings(engine="llamacpp", **settings), base)
@@ -216,3 +228,17 @@ def test_a_gateway_needs_an_engine_that_answers_and_takes_states(engine: Any, ba
     engine.fault = "refused"
     with pytest.raises(ForewordError, match="takes no state"):
         of(url=url, engine_dir=engine.folder)
+
+
+def test_the_commands_flags_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(api, "serve", lambda files, **settings: given.update(settings) or {}, raising=False)
+    flags = ["--engine", "vllm", "--url", "http://127.0.0.1:1", "--engine-dir", str(tmp_path), "--shadow", "a=b"]
+    flags += ["--request-log", str(tmp_path / "log.db"), "--log-days", "3", "--calibrate", "a=rows.csv"]
+    assert main(["serve", *flags, "--json"]) == 0
+    expected = {
+        "engine": "vllm", "url": "http://127.0.0.1:1", "engine_dir": tmp_path, "shadows": ("a=b",),
+        "request_log": tmp_path / "log.db", "log_days": 3, "calibrate": ("a=rows.csv",),
+    }  # fmt: skip
+    assert {name: given.get(name) for name in expected} == expected
+    ServeSettings(**{name: value for name, value in given.items() if name in expected})

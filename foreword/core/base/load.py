@@ -19,6 +19,7 @@ from foreword.core.base.device import number_format, pick_device, pick_dtype
 from foreword.core.base.fingerprint import fingerprint, fingerprint_differences, weights_digest
 from foreword.core.base.gguf import Progress, convert_gguf
 from foreword.core.base.locate import check_folder, commit_of, explained, is_gguf, resolve, stored_formats
+from foreword.core.base.own_head import OwnHead, has_language_head, own_head, without_words
 from foreword.core.base.precision import best_precision
 from foreword.errors import BaseError
 from foreword.messages import Message
@@ -31,11 +32,13 @@ __all__ = ["Base", "Kind", "Outline", "base_of", "fingerprint_differences", "loa
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """What is known of a base before its weights are read: architecture, kind and tokenizer as in :class:`Base`."""
+    """What is known of a base before its weights are read: architecture, kind, tokenizer and language head as in
+    :class:`Base`."""
 
     architecture: str
     kind: Kind
     tokenizer: Any
+    language_head: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class Base:
         context: the longest input in tokens; None when the model has no fixed limit.
         hidden_size: E, the width of the model's hidden states.
         why: why it is in this number format, where that was left open.
+        own_head: the classification head that its checkpoint ends in, None where there is none.
     """
 
     model: PreTrainedModel
@@ -65,6 +69,12 @@ class Base:
     context: int | None
     hidden_size: int
     why: Message | None = None
+    own_head: OwnHead | None = None
+
+    @property
+    def language_head(self) -> bool:
+        """Whether it can be asked for words; a checkpoint that ends in a classification head mostly cannot."""
+        return self.kind != "decoder" or has_language_head(self.model.config)
 
     @property
     def device(self) -> torch.device:
@@ -136,9 +146,10 @@ def load_base(
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
         model = model.to(place)
+        head = own_head(folder, commit, model.config)
         if progress is not None:
             progress("load model", 1, 1)
-    return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why)
+    return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
 
 
 def _folder_of(name: str, progress: Progress | None) -> str:
@@ -216,7 +227,8 @@ def _load(
     kind = kind_of(config)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **how)
     if accept is not None:
-        accept(Outline((config.architectures or [config.model_type])[0], kind, tokenizer))
+        words = kind != "decoder" or has_language_head(config)
+        accept(Outline((config.architectures or [config.model_type])[0], kind, tokenizer, words))
     arguments = {**how, "config": config, "dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if kind == "encoder" and not task_head:
         try:
@@ -230,7 +242,8 @@ def _load(
             "encoder-decoder": transformers.AutoModelForSeq2SeqLM,
         }
         model, info = loaders[kind].from_pretrained(folder, **arguments)
-    absent = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    known = without_words(model) if kind == "decoder" and not has_language_head(config) else set[str]()
+    absent = sorted(name for name in info["missing_keys"] if "pooler" not in name and name not in known)
     if absent or info["mismatched_keys"]:
         wrong = absent or [str(entry) for entry in info["mismatched_keys"]]
         raise BaseError(

@@ -109,7 +109,7 @@ def stored_formats(name: str, commit: str | None) -> set[str]:
     """
     from safetensors import safe_open
 
-    folder = Path(name) if commit is None else _snapshot(name, commit)
+    folder = Path(name) if commit is None else snapshot(name, commit)
     formats = set()
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as tensors:
@@ -117,7 +117,8 @@ def stored_formats(name: str, commit: str | None) -> set[str]:
     return formats
 
 
-def _snapshot(name: str, commit: str) -> Path:
+def snapshot(name: str, commit: str) -> Path:
+    """The folder of the hub's cache that holds a commit."""
     from transformers.utils.hub import cached_file
 
     return Path(str(cached_file(name, "config.json", revision=commit))).parent

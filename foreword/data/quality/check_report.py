@@ -37,6 +37,7 @@ TITLES = {
     "near_duplicate_across": "nearly the same text in two splits",
     "near_duplicate": "nearly the same text twice",
     "too_long": "rows longer than the model can read",
+    "cut_rows": "texts longer than the window, cut there",
     "missing_class": "labels without rows",
     "imbalance": "labels with few rows",
 }

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from foreword.data.readers.chat_messages import is_conversation
 from foreword.data.readers.in_memory import raw_of
 from foreword.data.readers.split_names import SPLIT_NAMES
 from foreword.data.row import Problem, Raw
@@ -176,7 +177,8 @@ def _holds_rows(value: object) -> bool:
     """Whether an object is a whole data file rather than one row of it."""
     if not isinstance(value, dict):
         return False
-    if isinstance(value.get("data"), list) or any(map(_is_rows, value.values())):
+    rows = any(_is_rows(item) and not is_conversation(item) for item in value.values())
+    if isinstance(value.get("data"), list) or rows:
         return not any(name in value for name in ("messages", "conversations"))
     cells = [list(item.values()) if isinstance(item, dict) else item for item in value.values()]
     same = len(cells) > 1 and len({len(item) if isinstance(item, list) else -1 for item in cells}) == 1

@@ -73,7 +73,8 @@ class Layout:
 
     ``inputs`` are the fields the model sees (those in ``optional`` may be empty), ``target`` is the field it must give
     ("" for rows without one), ``description`` is shown to the user. ``turns`` is the field with a conversation's turns,
-    ``leaks`` are columns that say the label again and are therefore not taken as input.
+    ``plain`` is said of texts that are learned as they stand, ``leaks`` are columns that say the label again and are
+    therefore not taken as input.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Layout:
     description: str
     optional: tuple[str, ...] = ()
     turns: str = ""
+    plain: bool = False
     leaks: tuple[str, ...] = ()
 
     def without(self, column: str) -> Layout:
@@ -132,6 +134,9 @@ def recognise(
         kind = "multilabel"
     if layout is not None:
         return _of_kind(_without_leaks(layout, columns, rows, tuple(inputs)), kind, columns, rows, tuple(inputs))
+    plain = _plain_column(columns, rows, tuple(inputs))
+    if plain and labelled and not target and kind in (None, "generation"):
+        return Layout("generation", (plain,), "", f"{plain} (plain text, learned as it stands)", plain=True)
     if not labelled:
         chosen = tuple(inputs) or _text_columns(columns, "")
         return Layout("generation", chosen, "", f"{' + '.join(chosen)} (no target)")
@@ -143,6 +148,15 @@ def recognise(
         hint += "; if the first line is a pair and no header, call the file .txt"
     expected = "text,label or prompt,completion or instruction,input,output or messages"
     raise DataError("the columns are not recognised", expected=expected, received=listed, hint=hint)
+
+
+def _plain_column(columns: Sequence[str], rows: Sequence[Row], inputs: tuple[str, ...]) -> str:
+    """The one column of texts of rows that have no other beside ids; "" where there is none."""
+    texts = _text_columns(columns, "")
+    if len(texts) != 1 or inputs not in ((), texts) or "，" in texts[0]:
+        return ""
+    cells = [row.fields.get(texts[0]) for row in rows]
+    return texts[0] if all(isinstance(cell, str) for cell in cells if not is_missing(cell)) else ""
 
 
 def _label_lists(layout: Layout, rows: Sequence[Row]) -> bool:

@@ -7,7 +7,7 @@ import keyword
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
@@ -17,7 +17,7 @@ from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
-from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of
+from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of, labels_in_rows
 from foreword.data.task.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task.task import METRIC_NAMES, Decoding, Task
 from foreword.data.task.template import parsed
@@ -93,7 +93,8 @@ def make_task(
     more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
         kind, source, "", table.layout.target, {label: some[0] for label, some in spaced.items()},
-        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words, **given,
+        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words,
+        plain=table.layout.plain, **given,
         absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
@@ -240,6 +241,8 @@ def _metric(table: Table, kind: Kind) -> str:
         return "macro_f1" if largest > _SKEWED * len(answers) else "accuracy"
     if kind == "multilabel":
         return METRIC_NAMES[kind][0]
+    if table.layout.plain:
+        return "perplexity"
     if table.layout.target.lower() in ("summary", "highlights"):
         return "rouge_l"
     short = sum(len(_WORD.findall(text)) <= _FEW_WORDS for text in answers)
@@ -264,6 +267,8 @@ def _template(table: Table, kind: Kind, chinese: bool, guidance_column: str) -> 
         else:
             lines = "".join(f"{_title(name)}{colon}{{{{ {_reference(name)} }}}}\n" for name in layout.inputs)
         return lines + ("标签：" if chinese else "Labels:" if kind == "multilabel" else "Label:")
+    if layout.plain:
+        return f"{{{{ {_reference(layout.inputs[0])} }}}}"
     required = [name for name in layout.inputs if name not in layout.optional]
     if tuple(name.lower() for name in layout.inputs) in GAPS:
         before, after = map(_reference, layout.inputs)
@@ -314,7 +319,7 @@ def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tu
     """
     if table.layout.kind not in ("classification", "multilabel"):
         return given
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     others = [label for label in counts if label not in given]
     plain = {plain_label(label): label for label in others}
     result: dict[str, tuple[str, ...]] = {}
@@ -353,12 +358,6 @@ def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, 
     return dict(pairs)
 
 
-def _labels_in_rows(table: Table) -> Iterator[str]:
-    """Every label of every row, where a row may have several; else the first of each."""
-    most = None if table.layout.kind == "multilabel" else 1
-    return (text for row in table.rows for text in target_texts(row, table.layout.target)[:most])
-
-
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -372,7 +371,7 @@ def labels_of(table: Table) -> list[str]:
     Raises:
         DataError: none, one only, or too many to be labels.
     """
-    counts = Counter(_labels_in_rows(table))
+    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
     where, shown = table.name, table.layout.target
     if not counts:
         error = DataError(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from foreword.data.row import Row, is_missing, label_text, what_it_is
+from foreword.data.row import Row, is_missing, label_text, references, what_it_is
 
 NO_LABEL = "(none)"
 """What is written where no label fits."""
@@ -64,6 +64,12 @@ def with_lists(rows: Sequence[Row], target: str) -> tuple[Row, ...]:
         return row if labels is None else replace(row, fields={**row.fields, target: list(labels)})
 
     return tuple(map(listed, rows))
+
+
+def labels_in_rows(rows: Iterable[Row], target: str, several: bool) -> Iterator[str]:
+    """Every label of every row, where a row may have several; else the first of each."""
+    most = None if several else 1
+    return (text for row in rows for text in references(row.fields.get(target))[:most])
 
 
 def separator_of(cells: Iterable[object]) -> str:

@@ -55,6 +55,7 @@ class Task:
         more_words: label -> further words that stand for it as well; a label is as probable as all of its words.
         turns: the field with a conversation's turns, which a chat template writes as turns; "": there is none.
         calibration: label -> what the untrained prompt says for it without any content (log p), taken off its scores.
+        plain: generation: the rows' texts are learned as they stand, and measured by how likely they are.
         absent: multilabel: the words that say that no label fits, as they follow the text.
         thresholds: multilabel: label -> the probability above which it is said; a label that is not in it: one half.
 
@@ -82,6 +83,7 @@ class Task:
     more_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     turns: str = ""
+    plain: bool = False
     absent: str = ""
     thresholds: dict[str, float] = field(default_factory=dict)
 
@@ -97,6 +99,13 @@ class Task:
             raise SettingsError("a generation task has no labels and no head", where="task", received=self.verbalizer)
         if self.head and self.chat:
             raise SettingsError("a head does not go with a chat template", where="chat", hint="choose one of the two")
+        if self.plain and (self.chat or self.metric != "perplexity" or len(template.fields) != 1):
+            raise SettingsError(
+                "plain text is learned as it stands",
+                where="task",
+                expected="a template that is one column, the metric perplexity, and no chat template",
+                hint="give rows with prompt and completion for anything else",
+            )
         if self.kind == "tagging":
             object.__setattr__(self, "head", True)
             if self.words not in template.fields:

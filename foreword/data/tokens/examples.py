@@ -21,7 +21,9 @@ from foreword.data.tokens.tokenize import (
     end_id,
     label_ids,
     lead_ids,
+    token_ids,
 )
+from foreword.data.tokens.windows import CONTINUES
 from foreword.data.tokens.word_ids import WordEncoder
 from foreword.errors import DataError, TemplateError
 from foreword.messages import Message
@@ -102,6 +104,9 @@ class Encoder:
             DataError: with file:line: a missing field, a missing or unknown label, a row longer than ``max_length``.
         """
         task, how = self.task, (self.tokenizer, self.special_tokens)
+        if task.plain:
+            examples = [_plain(row, task, self.tokenizer, labelled) for row in rows]
+            return self._short_enough(rows, examples, max_length)
         if task.kind == "multilabel":
             plain = _texts(rows, [()] * len(rows), RowEncoder(task, *how, self.guided), self.first_k)
             examples = [_with_labels(one, row, task, labelled) for one, row in zip(plain, rows, strict=True)]
@@ -169,6 +174,22 @@ def _texts(
         first = found[0] if found else ""
         gold = index.get(first, -1)
         yield Example(row.id, tuple(own), tuple(answer), gold, first, found, cut, replaced=replaced)
+
+
+def _plain(row: Row, task: Task, tokenizer: Tokenizer, labelled: bool) -> Example:
+    """A text as it stands: to learn it, every token behind the first and its end; to go on with it, all of it is input.
+
+    Raises:
+        DataError: it has no tokens.
+    """
+    text = parsed(task.template).render(row.fields)
+    ids, end = token_ids(tokenizer, text, literal=True), end_id(task, tokenizer)
+    if not ids:
+        raise DataError("the text has no tokens", where=str(row.source))
+    if not labelled:
+        return Example(row.id, tuple(ids), (), -1, "")
+    ends = [] if end is None or row.fields.get(CONTINUES) else [end]
+    return Example(row.id, tuple(ids[:1]), (*ids[1:], *ends), -1, text)
 
 
 def _with_labels(example: Example, row: Row, task: Task, labelled: bool) -> Example:

@@ -64,7 +64,7 @@ class Ends(TypedDict):
 
 
 class PairedDifference(TypedDict):
-    """System a minus system b on the same rows."""
+    """System a minus system b on the same rows; by ``equivalence``, an interval, they are judged to be equal."""
 
     metric: str
     a: float | None
@@ -74,6 +74,7 @@ class PairedDifference(TypedDict):
     p_value: float | None
     test: str
     rows: int
+    equivalence: NotRequired[Ends | None]
 
 
 class Gate(TypedDict):

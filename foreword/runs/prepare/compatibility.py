@@ -33,6 +33,17 @@ def refuse_mismatch(task: Task, method: Method, base: Outline | Base) -> None:
     _slots_fit(task, method)
 
 
+def _refuse_wordless(task: Task, base: Outline | Base) -> None:
+    if base.language_head or (task.has_labels and task.head) or task.kind == "tagging":
+        return
+    raise SettingsError(
+        Message("{architecture} ends in a classification head: it has no words to answer with",
+                architecture=base.architecture),
+        where="--base",
+        hint="classify with a trained head: `--set head=true`, or choose the checkpoint with its language head",
+    )  # fmt: skip
+
+
 def refuse_task(task: Task, base: Outline | Base) -> None:
     """Refuse a task that this base cannot be asked, whatever the method.
 
@@ -41,6 +52,7 @@ def refuse_task(task: Task, base: Outline | Base) -> None:
         TemplateError: a place of the template that this tokenizer cannot fill.
         VerbalizerError: label words that this tokenizer cannot tell apart.
     """
+    _refuse_wordless(task, base)
     if task.kind == "generation" and base.kind == "encoder":
         raise SettingsError(
             Message("{architecture} is an encoder and cannot generate", architecture=base.architecture),

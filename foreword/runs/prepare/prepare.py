@@ -21,6 +21,7 @@ from foreword.data.task.task import Task
 from foreword.data.tokens.all_turns import with_all_turns
 from foreword.data.tokens.encode_row import RowEncoder
 from foreword.data.tokens.examples import Example
+from foreword.data.tokens.windows import in_windows
 from foreword.errors import DataError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
@@ -122,7 +123,8 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
     """Encode the rows for the base; refuse what it cannot read."""
     request, first_k = begun.request, begun.request.task_options.first_k
     encoder = ready.encoder(first_k)
-    encoded = encode_splits(data.tables, data.dropped, data.report, encoder, ready.front, ready.limit)
+    tables, report = _in_windows(data, ready)
+    encoded = encode_splits(tables, data.dropped, report, encoder, ready.front, ready.limit)
     refuse(encoded.report, request.skip_bad)
     for name in ("train", "dev"):
         if not encoded.examples[name]:
@@ -150,6 +152,19 @@ def _ready_run(begun: Begin, data: ReadyData, ready: ReadyBase) -> Prepared:
         ready.start,
         plain,
     )
+
+
+def _in_windows(data: ReadyData, ready: ReadyBase) -> tuple[dict[str, Table], CheckReport]:
+    """The tables with plain texts cut where the base's window ends, and the report with a warning for each."""
+    if not data.task.plain or ready.limit is None:
+        return data.tables, data.report
+    # A token for the end, and one for the seam.
+    room = max(2, ready.limit - ready.front - 2)
+    tables, problems = {}, list(data.report.problems)
+    for name, table in data.tables.items():
+        tables[name], cut = in_windows(table, data.task, ready.base.tokenizer, room)
+        problems += [replace(problem, split=name) for problem in cut]
+    return tables, replace(data.report, problems=tuple(problems))
 
 
 def _with_all_turns(ready: ReadyBase, encoded: Encoded) -> dict[str, list[Example]]:

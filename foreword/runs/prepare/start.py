@@ -21,6 +21,7 @@ from foreword.errors import BaseMismatchError, SettingsError
 from foreword.evaluation.predict import Asker
 from foreword.messages import Message
 from foreword.methods.base import Method, Start, make, make_writer, registry
+from foreword.runs.prepare.classifier_base import own_start
 from foreword.runs.prepare.compatibility import refuse_mismatch
 from foreword.settings.schema import SCRATCH, TrainRequest
 
@@ -81,6 +82,7 @@ class Begin:
             self.request.settings.seed,
             len(task.labels) if task.head else 0,
             tuple(token for group in slot_starts(task, base.tokenizer) for token in group),
+            own_start(task, base),
         )
 
 

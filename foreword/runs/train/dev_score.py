@@ -83,7 +83,9 @@ def with_and_without(
 
 def metric_names(task: Task, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """What is told of a task: its own metric and what is asked for; () means the defaults of its kind."""
-    defaults = DEFAULT_METRICS[task.kind]
+    defaults = ("perplexity",) if task.plain else DEFAULT_METRICS[task.kind]
+    if task.plain:
+        return tuple(dict.fromkeys((*defaults, *asked)))
     if task.kind == "multilabel":
         asked = tuple(METRIC_ALIASES.get(name, name) for name in asked)
     if not asked and task.metric in (*defaults, "perplexity"):

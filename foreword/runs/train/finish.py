@@ -13,7 +13,7 @@ from foreword.core.inject.sites import find_sites
 from foreword.evaluation.predictions import Prediction
 from foreword.evaluation.report.summary import manifest_metrics
 from foreword.runs.prepare.prepare import Prepared, plain_settings
-from foreword.runs.train.outcome import Evaluation, Outcome, evaluate_outcome
+from foreword.runs.train.outcome import Evaluation, Outcome, evaluate_outcome, golden_rows_of
 from foreword.runs.train.result import TrainResult, record_of, versions
 from foreword.runs.train.run_report import write_run_report
 
@@ -58,8 +58,7 @@ def _manifest(prepared: Prepared, outcome: Outcome, evaluation: Evaluation) -> M
 
 def _golden(prepared: Prepared, answers: Sequence[Prediction]) -> list[Golden]:
     """Rows of test (or dev) with their answers, which whoever has the file can ask again."""
-    split = "test" if prepared.examples.get("test") else "dev"
-    table = prepared.tables[split]
+    rows, examples = golden_rows_of(prepared)
     labels = prepared.task.labels
     return [
         Golden(
@@ -68,5 +67,5 @@ def _golden(prepared: Prepared, answers: Sequence[Prediction]) -> list[Golden]:
             output=answer.output,
             scores=[answer.scores[label] for label in labels] if prepared.task.has_labels else None,
         )
-        for row, example, answer in zip(table.rows, prepared.examples[split], answers, strict=False)
+        for row, example, answer in zip(rows, examples, answers, strict=False)
     ]

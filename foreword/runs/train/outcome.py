@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foreword.artifact.manifest import MAX_GOLDEN
 from foreword.core.inject.value import Foreword
+from foreword.data.row import Row
 from foreword.data.task.task import Task
+from foreword.data.task.template import parsed
 from foreword.data.tokens.examples import Example
 from foreword.evaluation.predictions import Prediction, write_jsonl
 from foreword.evaluation.report.summary import compare, evaluate
@@ -24,6 +26,10 @@ from foreword.training.loop import Score
 from foreword.training.lr_search import Sweep
 
 NOTHING_GAINED = Message("nothing was gained on dev over the text prompt: the text itself is saved")
+
+
+_BEGINNING = 40
+"""Characters of a plain text that a golden row begins with."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,23 @@ def _answers(prepared: Prepared, outcome: Outcome) -> tuple[dict[str, list[Predi
         name: askers[name].answer(value, rows, partial(report, f"test: {name}")) for name, value in systems.items()
     }
     asker = askers["foreword"] if rows else with_thresholds(prepared.asker, outcome.value, dev)
-    answers["golden"] = asker.answer(outcome.value, (rows or dev)[:MAX_GOLDEN])
+    answers["golden"] = asker.answer(outcome.value, golden_rows_of(prepared)[1])
     return answers, asker.task
+
+
+def golden_rows_of(prepared: Prepared) -> tuple[list[Row], list[Example]]:
+    """Rows of test (or dev) that whoever has the file can ask again, and the same as token ids.
+
+    Plain texts are measured and not answered, so that their beginnings are asked for what follows them.
+    """
+    split = "test" if prepared.examples.get("test") else "dev"
+    rows, examples = list(prepared.tables[split].rows[:MAX_GOLDEN]), prepared.examples[split][:MAX_GOLDEN]
+    if not prepared.task.plain:
+        return rows, list(examples)
+    [name] = parsed(prepared.task.template).fields
+    rows = [replace(row, fields={name: str(row.fields[name])[:_BEGINNING]}) for row in rows]
+    encoder = prepared.asker.encoder(prepared.request.task_options.first_k)
+    return rows, encoder.encode(rows, labelled=False)
 
 
 def cut_words(examples: Mapping[str, Sequence[Example]]) -> list[str]:

@@ -19,6 +19,7 @@ from foreword.evaluation.report.verdict_text import Verdict
 from foreword.evaluation.report.write_report import write_report
 from foreword.messages import Message, say_if_known
 from foreword.runs.prepare.base import precision_note
+from foreword.runs.prepare.classifier_base import own_head_note
 from foreword.runs.prepare.prepare import Prepared, plain_settings
 from foreword.runs.prepare.ready_data import shown
 from foreword.runs.train.data_notes import data_notes
@@ -63,6 +64,7 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
     ends = [*label_end_note(prepared.task, prepared.base.tokenizer), *_thresholds(evaluation.task)]
     lines = [*shown(prepared.task), *ends, *precision_note(prepared.base)]
+    lines += own_head_note(prepared.task, prepared.base)
     lines += [Message("note: {text}", text=named(alarm)) for alarm in alarms]
     if evaluation.systems:
         # Where the difference is the verdict, it is the sentence below the table; else the verdict says what it is.

@@ -91,6 +91,8 @@ def useless(rows: Sequence[Prediction], kind: str, metric: str, strict: bool = T
         strict: whether being better than the most frequent label has to be shown, not only seen.
     """
     golds = {row.gold for row in rows}
+    if metric == "perplexity" and not any(row.output for row in rows):
+        return None  # texts that were read and not written
     if len(rows) > 1 and len(golds) > 1 and same_answers([row.output for row in rows], kind):
         return Message("the foreword gives the same answer to every test row")
     if kind not in ("classification", "multilabel") or len(golds) < 2:
@@ -195,7 +197,9 @@ def about_rows(
         rows: the answers of what was learned on test.
         without: ids of test rows -> what is to be said without them; None where too few are left.
     """
-    if len(rows) < FEW_ROWS:
+    if len(rows) < FEW_ROWS and prepared.task.metric == "perplexity":
+        yield Message("There are only {n} test rows.", n=len(rows))
+    elif len(rows) < FEW_ROWS:
         yield Message("There are only {n} test rows: one more or less right is {gain}.", n=len(rows),
                       gain=amount("accuracy", 1 / len(rows), False))  # fmt: skip
     groups = groups_of(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foreword.artifact.manifest import Manifest
+from foreword.artifact.peek import peek
 from foreword.artifact.store import load
 from foreword.core.base.load import Base
 from foreword.core.base.precision import readable
@@ -240,7 +241,15 @@ def table_of(opened: Opened, data: object, labelled: bool, skip_bad: bool = Fals
         labelled: the rows have the right answers.
         skip_bad: rows that cannot be read stay in ``Table.problems``.
     """
-    task = opened.task
+    return _table(opened.task, data, labelled, skip_bad)
+
+
+def rows_of_file(file: str | Path, data: object, skip_bad: bool = False) -> Table:
+    """The rows that :func:`predict` would answer, without loading a base."""
+    return _table(Task.from_json(peek(file).manifest.task), data, False, skip_bad)
+
+
+def _table(task: Task, data: object, labelled: bool, skip_bad: bool) -> Table:
     fields = sorted((parsed(task.template).fields | {task.guidance_column}) - {"row", ""})
     if labelled:
         kind: Kind | None = "multilabel" if task.kind == "multilabel" else None

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,12 +21,16 @@ from threading import Event
 from typing import Any, Protocol
 
 from foreword.core.base.load import Base
+from foreword.data.row import Row
 from foreword.errors import ForewordError, SettingsError
+from foreword.evaluation.prediction_files import Predictions, refuse_format, write_predictions
+from foreword.evaluation.predictions import Prediction, read_jsonl
 from foreword.messages import Message
 from foreword.runs.prepare.prepare import say_nothing
+from foreword.runs.use.use import rows_of_file
 from foreword.runs.workers.worker import STATE, perform
 from foreword.settings.schema import ProgressCall, TrainRequest
-from foreword.storage import refuse_overwriting, write_atomically
+from foreword.storage import refuse_overwriting
 
 Task = Mapping[str, Any]
 Perform = Callable[[Task], dict[str, Any]]
@@ -120,7 +124,9 @@ def predict_all(
     workers: Workers,
     *,
     base: str | None = None,
+    skip_bad: bool = False,
     progress: ProgressCall | None = None,
+    **decoding: Any,
 ) -> int:
     """:func:`foreword.predict` with the rows shared out; ``output`` is that of one process. Returns the rows.
 
@@ -128,17 +134,30 @@ def predict_all(
         ForewordError: a part failed; nothing is written then.
     """
     refuse_overwriting(output, (file, data, base))
-    if Path(output).suffix.lower() in (".csv", ".tsv", ".parquet"):
-        raise SettingsError("several workers write JSON lines", where=str(output), expected="a file.jsonl")
+    refuse_format(output)
+    rows = rows_of_file(file, data, skip_bad).rows
     with tempfile.TemporaryDirectory(prefix=".parts-", dir=Path(output).resolve().parent) as folder:
         parts = [Path(folder) / f"{i}.jsonl" for i in range(workers.count)]
-        common = {"file": str(file), "data": str(data), "base": base}
+        common = {"file": str(file), "data": str(data), "base": base, "skip_bad": skip_bad, **decoding}
         tasks = [{"predict": {**common, "output": str(part), "part": (i, len(parts))}} for i, part in enumerate(parts)]
         do_all(tasks, workers, progress)
-        lines = [part.read_bytes().splitlines(keepends=True) for part in parts]
-        merged = [own[i] for i in range(max(map(len, lines))) for own in lines if i < len(own)]
-        write_atomically(output, merged)
-    return len(merged)
+        answers = [answer for i, part in enumerate(parts) for answer in _placed(rows, read_jsonl(part), i, len(parts))]
+    answers.sort(key=lambda answer: answer[0])
+    found = Predictions([prediction for _, prediction in answers], [rows[number].fields for number, _ in answers])
+    write_predictions(output, found)
+    return len(found)
+
+
+def _placed(
+    rows: Sequence[Row], found: Iterable[Prediction], part: int, parts: int
+) -> Iterator[tuple[int, Prediction]]:
+    """Which row each prediction of a part is of: every n-th in their order, without those that were skipped."""
+    numbers = iter(range(part, len(rows), parts))
+    for prediction in found:
+        for number in numbers:
+            if prediction.id in (rows[number].id, str(rows[number].fields.get("id"))):
+                yield number, prediction
+                break
 
 
 def refuse_memory(request: TrainRequest) -> None:

@@ -14,7 +14,7 @@ from foreword.core.base.load import Base
 from foreword.data.tokens.examples import Example
 from foreword.data.tokens.tokenize import end_id
 from foreword.errors import SettingsError
-from foreword.serve.app import calibration
+from foreword.serve.app import label_calibration
 from foreword.serve.app.experiments import Experiments, parse
 from foreword.serve.app.serving_metrics import ServingMetrics
 from foreword.serve.app.settings import ServeSettings
@@ -24,7 +24,7 @@ from foreword.serve.engine.jobs import Done, Event, Scored, ScoreJob, WriteJob
 from foreword.serve.engine.library import BASE, Library, Watched, base_task
 from foreword.serve.engine.llamacpp_remote import LlamaCppRemote
 from foreword.serve.engine.prompting import row_of
-from foreword.serve.engine.remote import Remote
+from foreword.serve.engine.remote import Remote, same_base
 from foreword.serve.engine.sampling import Sampling, sampling_of
 from foreword.serve.engine.served import Served, end_tokens
 from foreword.serve.engine.vllm_remote import VllmRemote
@@ -54,12 +54,16 @@ class Service:
 
     def __init__(self, base: Base, settings: ServeSettings) -> None:
         self.base, self.settings = base, settings
-        self.engine = Engine(base, settings.limits, remote_of(settings, base))
+        remote = remote_of(settings, base)
+        self.engine = Engine(base, settings.limits, remote)
         try:
             self.library = Library(base, self.engine, settings.foreword_bytes)
             bare = self.library.bare
             self.library.bare = replace(bare, ends=bare.ends | end_tokens(base.model))
             self.chat = _chatting(self.library.bare)
+            if remote is not None:
+                equal = same_base(remote, self.library.bare, base.model)
+                log.info("engine", extra={"fields": {"same_next_tokens_of_4": equal}})
             self.metrics = ServingMetrics(self.engine, self.library)
             self.watched = Watched(self.library, [p for p in settings.files if p.is_dir()], _report)
             for path in settings.files:
@@ -70,7 +74,7 @@ class Service:
             self._check_splits()
             self.calibrations = {
                 self._digest(name): self._calibrated(name, path)
-                for name, path in map(calibration.parse, settings.calibrate)
+                for name, path in map(label_calibration.parse, settings.calibrate)
             }
             self.shadows = Shadows(settings.shadows, self.library.entry)
             self.log = None if settings.request_log is None else RequestLog(settings.request_log, settings.log_days)
@@ -88,12 +92,12 @@ class Service:
     def _digest(self, name: str) -> str:
         return self.library.entry(name).peek.digest
 
-    def _calibrated(self, name: str, path: Path) -> calibration.Calibration:
-        fitted = calibration.calibrated_on(self.library, name, path)
+    def _calibrated(self, name: str, path: Path) -> label_calibration.Calibration:
+        fitted = label_calibration.calibrated_on(self.library, name, path)
         log.info("calibrated", extra={"fields": {"foreword": name, **fitted.to_json()}})
         return fitted
 
-    def calibration(self, name: str) -> calibration.Calibration | None:
+    def calibration(self, name: str) -> label_calibration.Calibration | None:
         """What a foreword's probabilities were calibrated to, as long as it is the same foreword."""
         return self.calibrations.get(self._digest(name))
 

@@ -11,11 +11,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from foreword.errors import ForewordError
+import torch
+
+from foreword.errors import ForewordError, SettingsError
 from foreword.serve.engine.engine_stats import EngineStats
 from foreword.serve.engine.jobs import Done, Token, WriteJob
+from foreword.serve.engine.sampling import Sampling
+from foreword.serve.engine.served import Served
 from foreword.serve.engine.text_stream import TextStream
 
 # How long a turn of the engine waits for an answer before it looks for new jobs.
@@ -40,6 +44,35 @@ class Remote(Protocol):
 
     def ask(self, job: WriteJob, slot: int) -> list[int]:
         """The tokens of an answer. Raises EngineFaultError."""
+
+
+_TEXTS = ("The capital of France is", "1 2 3 4 5 6", "Dear Sir or Madam,", "def add(a, b):")
+
+
+def same_base(remote: Remote, bare: Served, model: Any) -> int:
+    """How many of four texts the engine goes on with by the same token as the base here: a GGUF or folder of other
+    weights has the same shape and takes every foreword without a word.
+
+    Raises:
+        SettingsError: fewer than half.
+        EngineFaultError: it does not answer.
+    """
+    equal = 0
+    for text in _TEXTS:
+        ids = tuple(bare.asker.tokenizer(text, add_special_tokens=False)["input_ids"])
+        job = WriteJob(bare, ids, Sampling(1), lambda event: None)
+        with torch.no_grad():
+            ours = int(model(torch.tensor([job.ids], device=model.device)).logits[0, -1].argmax())
+        # Its own end of the text is no token.
+        equal += remote.ask(job, 0)[:1] in ([ours], [])
+    if equal < len(_TEXTS) / 2:
+        raise SettingsError(
+            "the engine answers like another base",
+            where="--url",
+            expected="the base that the forewords were trained on",
+            received=f"{equal} of {len(_TEXTS)} next tokens are the same",
+        )
+    return equal
 
 
 @dataclass(eq=False)

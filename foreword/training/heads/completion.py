@@ -32,7 +32,7 @@ class Complete(Head):
 
     @classmethod
     def suits(cls, task: Task) -> bool:
-        return task.kind == "generation"
+        return task.kind == "generation" and not task.plain
 
     @classmethod
     def of(cls, task: Task, tokenizer: Tokenizer) -> Self:
