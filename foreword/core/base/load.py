@@ -94,6 +94,10 @@ class Base:
         return next(self.model.parameters()).dtype
 
 
+# Converting a checkpoint of the hub to safetensors there is not ours to ask for.
+_NO_CONVERSION = ("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+
 def load_base(
     spec: str | Path,
     *,
@@ -129,11 +133,9 @@ def load_base(
     >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
     ('decoder', False)
     """
-    place, number = pick_device(device), pick_dtype(dtype)
-    name, local = resolve(spec)
+    place, number, (name, local) = pick_device(device), pick_dtype(dtype), resolve(spec)
     folder = _folder_of(name, progress) if local else name
-    # Converting a checkpoint of the hub to safetensors there is not ours to ask for.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    os.environ.setdefault(*_NO_CONVERSION)
     with explained(name, local=local):
         commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
@@ -142,8 +144,7 @@ def load_base(
         number, why = _chosen(folder, how, place) if number == "auto" else (number, None)
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
-        model = model.to(place)
-        head = own_head(folder, commit, model.config)
+        head = own_head(folder, commit, model.to(place).config)
         if progress is not None:
             progress("load model", 1, 1)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
