@@ -139,10 +139,7 @@ def load_base(
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
         if progress is not None:
             progress("load model", 0, 1)
-        why = None
-        if number == "auto":
-            chosen = best_precision(config := _config(folder, how), kind_of(config), place)
-            number, why = chosen.dtype, chosen.why
+        number, why = _chosen(folder, how, place) if number == "auto" else (number, None)
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
         model = model.to(place)
@@ -150,6 +147,13 @@ def load_base(
         if progress is not None:
             progress("load model", 1, 1)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
+
+
+def _chosen(folder: str, how: dict[str, Any], device: torch.device) -> tuple[torch.dtype, Message]:
+    """The number format that is left to us, and why it is that one."""
+    config = _config(folder, how)
+    chosen = best_precision(config, kind_of(config), device)
+    return chosen.dtype, chosen.why
 
 
 def _folder_of(name: str, progress: Progress | None) -> str:
