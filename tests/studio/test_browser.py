@@ -99,6 +99,13 @@ def page(studio: Studio) -> Iterator[Any]:
     assert [error for error in errors if "ERR_" not in error] == []
 
 
+def settled(page: Any, selector: str) -> None:
+    """Wait until something is there and htmx has taken charge of it."""
+    page.wait_for_selector(selector)
+    page.wait_for_function("!document.querySelector('.htmx-added, .htmx-swapping, .htmx-settling, .htmx-request')")
+    page.wait_for_timeout(100)
+
+
 def look(page: Any, *paths: str) -> None:
     """No page is wider than its window, and axe-core finds nothing serious, in both languages."""
     for path in paths:
@@ -130,7 +137,7 @@ def test_from_a_file_to_a_served_answer(studio: Studio, page: Any, tmp_path: Pat
 
     page.click("nav.tabs >> text=Prompt")
     page.click("text=Load it")
-    page.wait_for_selector("#dev-answers table")
+    settled(page, "#dev-answers table")
     page.fill("#guidance", "Good or bad?\n")
     page.wait_for_selector("text=answers changed")
     page.click("text=Keep this prompt")
@@ -165,6 +172,7 @@ def test_from_a_file_to_a_served_answer(studio: Studio, page: Any, tmp_path: Pat
 
     page.goto("/runs/reviews-prefix/try")
     page.click("text=Switch on")
+    settled(page, "form.try")
     page.fill("form.try textarea", "a lovely film")
     page.click("text=Ask")
     page.wait_for_selector("#answers .systems")
@@ -175,7 +183,9 @@ def test_from_a_file_to_a_served_answer(studio: Studio, page: Any, tmp_path: Pat
     with urllib.request.urlopen(request, timeout=30) as answered:
         assert json.loads(answered.read())["data"][0]["label"] in ("good", "bad")
     look(page, "/runs/reviews-prefix/try")
+    page.goto("/runs/reviews-prefix/try")
     page.click("text=Switch off")
+    page.wait_for_selector("text=Not served")
 
     page.goto("/runs/reviews-prefix/export")
     page.click("section:has(h2:text('PEFT')) button")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,9 @@ def test_names_in_the_workspace_are_plain_and_never_taken_twice(tmp_path: Path) 
     assert workspace.names("data") == ["评论-..-x-y-2"]
     workspace.restore(workspace.names("bin")[0])
     assert set(workspace.names("data")) == {"评论-..-x-y", "评论-..-x-y-2"}
+
+
+def test_the_studio_itself_loads_no_model_library() -> None:
+    code = "import foreword.studio.studio_app, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
