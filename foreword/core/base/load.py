@@ -94,10 +94,6 @@ class Base:
         return next(self.model.parameters()).dtype
 
 
-# Converting a checkpoint of the hub to safetensors there is not ours to ask for.
-_NO_CONVERSION = ("DISABLE_SAFETENSORS_CONVERSION", "1")
-
-
 def load_base(
     spec: str | Path,
     *,
@@ -113,12 +109,10 @@ def load_base(
     Args:
         spec: a hub id, a folder, or a ``.gguf`` file (converted once into the cache).
         device: ``auto`` (CUDA when there is one, else the CPU), or a torch device such as ``cpu``, ``cuda:1``, ``mps``.
-        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the fastest that is as good on this machine
-            (:mod:`foreword.core.base.precision`).
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the fastest that is as good on this machine.
         revision: a branch, tag or commit of the hub; not for local files.
         task_head: for encoders: keep the pretrained masked-language head (``AutoModelForMaskedLM``); without it the
-            bare encoder is loaded, without a pooler where the class allows that. No effect on the other kinds, whose
-            language head always comes along.
+            bare encoder is loaded. No effect on the other kinds, whose language head always comes along.
         accept: called with what is known before the weights are read; what it raises ends the loading.
         progress: called as ``progress(name, done, total)`` while a GGUF is converted and the model is loaded.
 
@@ -133,21 +127,27 @@ def load_base(
     >>> base.kind, any(parameter.requires_grad for parameter in base.model.parameters())
     ('decoder', False)
     """
-    place, number, (name, local) = pick_device(device), pick_dtype(dtype), resolve(spec)
+    place, number = pick_device(device), pick_dtype(dtype)
+    name, local = resolve(spec)
     folder = _folder_of(name, progress) if local else name
-    os.environ.setdefault(*_NO_CONVERSION)
+    # Converting a checkpoint of the hub to safetensors there is not ours to ask for.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with explained(name, local=local):
         commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
-        if progress is not None:
-            progress("load model", 0, 1)
+        _say(progress, 0)
         number, why = _chosen(folder, how, place) if number == "auto" else (number, None)
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
-        head = own_head(folder, commit, model.to(place).config)
-        if progress is not None:
-            progress("load model", 1, 1)
+        model = model.to(place)
+        head = own_head(folder, commit, model.config)
+        _say(progress, 1)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
+
+
+def _say(progress: Progress | None, done: int) -> None:
+    if progress is not None:
+        progress("load model", done, 1)
 
 
 def _chosen(folder: str, how: dict[str, Any], device: torch.device) -> tuple[torch.dtype, Message]:
