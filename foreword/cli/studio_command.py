@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from foreword.cli import options
-from foreword.cli.output import show
+from foreword.cli.output import show, work
 
 GROUP = "Use"
 EXAMPLE = "foreword studio my-project"
@@ -47,6 +47,7 @@ def command(
             "the studio needs packages that are not installed", where=error.name, hint="pip install 'foreword[studio]'"
         ) from error
     settings = StudioSettings(workspace, tuple(bases or ()), host, port)
-    result = serve_studio(settings, ready=lambda url: print(f"the studio is at {url}", file=sys.stderr, flush=True))
+    with work():
+        result = serve_studio(settings, ready=lambda url: print(f"the studio is at {url}", file=sys.stderr, flush=True))
     show(result, json)
     return 0

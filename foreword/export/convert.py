@@ -172,10 +172,14 @@ def import_(
         same_base(manifest, loaded, str(folder))
     with injected(loaded.model, [value]):
         pass  # what does not fit the base is refused here, before anything is written
-    written = save(output, value, manifest)
+    return _figures(Path(output), value, save(output, value, manifest))
+
+
+def _figures(file: Path, value: Foreword, written: Manifest) -> dict[str, Any]:
+    """What was imported, for the caller."""
     return {
-        "file": str(output),
-        "bytes": Path(output).stat().st_size,
+        "file": str(file),
+        "bytes": file.stat().st_size,
         "method": written.method,
         "num_virtual_tokens": value.num_virtual_tokens,
         "num_values": value.num_values,

@@ -52,6 +52,10 @@ class Reproduced:
     agrees: bool
 
 
+# Commands whose function has another name.
+CALLED = {"import": "import_", "studio": "serve_studio"}
+
+
 class FakeRun(ModuleType):
     """Records calls; a function answers with what ``answers`` says, or raises it."""
 
@@ -91,9 +95,12 @@ class FakeRun(ModuleType):
             "show": {"method": "prefix", "base": {"id": "some/model"}},
             "ls": [{"file": "a.foreword", "method": "prefix"}],
             "doctor": {"python": "3.11"},
+            "distill": {"file": "OUT/model.foreword", "state": "measured"},
+            "push": {"repository": "owner/name"},
+            "studio": {"workspace": "work"},
         }
         for name in self.answers:
-            setattr(self, "import_" if name == "import" else name, self._function(name))
+            setattr(self, CALLED.get(name, name), self._function(name))
 
     def _function(self, name: str) -> Any:
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -115,6 +122,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
         "foreword.studies.bias.bias",
         "foreword.studies.explain.explain",
         "foreword.export.convert",
+        "foreword.export.push",
+        "foreword.studio.studio_app",
         "foreword.studies.compare.compare",
         "foreword.studies.compare.reproduce",
     )
@@ -149,6 +158,9 @@ FORMS = {
     "compare": ["compare", "d.csv", "--base", "b", "--output-dir", "OUT"],
     "reproduce": ["reproduce", "report.json"],
     "doctor": ["doctor"],
+    "distill": ["distill", "d.csv", "--shots", "4", "--base", "b", "--output-dir", "OUT"],
+    "push": ["push", "m.foreword", "owner/name"],
+    "studio": ["studio", "work"],
     "init": ["init"],
     "schema": ["schema"],
 }

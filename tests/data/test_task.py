@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from foreword.data.readers.read import Table, read
-from foreword.data.task.infer import labels_of, make_task
+from foreword.data.task.infer import make_task
 from foreword.data.task.task import Decoding, Task
+from foreword.data.task.verbalizer import labels_of
 from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
 
 

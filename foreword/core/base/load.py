@@ -109,12 +109,10 @@ def load_base(
     Args:
         spec: a hub id, a folder, or a ``.gguf`` file (converted once into the cache).
         device: ``auto`` (CUDA when there is one, else the CPU), or a torch device such as ``cpu``, ``cuda:1``, ``mps``.
-        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the fastest that is as good on this machine
-            (:mod:`foreword.core.base.precision`).
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: the fastest that is as good on this machine.
         revision: a branch, tag or commit of the hub; not for local files.
         task_head: for encoders: keep the pretrained masked-language head (``AutoModelForMaskedLM``); without it the
-            bare encoder is loaded, without a pooler where the class allows that. No effect on the other kinds, whose
-            language head always comes along.
+            bare encoder is loaded. No effect on the other kinds, whose language head always comes along.
         accept: called with what is known before the weights are read; what it raises ends the loading.
         progress: called as ``progress(name, done, total)`` while a GGUF is converted and the model is loaded.
 
@@ -137,16 +135,19 @@ def load_base(
     with explained(name, local=local):
         commit = None if local else commit_of(name, revision)
         how = {"trust_remote_code": False, "local_files_only": local, "revision": commit}
-        if progress is not None:
-            progress("load model", 0, 1)
+        _say(progress, 0)
         number, why = _chosen(folder, how, place) if number == "auto" else (number, None)
         stored = _stored(folder, how, task_head, accept) if _narrows(folder, commit, number) else None
         model, tokenizer = _load(folder, how, number, task_head, None if stored else accept)
         model = model.to(place)
         head = own_head(folder, commit, model.config)
-        if progress is not None:
-            progress("load model", 1, 1)
+        _say(progress, 1)
     return replace(base_of(model, tokenizer, id=name, revision=commit, stored=stored), why=why, own_head=head)
+
+
+def _say(progress: Progress | None, done: int) -> None:
+    if progress is not None:
+        progress("load model", done, 1)
 
 
 def _chosen(folder: str, how: dict[str, Any], device: torch.device) -> tuple[torch.dtype, Message]:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import difflib
 import keyword
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from foreword.data.quality.label_names import nearest, plain_label
 from foreword.data.quality.unicode import cjk_share, is_cjk
-from foreword.data.row import label_text, with_causes
 from foreword.data.table import Table
 from foreword.data.task.columns import GAPS, Kind, target_texts
 from foreword.data.task.guidance import Form, formed
-from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of, labels_in_rows
+from foreword.data.task.label_sets import METRIC_ALIASES, absent_words, guidance_of
 from foreword.data.task.tagging import OUTSIDE, is_bio, tag_set
 from foreword.data.task.task import METRIC_NAMES, Decoding, Task
 from foreword.data.task.template import parsed
 from foreword.data.task.template_marks import ANSWER, MASK, WORDS
-from foreword.errors import DataError, SettingsError, TemplateError, VerbalizerError
+from foreword.data.task.verbalizer import MAX_LABELS, label_words
+from foreword.errors import DataError, SettingsError, TemplateError
 from foreword.messages import Message
-from foreword.settings.values import FULL_WIDTH
 
-_MAX_LABELS = 200
 # A label that more of the rows have: saying it always would look good by accuracy.
 _SKEWED = 0.7
 # Words of an answer that is short; BLEU counts up to four in a row.
@@ -77,8 +73,8 @@ def make_task(
         TemplateError: the template does not parse, names a field that is not there, or names none.
         VerbalizerError, SettingsError: as Task.
     """
-    kind = kind or table.layout.kind
-    chinese, chat, column = _is_chinese(table), given.get("chat", False), given.get("guidance_column", "")
+    kind, chinese = kind or table.layout.kind, _is_chinese(table)
+    chat, column = given.get("chat", False), given.get("guidance_column", "")
     source = template if template is not None else _template(table, kind, chinese, column)
     _check_columns(source, table, column)
     if kind == "tagging":
@@ -86,15 +82,14 @@ def make_task(
     _refuse_not_text(source, table)
     _refuse_labels(labels, kind, table)
     several = kind == "multilabel"
-    words = _words(labels, table) if several or kind == "classification" else {}
+    words = {} if kind == "generation" else label_words(labels, table)
     absent = absent_words(words.values(), chinese)
-    turns = table.layout.turns if chat and template is None and kind == "generation" else ""
     spaced = {label: tuple(space(source, chat, one) + one for one in some) for label, some in words.items()}
-    more_words = {label: some[1:] for label, some in spaced.items() if some[1:]}
     draft = Task(
         kind, source, "", table.layout.target, {label: some[0] for label, some in spaced.items()},
-        _asked_metric(metric, kind) or _metric(table, kind), turns=turns, more_words=more_words,
-        plain=table.layout.plain, **given,
+        _asked_metric(metric, kind) or _metric(table, kind), plain=table.layout.plain, **given,
+        turns=table.layout.turns if chat and template is None and kind == "generation" else "",
+        more_words={label: some[1:] for label, some in spaced.items() if some[1:]},
         absent=space(source, chat, absent) + absent if several and not given.get("head") else "",
     )  # fmt: skip
     if guidance is None:
@@ -152,7 +147,7 @@ def _tagging(
     chinese: bool,
 ) -> Task:
     layout = table.layout
-    tags = list(_words(labels, table)) if labels is not None else tag_set(table.rows, layout.target)
+    tags = list(label_words(labels, table)) if labels is not None else tag_set(table.rows, layout.target)
     if len(tags) < 2:
         shown = ", ".join(tags) or "no tags"
         raise DataError(
@@ -160,7 +155,7 @@ def _tagging(
             where=table.name,
             received=shown,
         )
-    if len(tags) > 2 * _MAX_LABELS:
+    if len(tags) > 2 * MAX_LABELS:
         raise DataError(
             Message("the column {target!r} does not look like tags", target=layout.target),
             where=table.name,
@@ -291,106 +286,3 @@ def _guidance(words: Sequence[str], chinese: bool) -> str:
     if chinese:
         return f"判断文本属于哪个标签。标签有：{'、'.join(words)}。\n\n"
     return f"Decide which label fits the text. The labels are: {', '.join(words)}.\n\n"
-
-
-def _words(labels: str | Mapping[str, str] | Sequence[str] | None, table: Table) -> dict[str, tuple[str, ...]]:
-    """Each label's words: one, or several where ``|`` stands between them in what was given."""
-    if labels is None:
-        found = labels_of(table)
-        if found and all(label.lstrip("-").isdigit() for label in found):
-            found.sort(key=int)
-        return {label: (label,) for label in found}
-    return _as_in_rows(_given(labels), table)
-
-
-def _given(labels: str | Mapping[str, str] | Sequence[str]) -> dict[str, tuple[str, ...]]:
-    if isinstance(labels, str):
-        return _parse(labels)
-    if isinstance(labels, Mapping):
-        return {label_text(label): _several(str(words)) for label, words in labels.items()}
-    return _without_repeats([(label_text(label), (label_text(label),)) for label in labels])
-
-
-def _as_in_rows(given: dict[str, tuple[str, ...]], table: Table) -> dict[str, tuple[str, ...]]:
-    """The labels that were given, spelled as the rows have them where only case, width or a fraction differ.
-
-    Raises:
-        VerbalizerError: a label is in no row, and one of the rows' that was not given looks like it.
-    """
-    if table.layout.kind not in ("classification", "multilabel"):
-        return given
-    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
-    others = [label for label in counts if label not in given]
-    plain = {plain_label(label): label for label in others}
-    result: dict[str, tuple[str, ...]] = {}
-    for label, words in given.items():
-        same = plain.get(plain_label(label)) if label not in counts else None
-        near = "" if label in counts or same else nearest(label, others)
-        if near and counts[near] > 1:
-            raise VerbalizerError(
-                Message("the label {label!r} is in no row", label=label),
-                where="--labels",
-                expected=", ".join(sorted(counts)[:20]),
-                received=label,
-                hint=Message("did you mean {near!r}, which {value} rows have?", near=near, value=counts[near]),
-            )
-        result[same or label] = words
-    return result
-
-
-def _several(words: str) -> tuple[str, ...]:
-    return tuple(words.split("|")) if words.strip("| ") else (words,)
-
-
-def _parse(text: str) -> dict[str, tuple[str, ...]]:
-    pairs = []
-    for part in text.translate(FULL_WIDTH).split(","):
-        label, equals, words = part.partition("=")
-        several = tuple(one.strip() for one in _several(words)) if equals else (label.strip(),)
-        pairs.append((label.strip(), several))
-    return _without_repeats(pairs)
-
-
-def _without_repeats(pairs: Sequence[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    for label, count in Counter(label for label, _ in pairs).items():
-        if count > 1:
-            raise VerbalizerError("a label is given twice", where="--labels", received=label)
-    return dict(pairs)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def labels_of(table: Table) -> list[str]:
-    """The labels in a table's target column, sorted.
-
-    Raises:
-        DataError: none, one only, or too many to be labels.
-    """
-    counts = Counter(labels_in_rows(table.rows, table.layout.target, table.layout.kind == "multilabel"))
-    where, shown = table.name, table.layout.target
-    if not counts:
-        error = DataError(
-            Message("the column {shown!r} has no labels", shown=shown), where=where, hint="name another with --target"
-        )
-        raise with_causes(error, table.problems)
-    if len(counts) == 1:
-        hint = "a classification needs two labels or more"
-        error = DataError("every row has the same label", where=where, received=next(iter(counts)), hint=hint)
-        raise with_causes(error, table.problems)
-    if len(counts) > _MAX_LABELS or (len(counts) > 20 and len(counts) * 2 > len(table.rows)):
-        hint = "if it is text to be written and not a class, say `--task generation`"
-        if sum(map(_is_number, counts)) > len(counts) * 0.9:
-            hint = "numbers are not predicted here: cut them into classes, such as low, medium and high"
-        received = f"{len(counts)} different values in {len(table.rows)} rows"
-        raise DataError(
-            Message("the column {shown!r} does not look like labels", shown=shown),
-            where=where,
-            received=received,
-            hint=hint,
-        )
-    return sorted(counts)

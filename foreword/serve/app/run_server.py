@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from foreword.artifact.peek import peek
 from foreword.core.base.load import Base
@@ -126,6 +127,22 @@ def _stopped_in_order() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _run(app: FastAPI, chosen: ServeSettings, url: str) -> None:
+    """Answer until the process is told to stop. Raises ForewordError where it cannot start."""
+    config = uvicorn.Config(
+        app, host=chosen.host, port=chosen.port, log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=int(FINISH_SECONDS),
+    )  # fmt: skip
+    try:
+        with _stopped_in_order():
+            uvicorn.Server(config).run()
+    except SystemExit as error:
+        app.state.service.engine.stop(finish=False)
+        raise ForewordError(
+            f"the server could not start on {url}", hint="is the port taken? choose another --port"
+        ) from error
+
+
 def serve(
     files: Sequence[str | Path] = (),
     *,
@@ -165,17 +182,6 @@ def serve(
     names, writes = service.library.names(), service.engine.writes
     facts = {"url": url, "base": service.base.id, "forewords": len(names), "writes": writes}
     logging.getLogger("foreword.serve").info("serving", extra={"fields": facts})
-    config = uvicorn.Config(
-        app, host=chosen.host, port=chosen.port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(FINISH_SECONDS),
-    )  # fmt: skip
-    try:
-        with _stopped_in_order():
-            uvicorn.Server(config).run()
-    except SystemExit as error:
-        service.engine.stop(finish=False)
-        raise ForewordError(
-            f"the server could not start on {url}", hint="is the port taken? choose another --port"
-        ) from error
+    _run(app, chosen, url)
     stats = service.engine.stats
     return {"url": url, "tokens_written": stats.tokens_written, "rows_scored": stats.rows_scored}

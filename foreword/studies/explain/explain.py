@@ -67,6 +67,7 @@ def explain(
     near = _nearest(opened, examples, notes)
     report("attention", 0, 1)
     mass = attention_shares(opened.asker, opened.value, examples[:_WATCHED])
+    report("attention", 1, 1)
     if not mass:
         notes.append("No attention looks at this foreword: it changes weights or states.")
     without: list[Without] = []

@@ -87,10 +87,17 @@ def examples_text(task: Task, rows: Sequence[Row]) -> str:
     """Rows with their answers as they stand in front of another row, an empty line between them."""
     template, text = parsed(task.template), ""
     for row in rows:
-        found = references(row.fields.get(task.target))
-        answer = task.verbalizer.get(found[0], "") if task.verbalizer else completion(task, found[0])
-        text += template.render(row.fields) + answer + "\n\n"
+        text += template.render(row.fields) + _answer(task, references(row.fields.get(task.target))) + "\n\n"
     return text
+
+
+def _answer(task: Task, found: Sequence[str]) -> str:
+    """What stands behind a row that is shown: a label's words (or several labels', or those for none), or the text."""
+    if task.kind == "multilabel":
+        return ",".join(task.verbalizer.get(label, "") for label in found) or task.absent
+    if not found:
+        return ""
+    return task.verbalizer.get(found[0], "") if task.verbalizer else completion(task, found[0])
 
 
 def named(variants: Sequence[Variant], taken: Sequence[str], prefix: str) -> list[Variant]:
