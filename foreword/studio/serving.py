@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from foreword.studio.run_folders import RunFolder
 SYSTEMS = ("no-prompt", "prompt", "foreword")
 _JOB = "serve-process"
 _SECONDS = 120.0
+_STOP_SECONDS = 10.0
 State = Literal["off", "starting", "on", "failed"]
 # What answers on this machine is never behind a proxy.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -44,8 +46,11 @@ def switch_on(run: RunFolder) -> None:
 
 
 def switch_off(run: RunFolder) -> None:
-    """Stop the server; answers that are being written are finished."""
+    """Stop the server, and wait a little for it to end; answers that are being written are finished."""
     processes.stop(job(run), signal.SIGTERM)
+    began = time.monotonic()
+    while processes.runs(job(run)) and time.monotonic() - began < _STOP_SECONDS:
+        time.sleep(0.1)
 
 
 def state(run: RunFolder) -> State:
