@@ -77,13 +77,11 @@ def make_base(
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     if isinstance(kind, Recurrent):
-        how: dict[str, Any] = {
-            "settings": kind.settings,
-            "task_options": options,
-            "skip_bad": True,
-            "progress": progress,
-        }
-        made = recurrent_base(list(rows), kind.cell, folder, dev=list(dev), **how).to_json()
+        request = TrainRequest(
+            list(rows), kind.cell, folder, dev=list(dev), base_settings=kind.settings, task_options=options,
+            skip_bad=True, progress=progress,
+        )  # fmt: skip
+        made = recurrent_base(request).to_json()
     else:
         made = _encoder_decoder(kind, rows, dev, options, folder, minutes, progress)
     made |= {"rows": {"train": len(rows), "dev": len(dev)}, "seconds": round(time.monotonic() - began)}

@@ -46,7 +46,7 @@ from foreword.testing.method_contracts import FAMILIES, REFUSED, byte_tokenizer
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages that show nothing to run.
-PROSE = {"families.md", "architecture.md", "log.md", "scale.md"}
+PROSE = {"families.md", "architecture.md", "log.md", "scale.md", "screens.md"}
 # The bases that pages name, and the family of the tiny model that stands for each.
 BASES = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llama", "answerdotai/ModernBERT-base": "modernbert"}
 _FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -6,6 +6,7 @@ SAVED_CONTRACTS["3 resume"]("prefix", "llama")
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,12 +21,13 @@ from foreword.core.inject.injection import injected
 from foreword.core.inject.lora_deltas import linear_layers, sizes
 from foreword.core.inject.sites import find_sites
 from foreword.core.inject.value import Foreword, equal
+from foreword.data.tokens.examples import Example
 from foreword.errors import BaseMismatchError
 from foreword.export.base import Exporting, make_format
 from foreword.export.cache_layout import value_of
 from foreword.export.mlx import decode_cache
 from foreword.export.peft import export_peft, import_peft
-from foreword.methods.base import Start, make, make_writer
+from foreword.methods.base import Start, Writer, make, make_writer
 from foreword.runs.prepare.start import same_base
 from foreword.runs.train.result import record_of
 from foreword.settings.schema import TrainSettings
@@ -103,7 +105,15 @@ def _answers(model: PreTrainedModel, value: Foreword) -> Tensor:
 def _trial(method: str, model: PreTrainedModel) -> Trial:
     head = _head(find_sites(model).kind)
     start = Start(model, "guidance", TEXT, seed=1, classes=2 if head.trained else 0, slots=TEXT)
-    return Trial(model, make_writer(make(method), start), head, rows(), _SETTINGS, 1e-3, lambda value: Score(0.0, 0.0))
+    writer = make_writer(make(method), start)
+    return Trial(model, writer, head, _rows_for(writer), _SETTINGS, 1e-3, lambda value: Score(0.0, 0.0))
+
+
+def _rows_for(writer: Writer) -> list[Example]:
+    """Rows with a placeholder for each soft slot that the writer fills."""
+    with torch.no_grad():
+        value = writer.write()
+    return [replace(row, input_ids=tuple(behind(value, torch.tensor([row.input_ids]))[0].tolist())) for row in rows()]
 
 
 def _head(kind: str) -> Head:

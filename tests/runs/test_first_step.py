@@ -23,7 +23,7 @@ from foreword.cli.main import main
 from foreword.errors import DataError
 
 # The aim is 60. Most files are small and a row passes through many rooms; this keeps the number from growing unseen.
-MOST_FILES = 124
+MOST_FILES = 131
 
 
 class Reached(BaseException):

@@ -63,7 +63,8 @@ def _text(prepared: Prepared, outcome: Outcome, evaluation: Evaluation, path: Pa
     metric = prepared.task.metric
     alarms = [*outcome.alarms, *evaluation.notes, *data_notes(prepared), *_course_notes(outcome.course)]
     ends = [*label_end_note(prepared.task, prepared.base.tokenizer), *_thresholds(evaluation.task)]
-    lines = [*shown(prepared.task), *ends, *precision_note(prepared.base)]
+    lines = [*shown(prepared.task), *ends]
+    lines += precision_note(prepared.base) if prepared.base.dtype.itemsize < 4 else []
     lines += own_head_note(prepared.task, prepared.base)
     lines += [Message("note: {text}", text=named(alarm)) for alarm in alarms]
     if evaluation.systems:
