@@ -22,6 +22,7 @@ WIDE = LlamaConfig(hidden_size=256, intermediate_size=512, num_attention_heads=4
 def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FOREWORD_CACHE", str(tmp_path))
     monkeypatch.setattr(precision, "has_fast_products", lambda: True)
+    monkeypatch.setattr(precision, "is_busy", lambda: False)
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, times: float) -> list[Layer]:
@@ -52,6 +53,15 @@ def test_a_machine_measures_once_and_keeps_its_choice(monkeypatch: pytest.Monkey
     measured(monkeypatch, 0.5)
     assert best_precision(WIDE, "decoder", CPU) == first
     assert len(asked) == 1
+
+
+def test_what_was_measured_on_a_busy_machine_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "is_busy", lambda: True)
+    measured(monkeypatch, 1.0)
+    assert best_precision(WIDE, "decoder", CPU).dtype == torch.float32
+    monkeypatch.setattr(precision, "is_busy", lambda: False)
+    measured(monkeypatch, 2.0)
+    assert best_precision(WIDE, "decoder", CPU).dtype == torch.bfloat16
 
 
 def test_a_damaged_cache_is_measured_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

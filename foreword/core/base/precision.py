@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -113,12 +114,15 @@ def readable(recorded: str | None, device: str = "auto") -> str:
 
 
 def _seconds(layer: Layer) -> dict[str, float]:
-    """Number format -> seconds of a pass of the layer, forward and backward; measured once for a machine."""
+    """Number format -> seconds of a pass of the layer, forward and backward; measured once for a machine, at a time at
+    which nothing else kept it busy."""
     facts = [torch.__version__, _processor(), torch.get_num_threads(), vars(layer)]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder("precision", key)
     if not folder.is_dir():
         measured = layer_seconds(layer)
+        if is_busy():
+            return measured
         try:
             # Of processes that measure at the same time the first to finish decides for all.
             with building(folder) as partial_folder:
@@ -130,6 +134,11 @@ def _seconds(layer: Layer) -> dict[str, float]:
         return {name: float(seconds[name]) for name in _FORMATS}
     except (OSError, ValueError, KeyError, TypeError):
         return layer_seconds(layer)
+
+
+def is_busy() -> bool:
+    """Whether other work has kept every core busy for the last minute: what is measured then says little of later."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 def layer_seconds(layer: Layer, rounds: int = _ROUNDS) -> dict[str, float]:
