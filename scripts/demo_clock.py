@@ -71,15 +71,17 @@ class Clock:
         number, left = self.stages.index(stage) + 1, duration(self.left(stage, 0.0, 0.0))
         say(f"\n[{number}/{len(self.stages)}] {stage.title} (the whole demo: about {left} left)")
         with Progress() as progress:
-            at = began
+            at, reached = began, 0.0
 
             def show(name: str, done: int, total: int, **fields: object) -> None:
                 # What has passed since the last word belongs to what is spoken of now.
-                nonlocal at
+                nonlocal at, reached
                 now, key = time.monotonic(), (stage.title, name)
                 self.parts[key] = self.parts.get(key, 0.0) + now - at
                 at = now
-                left = self.left(stage, stage.share(name, done, total), time.monotonic() - began)
+                # A piece that is not planned for (an evaluation in the middle of training) takes nothing back.
+                reached = max(reached, stage.share(name, done, total))
+                left = self.left(stage, reached, now - began)
                 progress(name, done, total, **fields, **{"whole demo": f"{duration(left)} left"})
 
             yield show

@@ -95,6 +95,15 @@ def test_time_left_follows_the_pace_and_the_parts() -> None:
     assert clock.left(second, 0.5, 100.0) > slow / 2 > clock.left(second, 0.9, 180.0)
 
 
+def test_an_unplanned_piece_takes_nothing_back_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, told = Stage("a", 100.0, {"train": 1.0}), []
+    monkeypatch.setattr("demo_clock.Progress.__call__", lambda self, name, done, total, **more: told.append(more))
+    with Clock((stage,)).during(stage) as progress:
+        progress("train", 9, 10)
+        progress("evaluate on dev", 0, 4)
+    assert told[0] == told[1] != {"whole demo": "1m40s left"}
+
+
 def test_answers_are_the_same_only_when_all_are() -> None:
     before = [Prediction(str(n), "in", "a", "a", scores={"a": -0.1, "b": -2.0}) for n in range(3)]
     assert demo.same_answers(before, list(before))

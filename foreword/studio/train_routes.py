@@ -78,6 +78,7 @@ def settings_from(request: Request, form: Mapping[str, Any]) -> tuple[dict[str, 
 
 
 def task_settings(data: data_sets.DataSet) -> dict[str, Any]:
+    """The task as a settings file names it: what was said of a data set on its pages, and nothing that was not."""
     told = {
         "inputs": list(data.inputs), "target": data.target, "task_kind": data.kind, "guidance": data.guidance,
         "template": data.template, "labels": dict(data.labels),

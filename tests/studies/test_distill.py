@@ -20,9 +20,14 @@ from foreword.core.inject.initial_values import from_ids
 from foreword.core.inject.injection import injected
 from foreword.core.inject.value import Foreword
 from foreword.errors import DataError, Interrupted, SettingsError, UnsupportedBaseError
+from foreword.evaluation.predictions import Prediction
+from foreword.evaluation.report.summary import compare
+from foreword.evaluation.statistics.differences import Difference
+from foreword.evaluation.statistics.intervals import Interval
 from foreword.runs.prepare.prepare import prepare
 from foreword.settings.schema import TrainRequest, TrainSettings
 from foreword.studies.distill.distill import distill, resume_distillation
+from foreword.studies.distill.distill_result import DistillResult, state_of
 from foreword.studies.distill.matched_start import matched
 from foreword.studies.distill.self_questions import questions
 from foreword.studies.distill.settings import DistillSettings
@@ -117,9 +122,52 @@ def test_examples_are_distilled_and_held_to_their_teacher(
     # The examples are no rows to learn from, and the test rows keep their own labels.
     answered = (tmp_path / "run" / "teacher" / "train.jsonl").read_text().splitlines()
     assert len(answered) == found.trained.rows["train"]
+    asked_of = _lines(tmp_path / "run" / "teacher" / "train-answers.jsonl")
+    assert len(answered) == len(asked_of) - 6
     assert json.loads((tmp_path / "run" / "distill.json").read_text())["verdict"] == str(found.verdict())
     assert "tokens in front of a row instead of" in found.render()
     assert api.verify(found.file, base=tiny_folder("llama")).ok
+
+
+def test_the_first_position_of_a_matched_text_is_the_texts_own(llama: Base) -> None:
+    (text,), rows = _drawn(1, 40, 0), _drawn(6, 8, 1)
+    whole = from_ids(llama.model, text)
+    for name, kv in matched(llama.model, text, rows, 10)[0].items():
+        torch.testing.assert_close(kv.values[0], whole[name].values[0])
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "state"),
+    [
+        ("accuracy", -0.019, 0.03, "as_good"), ("accuracy", -0.021, 0.03, "cannot_tell"),
+        ("accuracy", -0.08, -0.021, "worse"), ("perplexity", -9.0, 1.9, "as_good"), ("perplexity", 2.1, 9.0, "worse"),
+    ],
+)  # fmt: skip
+def test_as_good_needs_the_lower_end_above_the_margin(metric: str, low: float, high: float, state: str) -> None:
+    interval = Interval(low, high, 0.9, "given")
+    assert state_of(metric, Difference(metric, 0.0, 0.0, 0.0, interval, 0.5, "given", 100), 2.0) == state
+
+
+def test_a_teacher_worse_than_the_prompt_is_told_of() -> None:
+    right = [Prediction(str(n), "in", "a", "a") for n in range(60)]
+    wrong = [replace(one, output="b" if int(one.id) < 20 else "a") for one in right]
+    system = {"tokens": 9, "agreement": [1.0, 0.9, 1.0], "figure": 0.6, "ms": 1.0}
+    gain = compare(right, wrong, "accuracy").to_json()
+    found = DistillResult(
+        "f",
+        "accuracy",
+        {"foreword": system, "teacher": system},
+        None,
+        gain,
+        None,
+        2.0,
+        "measured",
+        60,
+        0,
+        None,  # type: ignore[arg-type]
+    )
+    assert "The short prompt alone is better than this teacher: Accuracy +33.3 points" in found.verdict()
+    assert "better" not in replace(found, prompt_gain=compare(wrong, right, "accuracy").to_json()).verdict()
 
 
 def test_rows_without_answers_are_distilled_from_a_prompt_on_the_command_line(

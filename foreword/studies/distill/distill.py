@@ -236,24 +236,29 @@ def _run(work: _Work, folder: Path, began: float, interrupts: Interrupts) -> Dis
     if begun.above(floor) and (outcome.score is None or begun.loss < outcome.score.loss):
         outcome = replace(outcome, value=work.start, score=begun, alarms=(*outcome.alarms, START_KEPT))
     trained = finish(student, outcome, folder)
-    return write_result(trained, _systems(work, outcome, prompt), work.settings, work.labelled, work.empty, folder)
+    return write_result(
+        trained, _systems(work, outcome, prompt, folder), work.settings, work.labelled, work.empty, folder
+    )
 
 
-def _systems(work: _Work, outcome: Outcome, prompt: Foreword) -> dict[str, tuple[int, list[Prediction]]]:
-    """Every system's tokens in front of a row, and its answers to the test rows."""
+def _systems(work: _Work, outcome: Outcome, prompt: Foreword, folder: Path) -> dict[str, tuple[int, list[Prediction]]]:
+    """Every system's tokens in front of a row, and its answers to the test rows; the run has asked some already."""
     student, rows = work.student, work.student.examples.get("test") or work.student.examples["dev"]
     report = student.request.progress or say_nothing
-
-    def asked(name: str, value: Foreword) -> list[Prediction]:
-        return student.asker.answer(value, rows, partial(report, f"test: {name}"))
-
-    length = work.settings.num_virtual_tokens
-    return {
-        "prompt": (_tokens(student, prompt), asked("prompt", prompt)),
-        "start": (length, asked("start", work.start)),
-        "foreword": (_tokens(student, outcome.value), asked("foreword", outcome.value)),
-        "teacher": (len(work.teacher.ids), asked("teacher", work.teacher.value)),
+    known = {
+        id(value): folder / "predictions" / f"{name}.jsonl"
+        for name, value in (("prompt", prompt), ("foreword", outcome.value))
     }
+    found: dict[str, tuple[int, list[Prediction]]] = {}
+    systems = {"prompt": prompt, "start": work.start, "foreword": outcome.value, "teacher": work.teacher.value}
+    for name, value in systems.items():
+        path = known.get(id(value))
+        if path is not None and path.exists():
+            answers = read_jsonl(path)
+        else:
+            answers = student.asker.answer(value, rows, partial(report, f"test: {name}"))
+        found[name] = (len(work.teacher.ids) if name == "teacher" else _tokens(student, value), answers)
+    return found
 
 
 def _tokens(prepared: Prepared, value: Foreword) -> int:

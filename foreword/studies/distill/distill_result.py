@@ -15,6 +15,7 @@ from foreword.evaluation.report.summary import amount, compare, figure_text, hea
 from foreword.evaluation.statistics.differences import Difference
 from foreword.evaluation.statistics.intervals import wilson_interval
 from foreword.messages import Message
+from foreword.messages.spoken import say
 from foreword.runs.train.dev_score import score_of
 from foreword.runs.train.result import TrainResult
 from foreword.storage import write_atomically
@@ -34,6 +35,7 @@ class DistillResult:
             the metric against the right answers (None where the rows had none) and ``ms`` a row (median).
         difference: foreword minus teacher on the metric, with the interval of 90% whose lower end decides; None where
             the rows had no right answers.
+        prompt_gain: prompt minus teacher on the metric, with its 95% interval; None as above.
         gained: of what the teacher gains over the prompt, the share that the foreword gains; None where the teacher
             gains nothing.
         state: ``as_good``, ``worse`` (by more than the margin), ``cannot_tell``, or ``measured`` where only the
@@ -47,6 +49,7 @@ class DistillResult:
     metric: str
     systems: dict[str, dict[str, Any]]
     difference: dict[str, Any] | None
+    prompt_gain: dict[str, Any] | None
     gained: float | None
     margin: float
     state: str
@@ -59,7 +62,7 @@ class DistillResult:
         return {**asdict(self), "trained": self.trained.to_json(), "verdict": str(self.verdict())}
 
     def verdict(self) -> str:
-        """In two sentences."""
+        """In two sentences, or three where the short prompt alone is better than the teacher."""
         short, long = self.systems["foreword"]["tokens"], self.systems["teacher"]["tokens"]
         share = self.systems["foreword"]["agreement"]
         saved = Message(
@@ -68,7 +71,23 @@ class DistillResult:
             short=short, long=long, times=long / max(1, short), share=100 * share[0], low=100 * share[1],
             high=100 * share[2],
         )  # fmt: skip
-        return Message("{saved} {truth}", saved=saved, truth=self._truth())
+        said = Message("{saved} {truth}", saved=saved, truth=self._truth())
+        better = self._prompt_is_better()
+        return said if better is None else Message("{said} {better}", said=said, better=better)
+
+    def _prompt_is_better(self) -> Message | None:
+        """That the teacher was not worth imitating, where the short prompt is shown to be better than it."""
+        gain = self.prompt_gain
+        if gain is None:
+            return None
+        low, high = gain["interval"]["low"], gain["interval"]["high"]
+        if not (low > 0 if get_metric(self.metric).better == "higher" else high < 0):
+            return None
+        return Message(
+            "The short prompt alone is better than this teacher: {metric} {difference} [{low}, {high}].",
+            metric=Message(get_metric(self.metric).title), difference=amount(self.metric, gain["estimate"]),
+            low=figure_text(self.metric, low, True), high=figure_text(self.metric, high, True),
+        )  # fmt: skip
 
     def _truth(self) -> Message:
         margin = amount(self.metric, _points(self.metric, self.margin), signed=False)
@@ -115,7 +134,7 @@ class DistillResult:
         notes = (
             [Message("{n} row{n!p} left out: the teacher answered with nothing", n=self.empty)] if self.empty else []
         )
-        return "\n".join([*text, str(self.verdict()), *map(str, notes), f"saved {self.file}"])
+        return "\n".join([*text, *map(say, (self.verdict(), *notes, Message("saved {file}", file=self.file)))])
 
 
 def write_result(
@@ -142,13 +161,18 @@ def write_result(
         }
     answers = systems["foreword"][1]
     difference = compare(answers, teacher, metric, level=0.9) if labelled else None
+    prompt_gain = compare(systems["prompt"][1], teacher, metric) if labelled else None
     result = DistillResult(
-        trained.file, metric, shown, None if difference is None else difference.to_json(), _gained(metric, shown),
-        settings.margin, _state(metric, difference, settings.margin), len(teacher), empty, trained,
+        trained.file, metric, shown, _json(difference), _json(prompt_gain), _gained(metric, shown),
+        settings.margin, state_of(metric, difference, settings.margin), len(teacher), empty, trained,
     )  # fmt: skip
     text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, default=str)
     write_atomically(folder / NAME, text.encode("utf-8", "backslashreplace"))
     return result
+
+
+def _json(difference: Difference | None) -> dict[str, Any] | None:
+    return None if difference is None else difference.to_json()
 
 
 def _figure(metric: str, answers: Sequence[Prediction]) -> float:
@@ -158,7 +182,7 @@ def _figure(metric: str, answers: Sequence[Prediction]) -> float:
 
 def _points(metric: str, margin: float) -> float:
     """The margin in the metric's own unit."""
-    return margin / 100 if get_metric(metric).top == 1 else margin
+    return margin / 100 if get_metric(metric).top == 1 and metric != "perplexity" else margin
 
 
 def _gained(metric: str, systems: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -170,7 +194,7 @@ def _gained(metric: str, systems: Mapping[str, Mapping[str, Any]]) -> float | No
     return sign * (figures["foreword"] - figures["prompt"]) / gain if gain > 0 else None
 
 
-def _state(metric: str, difference: Difference | None, margin: float) -> str:
+def state_of(metric: str, difference: Difference | None, margin: float) -> str:
     """Two one-sided tests at 5%: is the foreword less than the margin worse than the teacher, or more?"""
     if difference is None:
         return "measured"
