@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _arguments(arguments)
     options = TaskOptions(template=asked.template, guidance=asked.guidance)
     prepared = prepare(TrainRequest(asked.data, asked.base, "unused", task_options=options, skip_bad=True))
-    shots = DistillSettings(shots=asked.shots)
+    shots = DistillSettings(shots=asked.shots, num_virtual_tokens=1)
     teacher = Teacher.of(prepared, shots)
     train = [i for i, row in enumerate(prepared.tables["train"].rows) if row.id not in teacher.shown]
     prepared = with_rows(prepared, {"train": train[: 2 * MATCHED_ROWS]})

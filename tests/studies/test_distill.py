@@ -243,6 +243,7 @@ def test_a_teacher_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         distill(request_of(labelled, tiny_folder("llama"), tmp_path / "run"), DistillSettings(**settings))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_base_that_asks_too_little_is_told_of(llama: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,8 +124,8 @@ def _answered(request: TrainRequest, settings: DistillSettings, folder: Path) ->
     asked = prepare(before)
     if asked.task.head or asked.task.kind == "tagging":
         raise SettingsError("a teacher answers in words", where="--task", received=asked.task.kind)
-    record_run(folder, replace(asked, request=request), more={"distill": settings.to_json()})
     teacher = Teacher.of(asked, settings)
+    record_run(folder, replace(asked, request=request), more={"distill": settings.to_json()})
     splits = [name for name in asked.examples if name != "test" or not labelled]
     answers = {
         name: _kept(
@@ -173,17 +173,9 @@ def initial(prepared: Prepared, teacher: Teacher, settings: DistillSettings) -> 
     """What the student begins as; chance is the method's own to draw.
 
     Raises:
-        SettingsError: it would be no shorter than the teacher.
         UnsupportedBaseError: the base's texts cannot be matched.
     """
     length, ids = settings.num_virtual_tokens, teacher.ids
-    if length >= len(ids):
-        raise SettingsError(
-            "the student is no shorter than the teacher",
-            where="num_virtual_tokens",
-            expected=Message("less than {n}", n=len(ids)),
-            received=length,
-        )
     model = prepared.base.model
     if settings.start == "match":
         return _nearest(prepared, teacher, settings)

@@ -45,7 +45,8 @@ class Teacher:
         """The teacher that the settings ask for.
 
         Raises:
-            SettingsError: its file cannot be read or is empty, too few rows for its examples, or no room behind it.
+            SettingsError: its file cannot be read or is empty, too few rows for its examples, no room behind it,
+                or no fewer virtual tokens than it has.
             UnsupportedBaseError: in this base a text in front is more than its keys and values.
         """
         rows = _shown(prepared, settings.shots)
@@ -59,6 +60,13 @@ class Teacher:
             )
         ids = prepared.asker.lead(Foreword(text=text))
         _refuse_long(prepared, ids)
+        if settings.num_virtual_tokens >= len(ids):
+            raise SettingsError(
+                "the student is no shorter than the teacher",
+                where="num_virtual_tokens",
+                expected=Message("less than {n}", n=len(ids)),
+                received=settings.num_virtual_tokens,
+            )
         return cls(prepared.asker, value, ids, frozenset(row.id for row in rows))
 
     def answers(self, rows: Sequence[Example], report: Report) -> list[Prediction]:
